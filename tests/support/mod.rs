@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the tests share: a lab of network namespaces, frames, traffic, and the daemon in it.
+
+// Every test binary compiles all of this and uses a part of it.
+#![allow(dead_code)]
+
+pub mod capture;
+pub mod checksum;
+pub mod daemon;
+pub mod lab;
+pub mod live;
+pub mod netns;
+pub mod packet;
+pub mod process;
+pub mod rules;
+pub mod tcp;
+pub mod udp;
+pub mod view;
+pub mod wait;
