@@ -26,6 +26,9 @@ pub enum Error {
     },
 }
 
+/// What a refusal of the kernel's usually means.
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+
 /// The result type of everything that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -36,7 +39,9 @@ fn hint(text: &Option<String>) -> String {
 impl Error {
     /// A failed system call or file access.
     pub fn system(doing: impl Into<String>, cause: impl Into<io::Error>) -> Self {
-        Self::System { doing: doing.into(), cause: cause.into(), advice: None }
+        let cause = cause.into();
+        let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+        Self::System { doing: doing.into(), cause, advice: denied.then(|| RIGHTS.to_owned()) }
     }
 
     /// Something that bpfw will not do.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What bpfw knows about connections, as plain values: no I/O and no FFI in here.
 
+pub mod state;
 pub mod tuple;

@@ -2,7 +2,7 @@
 //! A tuple: the addresses, ports and protocol by which conntrack knows one direction.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 /// The transport protocols that can be offloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,11 +57,6 @@ impl Tuple {
     #[must_use]
     pub fn invert(self) -> Self {
         Self { protocol: self.protocol, source: self.destination, destination: self.source }
-    }
-
-    /// Whether one of the two addresses is `address`.
-    pub fn mentions(&self, address: Ipv4Addr) -> bool {
-        *self.source.ip() == address || *self.destination.ip() == address
     }
 }
 

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Conntrack's events: which connections changed, and which ended.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use super::entry::Entry;
+use super::ffi::attach_tcp_udp_filter;
+use super::socket::{DELETE, NEW, Received, Socket, messages};
+use crate::error::{Error, Result};
+
+const GROUP_UPDATE: u32 = 2;
+const GROUP_DESTROY: u32 = 3;
+
+/// A change of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The entry has changed.
+    Update(Entry),
+    /// The entry is gone.
+    Destroy(Entry),
+}
+
+/// Where a read of events ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// There is nothing more to read.
+    Empty,
+    /// The time is up; there may be more.
+    More,
+    /// The kernel had to drop events: what is known is incomplete from here on.
+    Overrun,
+}
+
+/// A subscription to the updates and ends of TCP and UDP connections.
+pub struct Events {
+    socket: Socket,
+    bytes_read: u64,
+}
+
+impl Events {
+    /// Subscribes, with a receive buffer of the given bytes.
+    pub fn open(receive_buffer: usize) -> Result<Self> {
+        let open = || {
+            let socket = Socket::open()?;
+            socket.set_non_blocking()?;
+            socket.set_receive_buffer(receive_buffer)?;
+            // Before the subscription, so that nothing unwanted is queued.
+            attach_tcp_udp_filter(socket.as_fd())?;
+            socket.subscribe(GROUP_UPDATE)?;
+            socket.subscribe(GROUP_DESTROY)?;
+            Ok(socket)
+        };
+        let socket = open()
+            .map_err(|cause: std::io::Error| Error::system("subscribing to conntrack", cause))?;
+        Ok(Self { socket, bytes_read: 0 })
+    }
+
+    /// How many bytes of events were read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// The most bytes that can wait to be read, counted generously: once `bytes_read` has grown by
+    /// so much, everything that was waiting before has been handled.
+    pub fn capacity(&self) -> Result<usize> {
+        self.socket
+            .receive_buffer()
+            .map_err(|cause| Error::system("reading the conntrack socket's buffer size", cause))
+    }
+
+    /// Hands events to `f` until there are no more, the time is up, or some were lost. At least one
+    /// datagram is read. Events caused by the sockets with `own_ports` are left out.
+    pub fn read(
+        &mut self,
+        own_ports: &[u32],
+        until: Instant,
+        f: &mut dyn FnMut(Event),
+    ) -> Result<Drained> {
+        loop {
+            match self.socket.receive() {
+                Err(cause) => return Err(Error::system("reading conntrack events", cause)),
+                Ok(Received::Empty) => return Ok(Drained::Empty),
+                Ok(Received::Overrun) => return Ok(Drained::Overrun),
+                Ok(Received::Datagram(datagram)) => {
+                    self.bytes_read = self.bytes_read.wrapping_add(datagram.len() as u64);
+                    messages(datagram)
+                        .filter(|message| !own_ports.contains(&message.port))
+                        .filter_map(|message| decode(message.kind, message.bytes))
+                        .for_each(&mut *f);
+                }
+            }
+            if Instant::now() >= until {
+                return Ok(Drained::More);
+            }
+        }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn decode(kind: u16, message: &[u8]) -> Option<Event> {
+    match kind {
+        NEW => Entry::decode(message).map(Event::Update),
+        DELETE => Entry::decode(message).map(Event::Destroy),
+        _ => None,
+    }
+}

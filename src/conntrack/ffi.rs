@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! libnetfilter_conntrack behind safe types. No pointer leaves this file.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use super::shape::{self, HEADERS};
+
+/// The library's declarations, made from its header.
+pub(super) mod api {
+    #![allow(dead_code, missing_docs, non_camel_case_types, non_upper_case_globals)]
+    include!(concat!(env!("OUT_DIR"), "/conntrack_api.rs"));
+}
+
+/// Words for a built message. All attributes of a `Draft` together take less than 400 bytes.
+const BUILD_WORDS: usize = 256;
+
+/// An attribute that can be asked for.
+pub(super) trait Attribute: Copy {
+    /// The library's number of it.
+    fn number(self) -> api::nf_conntrack_attr;
+}
+
+macro_rules! attributes {
+    ($(#[$doc:meta])* $name:ident { $($constant:ident = $number:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(super) struct $name(api::nf_conntrack_attr);
+
+        impl $name {
+            $(pub(super) const $constant: Self = Self(api::$number);)+
+        }
+
+        impl Attribute for $name {
+            fn number(self) -> api::nf_conntrack_attr {
+                self.0
+            }
+        }
+    };
+}
+
+attributes! {
+    /// An attribute of one byte.
+    U8 {
+        ORIGINAL_FAMILY = ATTR_ORIG_L3PROTO,
+        ORIGINAL_PROTOCOL = ATTR_ORIG_L4PROTO,
+        REPLY_FAMILY = ATTR_REPL_L3PROTO,
+        REPLY_PROTOCOL = ATTR_REPL_L4PROTO,
+        TCP_STATE = ATTR_TCP_STATE,
+        TCP_FLAGS_ORIGINAL = ATTR_TCP_FLAGS_ORIG,
+        TCP_FLAGS_REPLY = ATTR_TCP_FLAGS_REPL,
+        TCP_MASK_ORIGINAL = ATTR_TCP_MASK_ORIG,
+        TCP_MASK_REPLY = ATTR_TCP_MASK_REPL,
+    }
+}
+
+attributes! {
+    /// An attribute of two bytes; ports are in network order.
+    U16 {
+        ORIGINAL_SOURCE_PORT = ATTR_ORIG_PORT_SRC,
+        ORIGINAL_DESTINATION_PORT = ATTR_ORIG_PORT_DST,
+        REPLY_SOURCE_PORT = ATTR_REPL_PORT_SRC,
+        REPLY_DESTINATION_PORT = ATTR_REPL_PORT_DST,
+        ZONE = ATTR_ZONE,
+        ORIGINAL_ZONE = ATTR_ORIG_ZONE,
+        REPLY_ZONE = ATTR_REPL_ZONE,
+    }
+}
+
+attributes! {
+    /// An attribute of four bytes; addresses are in network order.
+    U32 {
+        ORIGINAL_SOURCE = ATTR_ORIG_IPV4_SRC,
+        ORIGINAL_DESTINATION = ATTR_ORIG_IPV4_DST,
+        REPLY_SOURCE = ATTR_REPL_IPV4_SRC,
+        REPLY_DESTINATION = ATTR_REPL_IPV4_DST,
+        ID = ATTR_ID,
+        STATUS = ATTR_STATUS,
+        MARK = ATTR_MARK,
+        TIMEOUT = ATTR_TIMEOUT,
+        ORIGINAL_SEQUENCE_OFFSET = ATTR_ORIG_NAT_SEQ_OFFSET_AFTER,
+        REPLY_SEQUENCE_OFFSET = ATTR_REPL_NAT_SEQ_OFFSET_AFTER,
+        SYNPROXY_ISN = ATTR_SYNPROXY_ISN,
+        SYNPROXY_TSOFF = ATTR_SYNPROXY_TSOFF,
+    }
+}
+
+attributes! {
+    /// An attribute that is a string.
+    Text {
+        HELPER_NAME = ATTR_HELPER_NAME,
+    }
+}
+
+/// The library's conntrack object, freed when dropped.
+struct Object(NonNull<api::nf_conntrack>);
+
+impl Object {
+    /// An empty object; `None` when there is no memory.
+    fn new() -> Option<Self> {
+        // SAFETY: takes nothing, returns a new object or null.
+        NonNull::new(unsafe { api::nfct_new() }).map(Self)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the object came from nfct_new, nobody else has it, and it is not used again.
+        unsafe { api::nfct_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// A decoded message.
+pub(super) struct Parsed(Object);
+
+impl Parsed {
+    /// Decodes one complete conntrack message, header included.
+    pub(super) fn parse(message: &[u8]) -> Option<Self> {
+        let words = shape::reduce(message)?;
+        let object = Object::new()?;
+        // SAFETY: `words` is aligned to 4 bytes and holds both headers and as many bytes as the
+        // first says. Every attribute in it lies inside, has a type that the library has room for
+        // and the size that the library expects, and strings are terminated (`shape`). The library
+        // keeps no pointer into it.
+        let result = unsafe { api::nfct_nlmsg_parse(words.as_ptr().cast(), object.0.as_ptr()) };
+        (result == 0).then_some(Self(object))
+    }
+
+    /// Whether the message held the attribute.
+    pub(super) fn has(&self, attribute: impl Attribute) -> bool {
+        // SAFETY: the object is alive, and the number is one of the library's own.
+        unsafe { api::nfct_attr_is_set(self.0.0.as_ptr(), attribute.number()) > 0 }
+    }
+
+    /// The attribute's value, if the message held it.
+    pub(super) fn u8(&self, attribute: U8) -> Option<u8> {
+        // SAFETY: the object is alive, and the attribute is one of one byte.
+        self.has(attribute)
+            .then(|| unsafe { api::nfct_get_attr_u8(self.0.0.as_ptr(), attribute.0) })
+    }
+
+    /// The attribute's value, if the message held it.
+    pub(super) fn u16(&self, attribute: U16) -> Option<u16> {
+        self.has(attribute)
+            // SAFETY: the object is alive, and the attribute is one of two bytes.
+            .then(|| unsafe { api::nfct_get_attr_u16(self.0.0.as_ptr(), attribute.0) })
+    }
+
+    /// The attribute's value, if the message held it.
+    pub(super) fn u32(&self, attribute: U32) -> Option<u32> {
+        self.has(attribute)
+            // SAFETY: the object is alive, and the attribute is one of four bytes.
+            .then(|| unsafe { api::nfct_get_attr_u32(self.0.0.as_ptr(), attribute.0) })
+    }
+}
+
+/// What a netlink message's header says.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    /// Subsystem and message type.
+    pub(super) kind: u16,
+    /// `NLM_F_*`.
+    pub(super) flags: u16,
+    /// The sequence number.
+    pub(super) sequence: u32,
+}
+
+/// A message in the making.
+pub(super) struct Draft(Object);
+
+impl Draft {
+    /// An empty message; `None` when there is no memory.
+    pub(super) fn new() -> Option<Self> {
+        Object::new().map(Self)
+    }
+
+    /// Sets an attribute of one byte.
+    pub(super) fn set_u8(&mut self, attribute: U8, value: u8) -> &mut Self {
+        // SAFETY: the object is alive, and the attribute is one of one byte.
+        unsafe { api::nfct_set_attr_u8(self.0.0.as_ptr(), attribute.0, value) }
+        self
+    }
+
+    /// Sets an attribute of two bytes.
+    pub(super) fn set_u16(&mut self, attribute: U16, value: u16) -> &mut Self {
+        // SAFETY: the object is alive, and the attribute is one of two bytes.
+        unsafe { api::nfct_set_attr_u16(self.0.0.as_ptr(), attribute.0, value) }
+        self
+    }
+
+    /// Sets an attribute of four bytes.
+    pub(super) fn set_u32(&mut self, attribute: U32, value: u32) -> &mut Self {
+        // SAFETY: the object is alive, and the attribute is one of four bytes.
+        unsafe { api::nfct_set_attr_u32(self.0.0.as_ptr(), attribute.0, value) }
+        self
+    }
+
+    /// Appends the encoded IPv4 message to `out`; `None` when the library refuses.
+    pub(super) fn append_to(&self, header: Header, out: &mut Vec<u8>) -> Option<()> {
+        let mut words = header_words(header);
+        // SAFETY: `words` is aligned and starts with a header that says that both headers are
+        // filled; the library appends the attributes that were set. Only this file's typed
+        // attributes can be set, none of variable length, and all of them fit. It keeps no pointer.
+        let result = unsafe { api::nfct_nlmsg_build(words.as_mut_ptr().cast(), self.0.0.as_ptr()) };
+        if result < 0 {
+            return None;
+        }
+        let length = usize::try_from(words[0]).ok()?;
+        out.extend(words.iter().flat_map(|word| word.to_ne_bytes()).take(length));
+        Some(())
+    }
+}
+
+/// A message buffer with `nlmsghdr` and the `nfgenmsg` of IPv4 filled in.
+fn header_words(header: Header) -> [u32; BUILD_WORDS] {
+    let mut words = [0; BUILD_WORDS];
+    let ([kind_0, kind_1], [flags_0, flags_1]) =
+        (header.kind.to_ne_bytes(), header.flags.to_ne_bytes());
+    words[0] = HEADERS as u32;
+    words[1] = u32::from_ne_bytes([kind_0, kind_1, flags_0, flags_1]);
+    words[2] = header.sequence;
+    words[4] = u32::from_ne_bytes([nix::libc::AF_INET as u8, 0, 0, 0]);
+    words
+}
+
+/// The request to dump all IPv4 entries: a message of headers only.
+pub(super) fn bare_message(header: Header) -> Vec<u8> {
+    header_words(header).iter().flat_map(|word| word.to_ne_bytes()).take(HEADERS).collect()
+}
+
+/// Lets only events about TCP and UDP into the socket.
+pub(super) fn attach_tcp_udp_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes nothing, returns a new filter or null.
+    let filter = unsafe { api::nfct_filter_create() };
+    if filter.is_null() {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    let protocols = [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP];
+    // SAFETY: the filter is not null and is destroyed once, after its last use; the attribute takes
+    // a number; the descriptor is borrowed, so it is open. The kernel copies the filter.
+    unsafe {
+        for protocol in protocols {
+            api::nfct_filter_add_attr_u32(filter, api::NFCT_FILTER_L4PROTO, protocol as u32);
+        }
+        let result = api::nfct_filter_attach(socket.as_raw_fd(), filter);
+        let cause = io::Error::last_os_error();
+        api::nfct_filter_destroy(filter);
+        if result < 0 { Err(cause) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn message(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = bare_message(Header { kind: 0x100, flags: 0, sequence: 1 });
+        bytes.extend(payload);
+        let length = u32::try_from(bytes.len()).unwrap();
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn types_that_overflow_the_library_do_not_reach_it() {
+        for kind in [4, 5, 6, 0x3fff] {
+            let inner = attribute(kind, &[0; 4]);
+            assert!(Parsed::parse(&message(&attribute(4 | 0x8000, &inner))).is_some());
+        }
+    }
+
+    #[test]
+    fn short_attributes_are_refused() {
+        // The library would end the process.
+        assert!(Parsed::parse(&message(&attribute(3, &[0; 3]))).is_none());
+        assert!(Parsed::parse(&message(&attribute(4, &[0; 3]))).is_none());
+        assert!(Parsed::parse(&message(&attribute(3, &[0; 4]))).unwrap().has(U32::STATUS));
+    }
+
+    #[test]
+    fn an_unterminated_helper_name_is_terminated() {
+        let help = attribute(5, &attribute(1, b"ftpx"));
+        let parsed = Parsed::parse(&message(&help)).unwrap();
+        assert!(parsed.has(Text::HELPER_NAME));
+    }
+
+    #[test]
+    fn a_message_of_another_length_than_it_says_is_refused() {
+        let mut bytes = message(&[]);
+        assert!(Parsed::parse(&bytes).is_some());
+        bytes.push(0);
+        assert!(Parsed::parse(&bytes).is_none());
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Conntrack: its events, its entries, and the little that bpfw changes in them.
+//!
+//! libnetfilter_conntrack encodes and decodes the messages; the sockets are our own, so that
+//! many updates fit in one send, our own updates are recognised by their port, and no read blocks
+//! for long. Nothing here knows BPF or routing.
+
+pub mod dump;
+pub mod entry;
+pub mod events;
+mod ffi;
+pub mod requests;
+mod shape;
+mod socket;
+pub mod sysctl;

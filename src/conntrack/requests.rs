@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Asking for single entries, and changing what bpfw changes in them: timeout and TCP flags.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::entry::{BE_LIBERAL, Entry, draft_for};
+use super::ffi::{Draft, Header, U8, U32};
+use super::socket::{GET, NEW, NLM_F_REQUEST, Received, Socket, messages};
+use crate::error::{Error, Result};
+use crate::flow::tuple::{Protocol, Tuple};
+
+/// How long the kernel may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Updates of one send; far below the send buffer of any system.
+const BATCH: usize = 32 * 1024;
+/// No update is larger, so a batch stays below `BATCH`.
+const LARGEST_UPDATE: usize = 512;
+/// Room for the error replies to a batch in which every update fails.
+const REPLY_BUFFER: usize = 1024 * 1024;
+/// The flags that an update decides on: be liberal, and forget the last acknowledgement that was
+/// seen (0x20), which packets that bypass conntrack make stale.
+const TCP_FLAG_MASK: u8 = BE_LIBERAL | 0x20;
+
+/// The updates that the kernel refused.
+#[derive(Debug, Default)]
+pub struct UpdateErrors {
+    /// Updates of entries that do not exist any more, which is no fault.
+    pub gone: usize,
+    /// Updates refused for other reasons.
+    pub failed: usize,
+    /// The first of those reasons.
+    pub reason: Option<io::Error>,
+    /// Whether the kernel dropped replies, so that the counts are too low.
+    pub incomplete: bool,
+}
+
+/// Two sockets: one for questions, and one for updates, so that their answers do not mix.
+pub struct Requests {
+    questions: Socket,
+    updates: Socket,
+    sequence: u32,
+    queue: Vec<u8>,
+    errors: UpdateErrors,
+}
+
+impl Requests {
+    /// Opens both sockets.
+    pub fn open() -> Result<Self> {
+        let open = || {
+            let (questions, updates) = (Socket::open()?, Socket::open()?);
+            questions.set_receive_timeout(TIMEOUT)?;
+            updates.set_non_blocking()?;
+            updates.set_receive_buffer(REPLY_BUFFER)?;
+            Ok((questions, updates))
+        };
+        let (questions, updates) = open()
+            .map_err(|cause: io::Error| Error::system("opening sockets to conntrack", cause))?;
+        Ok(Self {
+            questions,
+            updates,
+            sequence: 0,
+            queue: Vec::with_capacity(BATCH),
+            errors: UpdateErrors::default(),
+        })
+    }
+
+    /// The ports that events caused by these sockets carry.
+    pub fn ports(&self) -> [u32; 2] {
+        [self.questions.port(), self.updates.port()]
+    }
+
+    /// The entry of a connection, looked up by the tuple of either direction.
+    pub fn get(&mut self, tuple: &Tuple) -> Result<Option<Entry>> {
+        self.ask(tuple)
+            .map_err(|cause| Error::system(format!("asking conntrack for {tuple}"), cause))
+    }
+
+    fn ask(&mut self, tuple: &Tuple) -> io::Result<Option<Entry>> {
+        let header = self.next_header(GET);
+        let mut request = Vec::new();
+        draft_for(tuple)
+            .and_then(|draft| draft.append_to(header, &mut request))
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        self.questions.send(&request)?;
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            let Received::Datagram(datagram) = self.questions.receive()? else {
+                break;
+            };
+            // Late answers to earlier questions are passed over.
+            for message in messages(datagram).filter(|found| found.sequence == header.sequence) {
+                match message.verdict() {
+                    Some(Err(error)) if is_gone(&error) => return Ok(None),
+                    Some(Err(error)) => return Err(error),
+                    Some(Ok(())) => (),
+                    None if message.kind == NEW => return Ok(Entry::decode(message.bytes)),
+                    None => (),
+                }
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Queues an update of the connection with this original tuple: a new timeout in seconds, and
+    /// for TCP, if asked, both directions accepting any window. Nothing else of the entry is
+    /// touched. A full queue is sent.
+    pub fn queue_update(
+        &mut self,
+        original: &Tuple,
+        timeout: Option<u32>,
+        tcp_liberal: bool,
+    ) -> Result<()> {
+        if self.queue.len() + LARGEST_UPDATE > BATCH {
+            self.send_queue()?;
+        }
+        let header = self.next_header(NEW);
+        let queue = &mut self.queue;
+        draft_for(original)
+            .and_then(|mut draft| {
+                if let Some(seconds) = timeout {
+                    draft.set_u32(U32::TIMEOUT, seconds);
+                }
+                if tcp_liberal && original.protocol == Protocol::Tcp {
+                    set_liberal(&mut draft);
+                }
+                draft.append_to(header, queue)
+            })
+            .ok_or_else(|| updating(io::ErrorKind::OutOfMemory.into()))
+    }
+
+    /// Sends what is queued, and tells which updates failed since the last flush.
+    pub fn flush(&mut self) -> Result<UpdateErrors> {
+        self.send_queue()?;
+        Ok(std::mem::take(&mut self.errors))
+    }
+
+    /// The kernel handles updates within the send, and answers only those that fail.
+    fn send_queue(&mut self) -> Result<()> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let sent = self.updates.send(&self.queue);
+        self.queue.clear();
+        sent.map_err(updating)?;
+        loop {
+            match self.updates.receive().map_err(updating)? {
+                Received::Empty => return Ok(()),
+                Received::Overrun => self.errors.incomplete = true,
+                Received::Datagram(datagram) => messages(datagram)
+                    .filter_map(|message| message.verdict()?.err())
+                    .for_each(|error| self.errors.add(error)),
+            }
+        }
+    }
+
+    fn next_header(&mut self, kind: u16) -> Header {
+        self.sequence = self.sequence.wrapping_add(1);
+        Header { kind, flags: NLM_F_REQUEST, sequence: self.sequence }
+    }
+}
+
+impl UpdateErrors {
+    fn add(&mut self, error: io::Error) {
+        if is_gone(&error) {
+            self.gone += 1;
+        } else {
+            self.failed += 1;
+            self.reason.get_or_insert(error);
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ENOENT)
+}
+
+fn updating(cause: io::Error) -> Error {
+    Error::system("updating conntrack entries", cause)
+}
+
+fn set_liberal(draft: &mut Draft) {
+    draft
+        .set_u8(U8::TCP_FLAGS_ORIGINAL, BE_LIBERAL)
+        .set_u8(U8::TCP_MASK_ORIGINAL, TCP_FLAG_MASK)
+        .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
+        .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_holds_tuple_timeout_and_flags_only() {
+        let side = "192.0.2.1:1".parse().unwrap();
+        let tuple = Tuple { protocol: Protocol::Tcp, source: side, destination: side };
+        let mut draft = draft_for(&tuple).unwrap();
+        draft.set_u32(U32::TIMEOUT, 60);
+        set_liberal(&mut draft);
+        let mut message = Vec::new();
+        draft.append_to(Header { kind: NEW, flags: NLM_F_REQUEST, sequence: 1 }, &mut message);
+        assert!(message.len() < LARGEST_UPDATE);
+        let (mut rest, mut kinds) = (&message[20..], Vec::new());
+        while let [l0, l1, k0, k1, ..] = *rest {
+            kinds.push(u16::from_ne_bytes([k0, k1]) & 0x3fff);
+            rest = &rest[usize::from(u16::from_ne_bytes([l0, l1])).next_multiple_of(4)..];
+        }
+        kinds.sort();
+        // The original tuple, the protocol information and the timeout.
+        assert_eq!(kinds, [1, 4, 7]);
+    }
+}
