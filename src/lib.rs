@@ -4,3 +4,4 @@
 pub mod conntrack;
 pub mod error;
 pub mod flow;
+pub mod netlink;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The router's own IPv4 addresses (linux/if_addr.h).
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::Parseable;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+
+use super::rtnetlink::{AF_INET, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
+use super::socket::{Message, Socket};
+use crate::error::Result;
+
+/// One address as the kernel tells it apart from others: the same one may be on two interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    local: Ipv4Addr,
+    peer: Option<Ipv4Addr>,
+    prefix_length: u8,
+    ifindex: u32,
+}
+
+/// All IPv4 addresses of all interfaces.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(BTreeSet<Entry>);
+
+impl Addresses {
+    /// The addresses of this network namespace.
+    pub fn dump(socket: &mut Socket) -> Result<Self> {
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let doing = "reading the addresses";
+        socket.dump(doing, RTM_GETADDR, &request, Self::default, |addresses, message| {
+            addresses.change(message);
+        })
+    }
+
+    /// Applies RTM_NEWADDR or RTM_DELADDR; true if an address came or went.
+    pub fn change(&mut self, message: &Message<'_>) -> bool {
+        let Some(entry) = parse(message.payload) else { return false };
+        match message.kind {
+            RTM_NEWADDR => self.0.insert(entry),
+            RTM_DELADDR => self.0.remove(&entry),
+            _ => false,
+        }
+    }
+
+    /// Each address once.
+    pub fn local(&self) -> HashSet<Ipv4Addr> {
+        self.0.iter().map(|entry| entry.local).collect()
+    }
+}
+
+fn parse(payload: &[u8]) -> Option<Entry> {
+    if payload.first() != Some(&AF_INET) {
+        return None;
+    }
+    let message = AddressMessage::parse(payload).ok()?;
+    let (mut local, mut address) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(IpAddr::V4(value)) => local = Some(value),
+            AddressAttribute::Address(IpAddr::V4(value)) => address = Some(value),
+            _ => {}
+        }
+    }
+    // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours.
+    Some(Entry {
+        local: local.or(address)?,
+        peer: address,
+        prefix_length: message.header.prefix_len,
+        ifindex: message.header.index,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+
+    use super::*;
+
+    fn apply(addresses: &mut Addresses, kind: u16, ifindex: u32, local: [u8; 4]) -> bool {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.index = ifindex;
+        let peer = Ipv4Addr::new(10, 0, 0, 99);
+        message.attributes = vec![
+            AddressAttribute::Address(peer.into()),
+            AddressAttribute::Local(Ipv4Addr::from(local).into()),
+        ];
+        let mut payload = vec![0; message.buffer_len()];
+        message.emit(&mut payload);
+        addresses.change(&Message { kind, flags: 0, sequence: 0, payload: &payload })
+    }
+
+    #[test]
+    fn an_address_on_two_interfaces_goes_with_the_last() {
+        let mut addresses = Addresses::default();
+        let local = [10, 0, 0, 1];
+        assert!(apply(&mut addresses, RTM_NEWADDR, 1, local));
+        assert!(!apply(&mut addresses, RTM_NEWADDR, 1, local));
+        assert!(apply(&mut addresses, RTM_NEWADDR, 2, local));
+        assert!(apply(&mut addresses, RTM_DELADDR, 1, local));
+        assert_eq!(addresses.local(), HashSet::from([local.into()]));
+        assert!(apply(&mut addresses, RTM_DELADDR, 2, local));
+        assert!(!apply(&mut addresses, RTM_DELADDR, 2, local));
+        assert!(addresses.local().is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Network interfaces (rtnetlink(7), linux/if_link.h).
+
+use std::collections::BTreeMap;
+
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+
+use super::attribute::{attributes, find, text, u16_at, u32_at};
+use super::rtnetlink::{AF_UNSPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK};
+use super::socket::{Message, Socket};
+use crate::error::Result;
+
+const HEADER: usize = 16;
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u32 = 1;
+const IFF_RUNNING: u32 = 1 << 6;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_EGRESS_QOS: u16 = 3;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+const ETH_P_8021Q: u16 = 0x8100;
+
+/// All links by interface index.
+pub type Links = BTreeMap<u32, Link>;
+
+/// A network interface, as far as forwarding depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Set up by the administrator (IFF_UP).
+    pub up: bool,
+    /// Up and with a carrier (IFF_RUNNING, RFC 2863 operational state).
+    pub running: bool,
+    /// Hardware address; Ethernet only.
+    pub mac: Option<[u8; 6]>,
+    /// Frames begin with an Ethernet header (ARPHRD_ETHER).
+    pub ethernet: bool,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Interface index of the bridge, bond or VRF that this is part of.
+    pub master: Option<u32>,
+    /// The tag, for a VLAN interface whose port is in this network namespace. A link of the kind
+    /// `vlan` without it cannot be resolved.
+    pub vlan: Option<Vlan>,
+    /// The driver's rtnetlink name (veth, bridge, vlan, macvlan, ...); hardware has none.
+    pub kind: Option<String>,
+}
+
+/// Where a VLAN interface's frames go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Interface index of the port that carries the tagged frames.
+    pub port: u32,
+    /// VLAN identifier, 0..=4095, in the machine's byte order.
+    pub id: u16,
+    /// Tag protocol in the machine's byte order: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
+    pub protocol: u16,
+    /// Priorities are mapped to the tag's PCP bits.
+    pub has_egress_qos: bool,
+}
+
+/// What a link message did to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing that is kept.
+    Unchanged,
+    /// The table changed, but no packet goes another way: a new or renamed link.
+    Noted,
+    /// Packets may have to go another way.
+    Forwarding,
+    /// As `Forwarding`: this interface was set down or is gone, and its routes with it.
+    Down(u32),
+}
+
+/// All links of this network namespace.
+pub(super) fn dump(socket: &mut Socket) -> Result<Links> {
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    socket.dump("reading the links", RTM_GETLINK, &request, Links::new, |links, message| {
+        change(links, message);
+    })
+}
+
+/// Applies RTM_NEWLINK or RTM_DELLINK to the table.
+pub(super) fn change(links: &mut Links, message: &Message<'_>) -> Outcome {
+    // Bridges announce their ports as AF_BRIDGE: that "deletion" is only a port leaving.
+    if message.payload.first() != Some(&AF_UNSPEC) {
+        return Outcome::Unchanged;
+    }
+    match message.kind {
+        RTM_NEWLINK => parse(message.payload).map_or(Outcome::Unchanged, |link| put(links, link)),
+        RTM_DELLINK => match u32_at(message.payload, 4) {
+            Some(index) if links.remove(&index).is_some() => Outcome::Down(index),
+            _ => Outcome::Unchanged,
+        },
+        _ => Outcome::Unchanged,
+    }
+}
+
+fn put(links: &mut Links, link: Link) -> Outcome {
+    let Some(old) = links.get_mut(&link.index) else {
+        links.insert(link.index, link);
+        return Outcome::Noted;
+    };
+    let renamed_only = Link { name: old.name.clone(), ..link.clone() } == *old;
+    let outcome = match () {
+        () if *old == link => Outcome::Unchanged,
+        () if renamed_only => Outcome::Noted,
+        () if old.up && !link.up => Outcome::Down(link.index),
+        () => Outcome::Forwarding,
+    };
+    *old = link;
+    outcome
+}
+
+fn parse(payload: &[u8]) -> Option<Link> {
+    let flags = u32_at(payload, 8)?;
+    let ethernet = u16_at(payload, 2)? == ARPHRD_ETHER;
+    let mut link = Link {
+        index: u32_at(payload, 4)?,
+        up: flags & IFF_UP != 0,
+        running: flags & IFF_RUNNING != 0,
+        ethernet,
+        ..Link::default()
+    };
+    let (mut port, mut elsewhere, mut info) = (None, false, None);
+    for (kind, value) in attributes(payload.get(HEADER..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            IFLA_ADDRESS if ethernet => link.mac = value.try_into().ok(),
+            IFLA_MASTER => link.master = u32_at(value, 0).filter(|&index| index != 0),
+            IFLA_LINK => port = u32_at(value, 0).filter(|&index| index != 0),
+            IFLA_LINK_NETNSID => elsewhere = true,
+            IFLA_LINKINFO => info = Some(value),
+            _ => {}
+        }
+    }
+    if let Some(info) = info {
+        link.kind = find(info, IFLA_INFO_KIND).map(text);
+        if let (Some("vlan"), Some(port), false) = (link.kind.as_deref(), port, elsewhere) {
+            link.vlan = find(info, IFLA_INFO_DATA).and_then(|data| parse_vlan(port, data));
+        }
+    }
+    Some(link)
+}
+
+fn parse_vlan(port: u32, data: &[u8]) -> Option<Vlan> {
+    Some(Vlan {
+        port,
+        id: u16_at(find(data, IFLA_VLAN_ID)?, 0)?,
+        protocol: match find(data, IFLA_VLAN_PROTOCOL) {
+            Some(value) => u16::from_be(u16_at(value, 0)?),
+            None => ETH_P_8021Q,
+        },
+        has_egress_qos: find(data, IFLA_VLAN_EGRESS_QOS).is_some_and(|map| !map.is_empty()),
+    })
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Keeps the picture of the network up to date.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::libc::ENOBUFS;
+
+use super::neighbor::Keeper;
+pub use super::network::{Changes, Network};
+use super::rtnetlink::*;
+use super::rule::RuleFacts;
+use super::socket::{Socket, messages};
+use crate::error::{Error, Result};
+
+const GROUPS: [u32; 7] = [
+    RTNLGRP_LINK,
+    RTNLGRP_NEIGH,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV4_RULE,
+    RTNLGRP_IPV4_NETCONF,
+    RTNLGRP_NEXTHOP,
+];
+
+/// Bytes of events that may wait: some ten thousand, a burst of route or neighbour changes.
+const EVENT_ROOM: usize = 8 << 20;
+/// More than fit in there.
+const EVENTS_DISCARDED: usize = 1 << 17;
+const READING: &str = "reading network changes";
+
+/// The network and the events that change it.
+pub struct Monitor {
+    events: Socket,
+    keeper: Keeper,
+    network: Network,
+    /// Events were lost, and the network was not read again yet.
+    lost: bool,
+    /// Policy rules changed, and were not read again yet.
+    rules_changed: bool,
+    /// What was applied and not reported yet, because something else failed.
+    unreported: Changes,
+}
+
+impl Monitor {
+    /// Subscribes to changes, and only then reads the network of the calling thread's namespace:
+    /// nothing is missed in between.
+    pub fn open() -> Result<Self> {
+        let events = Socket::subscribe(NETLINK_ROUTE, &GROUPS, EVENT_ROOM)?;
+        let network = Network::read(&mut Socket::open()?)?;
+        let keeper = Keeper::open()?;
+        let unreported = Changes::default();
+        Ok(Self { events, keeper, network, lost: false, rules_changed: false, unreported })
+    }
+
+    /// The network as of the last [`read`](Self::read).
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Applies what is waiting, until nothing is or the time is over. If the kernel had to drop
+    /// events, everything is read again and counts as changed. After an error, what could not be
+    /// read is tried again by the next call, and changes seen meanwhile are reported then.
+    pub fn read(&mut self, until: Instant) -> Result<Changes> {
+        let mut drained = false;
+        while !drained {
+            if self.lost {
+                self.read_again()?;
+            }
+            drained = self.read_one()?;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        if self.rules_changed {
+            self.network.rules = RuleFacts::dump(&mut Socket::open()?)?;
+            self.rules_changed = false;
+        }
+        Ok(Changes { drained, ..std::mem::take(&mut self.unreported) })
+    }
+
+    /// Makes the kernel check that a neighbour is still there, as sending to it would; its answer
+    /// is not waited for. One that is not valid, or that ARP does not look after, is left alone.
+    pub fn keep_in_use(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<()> {
+        match self.network.neighbors.get(&(ifindex, address)) {
+            Some(neighbor) if neighbor.resolved => self.keeper.keep_in_use(ifindex, address),
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies one datagram; true if none is waiting.
+    fn read_one(&mut self) -> Result<bool> {
+        match self.events.receive() {
+            Ok(datagram) => {
+                for message in messages(datagram) {
+                    let Some(message) = message else {
+                        self.lost = true;
+                        break;
+                    };
+                    self.unreported |= self.network.apply(&message);
+                    self.rules_changed |= matches!(message.kind, RTM_NEWRULE | RTM_DELRULE);
+                }
+            }
+            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Ok(true),
+            Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => self.lost = true,
+            Err(cause) => return Err(Error::system(READING, cause)),
+        }
+        Ok(false)
+    }
+
+    /// Events were lost. Those still waiting are older than the lost ones and must not be applied
+    /// to what is read now: nothing would correct them.
+    fn read_again(&mut self) -> Result<()> {
+        self.unreported |= Changes::ALL;
+        let discarded = self.events.discard(EVENTS_DISCARDED);
+        if !discarded.map_err(|cause| Error::system(READING, cause))? {
+            return Err(Error::refused(format!("{READING}: they come faster than they are read")));
+        }
+        self.network = Network::read(&mut Socket::open()?)?;
+        self.lost = false;
+        self.rules_changed = false;
+        Ok(())
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}

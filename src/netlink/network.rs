@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The network as the kernel described it last, and what each message changes in it. No I/O but
+//! the first reading.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::ops::BitOrAssign;
+
+use super::address::Addresses;
+use super::link::{self, Links, Outcome};
+use super::neighbor::{self, Neighbors};
+use super::route::RouteMtus;
+use super::rtnetlink::*;
+use super::rule::RuleFacts;
+use super::socket::{Message, Socket};
+use crate::error::Result;
+
+/// Links, addresses, neighbours and routes of this network namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Interfaces by index.
+    pub links: Links,
+    /// The router's own IPv4 addresses.
+    pub local_addresses: HashSet<Ipv4Addr>,
+    /// Valid IPv4 neighbours.
+    pub neighbors: Neighbors,
+    /// The smallest route `mtu` metrics.
+    pub route_mtus: RouteMtus,
+    /// What policy rules select by.
+    pub rules: RuleFacts,
+    addresses: Addresses,
+}
+
+/// What happened to the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Packets may have to be forwarded elsewhere or otherwise: look up every next hop again.
+    pub forwarding: bool,
+    /// The links or the route MTUs changed: what was derived from them must be derived anew.
+    pub links: bool,
+    /// The router's own addresses changed.
+    pub addresses: bool,
+    /// Nothing more was waiting.
+    pub drained: bool,
+}
+
+impl Changes {
+    /// Everything may have changed.
+    pub(super) const ALL: Self =
+        Self { forwarding: true, links: true, addresses: true, drained: false };
+}
+
+impl BitOrAssign for Changes {
+    fn bitor_assign(&mut self, other: Self) {
+        self.forwarding |= other.forwarding;
+        self.links |= other.links;
+        self.addresses |= other.addresses;
+        self.drained |= other.drained;
+    }
+}
+
+impl Network {
+    /// Reads everything.
+    pub(super) fn read(socket: &mut Socket) -> Result<Self> {
+        let addresses = Addresses::dump(socket)?;
+        Ok(Self {
+            links: link::dump(socket)?,
+            local_addresses: addresses.local(),
+            neighbors: neighbor::dump(socket)?,
+            route_mtus: RouteMtus::dump(socket)?,
+            rules: RuleFacts::dump(socket)?,
+            addresses,
+        })
+    }
+
+    /// Applies an event. Rules are not kept one by one: whoever calls this reads them again after
+    /// RTM_NEWRULE and RTM_DELRULE.
+    pub(super) fn apply(&mut self, message: &Message<'_>) -> Changes {
+        let mut changes = Changes::default();
+        match message.kind {
+            RTM_NEWLINK | RTM_DELLINK => return self.apply_link(message),
+            RTM_NEWADDR | RTM_DELADDR if self.addresses.change(message) => {
+                self.local_addresses = self.addresses.local();
+                changes.addresses = true;
+                changes.forwarding = true;
+            }
+            RTM_NEWNEIGH | RTM_DELNEIGH => {
+                changes.forwarding = neighbor::event(message)
+                    .is_some_and(|event| neighbor::change(&mut self.neighbors, event));
+            }
+            RTM_NEWROUTE | RTM_DELROUTE => {
+                changes.links = self.route_mtus.change(message);
+                changes.forwarding = true;
+            }
+            RTM_NEWRULE | RTM_DELRULE | RTM_NEWNETCONF | RTM_DELNETCONF | RTM_NEWNEXTHOP
+            | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
+                changes.forwarding = true;
+            }
+            _ => {}
+        }
+        changes
+    }
+
+    fn apply_link(&mut self, message: &Message<'_>) -> Changes {
+        let outcome = link::change(&mut self.links, message);
+        if let Outcome::Down(index) = outcome {
+            self.neighbors.retain(|&(ifindex, _), _| ifindex != index);
+            self.route_mtus.interface_down(index);
+        }
+        Changes {
+            links: outcome != Outcome::Unchanged,
+            forwarding: matches!(outcome, Outcome::Forwarding | Outcome::Down(_)),
+            ..Changes::default()
+        }
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use netlink_packet_core::{Emitable, NLM_F_CREATE};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteNextHop};
+
+use super::*;
+
+const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+struct Route(RouteMessage);
+
+impl Route {
+    fn to(last: u8) -> Self {
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet;
+        route.header.destination_prefix_length = 32;
+        let destination = RouteAddress::Inet(Ipv4Addr::new(10, 0, 0, last));
+        route.attributes.push(RouteAttribute::Destination(destination));
+        Self(route).with(RouteAttribute::Table(254))
+    }
+
+    fn with(mut self, attribute: RouteAttribute) -> Self {
+        self.0.attributes.push(attribute);
+        self
+    }
+
+    fn dev(self, ifindex: u32) -> Self {
+        self.with(RouteAttribute::Oif(ifindex))
+    }
+
+    fn mtu(self, mtu: u32) -> Self {
+        self.with(RouteAttribute::Metrics(vec![RouteMetric::Lock(4), RouteMetric::Mtu(mtu)]))
+    }
+
+    fn via(self, last: u8) -> Self {
+        self.with(RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(10, 9, 9, last))))
+    }
+
+    fn send(&self, mtus: &mut RouteMtus, kind: u16, flags: u16) -> bool {
+        let mut payload = vec![0; self.0.buffer_len()];
+        self.0.emit(&mut payload);
+        mtus.change(&Message { kind, flags, sequence: 0, payload: &payload })
+    }
+
+    fn add(&self, mtus: &mut RouteMtus, flags: u16) -> bool {
+        self.send(mtus, RTM_NEWROUTE, flags)
+    }
+
+    fn delete(&self, mtus: &mut RouteMtus) -> bool {
+        self.send(mtus, RTM_DELROUTE, 0)
+    }
+}
+
+fn is_empty(mtus: &RouteMtus) -> bool {
+    mtus.routes.is_empty() && mtus.users.is_empty()
+}
+
+#[test]
+fn the_smallest_mtu_of_an_interface_counts() {
+    let mut mtus = RouteMtus::default();
+    assert!(!Route::to(1).dev(2).add(&mut mtus, NEW));
+    assert!(is_empty(&mtus), "a route without the metric takes no memory");
+    assert!(Route::to(2).dev(2).mtu(1400).add(&mut mtus, NEW));
+    assert!(Route::to(3).dev(2).mtu(1280).add(&mut mtus, NEW));
+    assert!(!Route::to(4).dev(2).mtu(1280).add(&mut mtus, NEW));
+    assert_eq!((mtus.smallest_mtu(2), mtus.smallest_mtu(3)), (Some(1280), None));
+    assert!(!Route::to(3).dev(2).mtu(1280).delete(&mut mtus));
+    assert!(Route::to(4).dev(2).mtu(1280).delete(&mut mtus));
+    assert_eq!(mtus.smallest_mtu(2), Some(1400));
+    assert!(Route::to(2).dev(2).mtu(1400).delete(&mut mtus));
+    assert!(is_empty(&mtus));
+}
+
+#[test]
+fn a_replaced_route_loses_its_metric() {
+    let mut mtus = RouteMtus::default();
+    Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
+    assert!(Route::to(1).dev(3).mtu(1300).add(&mut mtus, NLM_F_REPLACE));
+    assert_eq!((mtus.smallest_mtu(2), mtus.smallest_mtu(3)), (None, Some(1300)));
+    assert!(Route::to(1).dev(3).add(&mut mtus, NLM_F_REPLACE));
+    assert!(is_empty(&mtus));
+}
+
+#[test]
+fn routes_with_one_key_are_told_apart() {
+    let mut mtus = RouteMtus::default();
+    Route::to(1).dev(2).add(&mut mtus, NEW);
+    Route::to(1).dev(2).via(1).mtu(1300).add(&mut mtus, NLM_F_CREATE | NLM_F_APPEND);
+    Route::to(1).dev(2).via(2).mtu(1300).add(&mut mtus, NLM_F_CREATE | NLM_F_APPEND);
+    Route::to(1).dev(2).mtu(1400).add(&mut mtus, NLM_F_REPLACE);
+    assert!(!Route::to(1).dev(2).via(1).mtu(1300).delete(&mut mtus));
+    assert_eq!(mtus.smallest_mtu(2), Some(1300));
+    assert!(Route::to(1).dev(2).via(2).mtu(1300).delete(&mut mtus));
+    assert_eq!(mtus.smallest_mtu(2), Some(1400));
+    assert!(!Route::to(1).dev(2).via(3).add(&mut mtus, NLM_F_CREATE));
+    assert_eq!(mtus.smallest_mtu(2), Some(1400), "a prepended route hides nothing");
+    Route::to(1).dev(2).add(&mut mtus, NEW);
+    assert!(is_empty(&mtus), "a route that is alone leaves no others");
+}
+
+#[test]
+fn every_path_of_a_multipath_route_has_the_mtu() {
+    let mut mtus = RouteMtus::default();
+    let hops = [4, 5].map(|ifindex| {
+        let mut hop = RouteNextHop::default();
+        hop.interface_index = ifindex;
+        let gateway = RouteAddress::Inet(Ipv4Addr::new(10, 9, 9, 9));
+        hop.attributes.push(RouteAttribute::Gateway(gateway));
+        hop
+    });
+    Route::to(1).with(RouteAttribute::MultiPath(hops.to_vec())).mtu(1350).add(&mut mtus, NEW);
+    assert_eq!([4, 5, 6].map(|index| mtus.smallest_mtu(index)), [Some(1350), Some(1350), None]);
+    assert!(!mtus.interface_down(4), "the other path may live on");
+    assert_eq!(mtus.smallest_mtu(4), Some(1350));
+}
+
+#[test]
+fn a_route_by_nexthop_object_counts_everywhere() {
+    let mut mtus = RouteMtus::default();
+    Route::to(1).with(RouteAttribute::NhId(9)).mtu(1350).add(&mut mtus, NEW);
+    Route::to(2).dev(3).mtu(1300).add(&mut mtus, NEW);
+    assert_eq!((mtus.smallest_mtu(1), mtus.smallest_mtu(3)), (Some(1350), Some(1300)));
+}
+
+#[test]
+fn routes_go_with_their_interface() {
+    let mut mtus = RouteMtus::default();
+    Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
+    Route::to(2).dev(3).mtu(1400).add(&mut mtus, NEW);
+    assert!(mtus.interface_down(2));
+    assert!(!mtus.interface_down(2));
+    assert_eq!((mtus.smallest_mtu(2), mtus.smallest_mtu(3)), (None, Some(1400)));
+}
+
+#[test]
+fn tables_and_priorities_are_different_routes() {
+    let mut mtus = RouteMtus::default();
+    Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
+    Route::to(1).dev(2).with(RouteAttribute::Priority(5)).add(&mut mtus, NLM_F_REPLACE);
+    Route::to(1).dev(2).with(RouteAttribute::Table(7)).add(&mut mtus, NLM_F_REPLACE);
+    assert_eq!(mtus.smallest_mtu(2), Some(1400));
+}
+
+#[test]
+fn cut_next_hops_end_the_list() {
+    let whole = [&8u16.to_ne_bytes()[..], &[0, 0], &4u32.to_ne_bytes()].concat();
+    assert_eq!(next_hops(&whole), [(Some(4), vec![])]);
+    for length in 0..8 {
+        assert_eq!(next_hops(&whole[..length]), []);
+    }
+    assert_eq!(next_hops(&[0; 16]), [], "a length of 0 does not loop");
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What stands at an interface's TC ingress and egress (tc(8), linux/pkt_sched.h, linux/pkt_cls.h).
+
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
+
+use super::attribute::{find, text, u32_at};
+use super::rtnetlink::{
+    RTM_DELQDISC, RTM_DELTFILTER, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER,
+};
+use super::socket::{Message, Socket};
+use crate::error::{Error, Result};
+
+const HEADER: usize = 20;
+const TC_H_ROOT: u32 = 0xffff_ffff;
+/// Also TC_H_CLSACT.
+const TC_H_INGRESS: u32 = 0xffff_fff1;
+const INGRESS_HANDLE: u32 = 0xffff_0000;
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
+
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
+const TCA_BPF_NAME: u16 = 7;
+
+/// The qdiscs that ingress filters hang on; an interface has at most one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngressQdisc {
+    /// Ingress and egress filters.
+    Clsact,
+    /// Ingress filters only.
+    Ingress,
+}
+
+/// A classifier's entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// At clsact's egress side.
+    pub egress: bool,
+    /// The smaller comes first.
+    pub priority: u16,
+    /// EtherType in the machine's byte order; 3 is all of them (ETH_P_ALL).
+    pub protocol: u16,
+    /// Unique within the priority. 0 for a classifier that lists no entries.
+    pub handle: u32,
+    /// The classifier: bpf, u32, flower, matchall, ...
+    pub kind: String,
+    /// What the owner of a bpf filter called it, e.g. `file.o:[section]`.
+    pub bpf_name: Option<String>,
+    /// Packets begin at chain 0.
+    pub chain: u32,
+}
+
+/// All that looks at packets before the stack, and clsact's egress filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ingress {
+    /// The qdisc, if there is one.
+    pub qdisc: Option<IngressQdisc>,
+    /// Its filters.
+    pub filters: Vec<Filter>,
+}
+
+/// What stands at the interface's ingress.
+pub fn ingress(ifindex: u32) -> Result<Ingress> {
+    let mut socket = Socket::open()?;
+    let qdisc = match qdisc_kind(&mut socket, ifindex, TC_H_INGRESS)?.as_deref() {
+        Some("clsact") => Some(IngressQdisc::Clsact),
+        Some("ingress") => Some(IngressQdisc::Ingress),
+        _ => None,
+    };
+    let mut filters = Vec::new();
+    match qdisc {
+        Some(IngressQdisc::Clsact) => {
+            filters = dump_filters(&mut socket, ifindex, CLSACT_INGRESS)?;
+            filters.extend(dump_filters(&mut socket, ifindex, CLSACT_EGRESS)?);
+        }
+        Some(IngressQdisc::Ingress) => {
+            filters = dump_filters(&mut socket, ifindex, INGRESS_HANDLE)?;
+        }
+        None => {}
+    }
+    Ok(Ingress { qdisc, filters })
+}
+
+/// The kind of the interface's egress qdisc, e.g. `fq_codel`, `htb`, `noqueue`.
+pub fn root_qdisc_kind(ifindex: u32) -> Result<Option<String>> {
+    qdisc_kind(&mut Socket::open()?, ifindex, TC_H_ROOT)
+}
+
+/// Removes the interface's clsact qdisc with all that is attached to it. An `ingress` qdisc is
+/// refused by the kernel (EINVAL).
+pub fn delete_clsact(ifindex: u32) -> Result<()> {
+    let mut request = request(ifindex, TC_H_INGRESS);
+    request.header.handle = TcHandle::from(INGRESS_HANDLE);
+    request.attributes.push(TcAttribute::Kind("clsact".into()));
+    let doing = format!("removing clsact from interface {ifindex}");
+    Socket::open()?.execute(&doing, RTM_DELQDISC, &request)
+}
+
+/// Removes one filter from chain 0 of the interface's ingress; `protocol` is in the machine's byte
+/// order. Zeros, which mean "all" to the kernel, are refused.
+pub fn delete_filter(ifindex: u32, priority: u16, handle: u32, protocol: u16) -> Result<()> {
+    let doing = format!("removing filter {handle:#x} from the ingress of interface {ifindex}");
+    if priority == 0 || handle == 0 {
+        return Err(Error::refused(format!("{doing}: no priority or handle given")));
+    }
+    let mut request = request(ifindex, CLSACT_INGRESS);
+    request.header.handle = TcHandle::from(handle);
+    request.header.info = u32::from(priority) << 16 | u32::from(protocol.to_be());
+    Socket::open()?.execute(&doing, RTM_DELTFILTER, &request)
+}
+
+fn request(ifindex: u32, parent: u32) -> TcMessage {
+    let parent = TcHandle::from(parent);
+    let index = ifindex as i32;
+    TcMessage::from_parts(TcHeader { index, parent, ..TcHeader::default() }, Vec::new())
+}
+
+fn qdisc_kind(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Option<String>> {
+    let doing = format!("reading the qdiscs of interface {ifindex}");
+    let body = request(ifindex, parent);
+    socket.dump(
+        &doing,
+        RTM_GETQDISC,
+        &body,
+        || None,
+        |found, message| {
+            // The kernel lists the qdiscs of all interfaces.
+            let here = (u32_at(message.payload, 4), u32_at(message.payload, 12));
+            if message.kind == RTM_NEWQDISC && here == (Some(ifindex), Some(parent)) {
+                let attributes = message.payload.get(HEADER..).unwrap_or_default();
+                *found = find(attributes, TCA_KIND).map(text);
+            }
+        },
+    )
+}
+
+fn dump_filters(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Vec<Filter>> {
+    let doing = format!("reading the filters of interface {ifindex}");
+    let body = request(ifindex, parent);
+    socket.dump(&doing, RTM_GETTFILTER, &body, Vec::new, |filters, message| {
+        if let Some(filter) = parse_filter(message, parent == CLSACT_EGRESS) {
+            push(filters, filter);
+        }
+    })
+}
+
+/// Each classifier is listed with handle 0 before its entries: they make that line superfluous.
+fn push(filters: &mut Vec<Filter>, filter: Filter) {
+    let header = Filter { handle: 0, bpf_name: None, ..filter.clone() };
+    if filters.last() == Some(&header) {
+        filters.pop();
+    }
+    filters.push(filter);
+}
+
+/// Filters of a shared block name no interface: the dump lists only what was asked for anyway.
+fn parse_filter(message: &Message<'_>, egress: bool) -> Option<Filter> {
+    if message.kind != RTM_NEWTFILTER {
+        return None;
+    }
+    let info = u32_at(message.payload, 16)?;
+    let attributes = message.payload.get(HEADER..)?;
+    let kind = text(find(attributes, TCA_KIND)?);
+    let options = find(attributes, TCA_OPTIONS).filter(|_| kind == "bpf");
+    Some(Filter {
+        egress,
+        priority: (info >> 16) as u16,
+        protocol: u16::from_be(info as u16),
+        handle: u32_at(message.payload, 8)?,
+        bpf_name: options.and_then(|options| find(options, TCA_BPF_NAME)).map(text),
+        chain: find(attributes, TCA_CHAIN).and_then(|chain| u32_at(chain, 0)).unwrap_or(0),
+        kind,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{DefaultNla, Emitable};
+    use netlink_packet_route::tc::TcOption;
+
+    use super::*;
+
+    fn filter(handle: u32, attributes: Vec<TcAttribute>) -> Option<Filter> {
+        let mut message = request(3, CLSACT_INGRESS);
+        message.header.handle = handle.into();
+        message.header.info = 7 << 16 | u32::from(0x0800u16.to_be());
+        message.attributes = attributes;
+        let mut payload = vec![0; message.buffer_len()];
+        message.emit(&mut payload);
+        let message = Message { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, payload: &payload };
+        parse_filter(&message, false)
+    }
+
+    #[test]
+    fn a_bpf_filter_has_a_name() {
+        let name = TcOption::Other(DefaultNla::new(TCA_BPF_NAME, b"mine\0".to_vec()));
+        let attributes = vec![
+            TcAttribute::Kind("bpf".into()),
+            TcAttribute::Chain(4),
+            TcAttribute::Options(vec![name]),
+        ];
+        let expected = Filter {
+            egress: false,
+            priority: 7,
+            protocol: 0x0800,
+            handle: 1,
+            kind: "bpf".into(),
+            bpf_name: Some("mine".into()),
+            chain: 4,
+        };
+        assert_eq!(filter(1, attributes), Some(expected));
+        assert_eq!(filter(1, vec![]), None);
+    }
+
+    #[test]
+    fn a_classifier_without_entries_is_not_lost() {
+        let mut filters = Vec::new();
+        let kind = |kind: &str| vec![TcAttribute::Kind(kind.into())];
+        push(&mut filters, filter(0, kind("odd")).unwrap());
+        push(&mut filters, filter(0, kind("u32")).unwrap());
+        push(&mut filters, filter(8, kind("u32")).unwrap());
+        push(&mut filters, filter(9, kind("u32")).unwrap());
+        assert_eq!(filters.iter().map(|one| one.handle).collect::<Vec<_>>(), [0, 8, 9]);
+    }
+
+    #[test]
+    fn zeros_do_not_remove_everything() {
+        assert!(delete_filter(1, 0, 1, 3).is_err());
+        assert!(delete_filter(1, 1, 0, 3).is_err());
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether IPsec policies may apply to forwarded IPv4 packets (ip-xfrm(8), linux/xfrm.h).
+//!
+//! A route look-up does not ask the policies: what they would encrypt or drop would leave in the
+//! clear.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use netlink_packet_core::Emitable;
+use netlink_sys::protocols::NETLINK_XFRM;
+use nix::libc::{EINVAL, ENOBUFS, EPROTONOSUPPORT};
+
+use super::attribute::u16_at;
+use super::rtnetlink::{AF_INET, AF_UNSPEC};
+use super::socket::{Socket, messages};
+use crate::error::{Error, Result};
+
+const XFRM_MSG_NEWPOLICY: u16 = 0x13;
+const XFRM_MSG_GETPOLICY: u16 = 0x15;
+const XFRM_MSG_EXPIRE: u16 = 0x18;
+const XFRM_MSG_GETDEFAULT: u16 = 0x28;
+
+/// Only the group of expiries hears of a policy whose time is over.
+const XFRMNLGRP_EXPIRE: u32 = 2;
+/// Added, changed, deleted and flushed policies, and changed defaults.
+const XFRMNLGRP_POLICY: u32 = 4;
+
+/// In struct xfrm_userpolicy_info: `sel.family`, behind two addresses and four 16-bit ports.
+const SELECTOR_FAMILY: usize = 2 * 16 + 4 * 2;
+/// In struct xfrm_userpolicy_info: `dir`, behind selector, limits, use and two 32-bit numbers.
+const DIRECTION: usize = 56 + 8 * 8 + 4 * 8 + 2 * 4;
+const XFRM_POLICY_OUT: u8 = 1;
+const XFRM_POLICY_FWD: u8 = 2;
+
+/// struct xfrm_userpolicy_default: one byte each for in, fwd and out.
+const DEFAULTS: usize = 3;
+const DEFAULT_FWD: usize = 1;
+const DEFAULT_OUT: usize = 2;
+const XFRM_USERPOLICY_BLOCK: u8 = 1;
+
+/// Bytes of events that may wait. Losing some costs nothing: any event has everything read again.
+const EVENT_ROOM: usize = 256 << 10;
+const READING_EVENTS: &str = "reading IPsec policy changes";
+const READING_POLICIES: &str = "reading the IPsec policies";
+const READING_DEFAULTS: &str = "reading the default IPsec policies";
+
+/// What the policies of a network namespace mean for forwarding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    covers_forwarding: bool,
+}
+
+impl Policies {
+    fn read() -> Result<Self> {
+        let mut socket = Socket::open_for(NETLINK_XFRM)?;
+        let (kind, all) = (XFRM_MSG_GETPOLICY, Zeros(0));
+        let by_policy =
+            socket.dump(READING_POLICIES, kind, &all, bool::default, |any, message| {
+                *any |= message.kind == XFRM_MSG_NEWPOLICY && covers_forwarding(message.payload);
+            })?;
+        Ok(Self { covers_forwarding: by_policy || by_default(&mut socket)? })
+    }
+}
+
+/// The policies and the events that change them.
+pub struct Xfrm {
+    /// None if the kernel knows no IPsec policies.
+    events: Option<Socket>,
+    policies: Policies,
+    /// The policies changed, and were not read again yet.
+    stale: bool,
+}
+
+impl Xfrm {
+    /// Subscribes to changes, and only then reads the policies of the calling thread's namespace:
+    /// nothing is missed in between. A kernel without IPsec has no policies.
+    pub fn open() -> Result<Self> {
+        let events = subscribe()?;
+        let policies = events.as_ref().map(|_| Policies::read()).transpose()?.unwrap_or_default();
+        Ok(Self { events, policies, stale: false })
+    }
+
+    /// What to poll; nothing if the kernel knows no IPsec policies.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.events.as_ref().map(Socket::as_fd)
+    }
+
+    /// Takes the events that are waiting, until none is or the time is over, and after any of them
+    /// reads the policies again, once. True if [`covers_forwarding`](Self::covers_forwarding)
+    /// changed. After an error, what could not be read is tried again by the next call.
+    pub fn read(&mut self, until: Instant) -> Result<bool> {
+        let Some(events) = &mut self.events else {
+            return Ok(false);
+        };
+        while let Some(changed) = read_one(events)? {
+            self.stale |= changed;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        if !self.stale {
+            return Ok(false);
+        }
+        let policies = Policies::read()?;
+        self.stale = false;
+        Ok(std::mem::replace(&mut self.policies, policies) != policies)
+    }
+
+    /// Whether, as of the last [`read`](Self::read), any policy of direction out or fwd may match
+    /// IPv4 packets, or packets that match none are blocked by default.
+    pub fn covers_forwarding(&self) -> bool {
+        self.policies.covers_forwarding
+    }
+}
+
+/// None if the kernel knows no IPsec policies.
+fn subscribe() -> Result<Option<Socket>> {
+    let groups = [XFRMNLGRP_POLICY, XFRMNLGRP_EXPIRE];
+    match Socket::subscribe(NETLINK_XFRM, &groups, EVENT_ROOM) {
+        Err(Error::System { cause, .. }) if cause.raw_os_error() == Some(EPROTONOSUPPORT) => {
+            Ok(None)
+        }
+        subscribed => subscribed.map(Some),
+    }
+}
+
+/// Takes one datagram, if any is waiting: whether the policies may have changed.
+fn read_one(events: &mut Socket) -> Result<Option<bool>> {
+    match events.receive() {
+        // Only the expiry of a security association has nothing to do with policies.
+        Ok(datagram) => Ok(Some(
+            messages(datagram)
+                .any(|message| message.is_none_or(|message| message.kind != XFRM_MSG_EXPIRE)),
+        )),
+        Err(cause) if cause.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => Ok(Some(true)),
+        Err(cause) => Err(Error::system(READING_EVENTS, cause)),
+    }
+}
+
+/// Whether packets that match no policy are blocked. Kernels before 5.15 know no such default and
+/// refuse the question.
+fn by_default(socket: &mut Socket) -> Result<bool> {
+    let (kind, mut blocked) = (XFRM_MSG_GETDEFAULT, false);
+    let answered = socket.ask(READING_DEFAULTS, kind, &Zeros(DEFAULTS), |message| {
+        blocked |= message.kind == XFRM_MSG_GETDEFAULT && blocks_forwarding(message.payload);
+    });
+    match answered {
+        Err(Error::System { cause, .. }) if cause.raw_os_error() == Some(EINVAL) => Ok(false),
+        answered => answered.map(|()| blocked),
+    }
+}
+
+/// Whether forwarded IPv4 packets may match a policy. Sockets' own policies have directions of
+/// their own. What is cut off counts as a match: a policy taken for none would be a leak.
+fn covers_forwarding(policy: &[u8]) -> bool {
+    let ipv4 = |family| [AF_UNSPEC, AF_INET].map(u16::from).contains(&family);
+    let forwarding = |direction| [XFRM_POLICY_OUT, XFRM_POLICY_FWD].contains(direction);
+    u16_at(policy, SELECTOR_FAMILY).is_none_or(ipv4) && policy.get(DIRECTION).is_none_or(forwarding)
+}
+
+/// Whether forwarded packets that match no policy are blocked; so they are if this is cut off.
+fn blocks_forwarding(defaults: &[u8]) -> bool {
+    [DEFAULT_FWD, DEFAULT_OUT]
+        .iter()
+        .any(|&at| defaults.get(at).is_none_or(|&action| action == XFRM_USERPOLICY_BLOCK))
+}
+
+/// A request body that says nothing, of the length that the kernel insists on.
+struct Zeros(usize);
+
+impl Emitable for Zeros {
+    fn buffer_len(&self) -> usize {
+        self.0
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AF_INET6: u8 = 10;
+    /// The size of struct xfrm_userpolicy_info.
+    const POLICY: usize = 168;
+
+    fn policy(family: u8, direction: u8) -> Vec<u8> {
+        let mut policy = vec![0; POLICY];
+        let family = u16::from(family).to_ne_bytes();
+        policy[SELECTOR_FAMILY..SELECTOR_FAMILY + 2].copy_from_slice(&family);
+        policy[DIRECTION] = direction;
+        policy
+    }
+
+    #[test]
+    fn hazard_13_direction_and_family_decide() {
+        for family in [AF_UNSPEC, AF_INET] {
+            let covering: Vec<_> = (0..=5)
+                .filter(|&direction| covers_forwarding(&policy(family, direction)))
+                .collect();
+            assert_eq!(covering, [XFRM_POLICY_OUT, XFRM_POLICY_FWD]);
+        }
+        assert!((0..=5).all(|direction| !covers_forwarding(&policy(AF_INET6, direction))));
+    }
+
+    #[test]
+    fn hazard_13_cut_policies_count() {
+        let out = policy(AF_INET, XFRM_POLICY_OUT);
+        assert!((0..=POLICY).all(|length| covers_forwarding(&out[..length])));
+        let inward = policy(AF_INET, 0);
+        let other = policy(AF_INET6, XFRM_POLICY_FWD);
+        for length in 0..=POLICY {
+            assert_eq!(covers_forwarding(&inward[..length]), length <= DIRECTION);
+            assert_eq!(covers_forwarding(&other[..length]), length < SELECTOR_FAMILY + 2);
+        }
+    }
+
+    #[test]
+    fn hazard_13_defaults_block_or_not() {
+        let [accept, block] = [2, XFRM_USERPOLICY_BLOCK];
+        assert!(!blocks_forwarding(&[block, accept, accept]));
+        assert!(blocks_forwarding(&[accept, block, accept]));
+        assert!(blocks_forwarding(&[accept, accept, block]));
+        assert!(!blocks_forwarding(&[0; DEFAULTS]));
+        assert!((0..DEFAULTS).all(|length| blocks_forwarding(&[accept; DEFAULTS][..length])));
+    }
+}

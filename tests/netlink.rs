@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kernel's answers and events, each test in a network namespace of its own.
+
+#[path = "support/live.rs"]
+mod live;
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bpfw::netlink::monitor::{Changes, Monitor};
+use bpfw::netlink::tc::{self, IngressQdisc};
+use bpfw::netlink::xfrm::Xfrm;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+
+const LIMIT: Duration = Duration::from_secs(2);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// Runs a test on a thread in a new network namespace, which goes with the thread.
+fn in_namespace(test: &str, body: fn()) {
+    if !live::root_or_skip(test) {
+        return;
+    }
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+        run("ip link set lo up");
+        run("ip link add v0 type veth peer name v1");
+        run("ip link set v0 up");
+        run("ip link set v1 up");
+        run("ip addr add 10.0.0.1/24 dev v0");
+        body();
+    };
+    if let Err(panic) = std::thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn output(command: &str) -> (bool, String) {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a command");
+    let output = Command::new(program).args(words).output().expect("the command can be started");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn run(command: &str) -> String {
+    let (success, text) = output(command);
+    assert!(success, "{command}: {text}");
+    text
+}
+
+/// Runs many ip(8) commands in one go.
+fn run_batch(name: &str, lines: &str) {
+    let file = std::env::temp_dir().join(format!("bpfw-{name}-{}", std::process::id()));
+    std::fs::write(&file, lines).expect("a temporary file");
+    let (success, text) = output(&format!("ip -batch {}", file.display()));
+    std::fs::remove_file(&file).expect("the temporary file is there");
+    assert!(success, "{text}");
+}
+
+fn read(monitor: &mut Monitor) -> Changes {
+    monitor.read(Instant::now() + LIMIT).expect("events can be read")
+}
+
+/// A monitor that has seen what the test prepared.
+fn settled() -> Monitor {
+    let mut monitor = Monitor::open().expect("the monitor opens");
+    settle(&mut monitor);
+    monitor
+}
+
+/// Lets the carriers' and link-local addresses' own events pass.
+fn settle(monitor: &mut Monitor) {
+    while readable(monitor, Duration::from_millis(200)) {
+        read(monitor);
+    }
+}
+
+fn readable(monitor: &Monitor, limit: Duration) -> bool {
+    fd_readable(monitor.as_fd(), limit)
+}
+
+fn fd_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+    let timeout = PollTimeout::try_from(limit).expect("a short time");
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, timeout).expect("the socket can be polled") > 0
+}
+
+/// Runs a command and waits until the wanted change is reported.
+#[track_caller]
+fn expect(monitor: &mut Monitor, command: &str, wanted: fn(&Changes) -> bool) {
+    run(command);
+    wait_for(monitor, command, wanted);
+}
+
+#[track_caller]
+fn wait_for(monitor: &mut Monitor, what: &str, wanted: fn(&Changes) -> bool) {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        if readable(monitor, Duration::from_millis(50)) && wanted(&read(monitor)) {
+            settle(monitor);
+            return;
+        }
+    }
+    panic!("{what}: not reported");
+}
+
+/// Runs a command and sees to it that its events report nothing.
+#[track_caller]
+fn expect_nothing(monitor: &mut Monitor, command: &str) {
+    run(command);
+    assert!(readable(monitor, LIMIT), "{command}: no event at all");
+    while readable(monitor, Duration::from_millis(200)) {
+        let changes = read(monitor);
+        assert_eq!(changes, Changes { drained: true, ..Changes::default() }, "{command}");
+    }
+}
+
+fn index(monitor: &Monitor, name: &str) -> u32 {
+    let links = &monitor.network().links;
+    links.values().find(|link| link.name == name).expect("the link is known").index
+}
+
+#[test]
+fn hazard_07_route_changes_are_reported() {
+    in_namespace("hazard_07_route_changes_are_reported", || {
+        let mut monitor = settled();
+        let v0 = index(&monitor, "v0");
+        let forwarding = |changes: &Changes| changes.forwarding;
+        expect(&mut monitor, "ip route add 192.0.2.0/24 via 10.0.0.2", forwarding);
+        expect(&mut monitor, "ip route replace 192.0.2.0/24 via 10.0.0.3", forwarding);
+        expect(&mut monitor, "ip route del 192.0.2.0/24", forwarding);
+        expect(&mut monitor, "ip nexthop add id 5 via 10.0.0.2 dev v0", forwarding);
+        expect(&mut monitor, "ip route add 192.0.2.0/24 nhid 5 mtu 1350", forwarding);
+        assert_eq!(monitor.network().route_mtus.smallest_mtu(v0), Some(1350));
+        expect(&mut monitor, "ip nexthop replace id 5 via 10.0.0.3 dev v0", forwarding);
+        expect(&mut monitor, "ip nexthop del id 5", forwarding);
+    });
+}
+
+#[test]
+fn hazard_14_rules_are_reported_and_read() {
+    in_namespace("hazard_14_rules_are_reported_and_read", || {
+        let mut monitor = settled();
+        let forwarding = |changes: &Changes| changes.forwarding;
+        assert!(!monitor.network().rules.has_fwmark_rules());
+        expect(&mut monitor, "ip rule add fwmark 0x100/0x3f00 table 7", forwarding);
+        assert!(monitor.network().rules.has_fwmark_rules());
+        assert!(settled().network().rules.has_fwmark_rules());
+        expect(&mut monitor, "ip rule del fwmark 0x100/0x3f00", forwarding);
+        assert!(!monitor.network().rules.has_fwmark_rules());
+        expect(&mut monitor, "ip rule add tos 0x10 table 7", forwarding);
+        assert!(monitor.network().rules.tos);
+    });
+}
+
+#[test]
+fn hazard_10_route_mtus_are_followed() {
+    in_namespace("hazard_10_route_mtus_are_followed", || {
+        run("ip route add 198.51.100.0/24 via 10.0.0.2 mtu 1400");
+        let mut monitor = settled();
+        let v0 = index(&monitor, "v0");
+        let smallest = |monitor: &Monitor| monitor.network().route_mtus.smallest_mtu(v0);
+        let links = |changes: &Changes| changes.links && changes.forwarding;
+        assert_eq!(smallest(&monitor), Some(1400));
+        expect(&mut monitor, "ip route add 192.0.2.0/24 via 10.0.0.2 mtu lock 1280", links);
+        assert_eq!(smallest(&monitor), Some(1280));
+        expect(&mut monitor, "ip route replace 192.0.2.0/24 via 10.0.0.2 mtu 1300", links);
+        assert_eq!(smallest(&monitor), Some(1300));
+        expect(&mut monitor, "ip route append 192.0.2.0/24 via 10.0.0.3 mtu 1290", links);
+        assert_eq!(smallest(&monitor), Some(1290));
+        assert_eq!(smallest(&settled()), Some(1290));
+        expect(&mut monitor, "ip route replace 192.0.2.0/24 via 10.0.0.2", links);
+        assert_eq!(smallest(&monitor), Some(1290));
+        expect(&mut monitor, "ip route del 192.0.2.0/24 via 10.0.0.3", links);
+        assert_eq!(smallest(&monitor), Some(1400));
+        expect(&mut monitor, "ip link set v0 down", links);
+        assert_eq!(smallest(&monitor), None);
+    });
+}
+
+#[test]
+fn hazard_20_own_addresses_are_known() {
+    in_namespace("hazard_20_own_addresses_are_known", || {
+        let mut monitor = settled();
+        let has = |monitor: &Monitor, address: [u8; 4]| {
+            monitor.network().local_addresses.contains(&address.into())
+        };
+        assert!(has(&monitor, [10, 0, 0, 1]) && has(&monitor, [127, 0, 0, 1]));
+        let addresses = |changes: &Changes| changes.addresses && changes.forwarding;
+        expect(&mut monitor, "ip addr add 10.1.0.1 peer 10.1.0.9 dev v0", addresses);
+        assert!(has(&monitor, [10, 1, 0, 1]) && !has(&monitor, [10, 1, 0, 9]));
+        expect(&mut monitor, "ip addr add 10.1.0.1/24 dev v1", addresses);
+        expect(&mut monitor, "ip addr del 10.1.0.1/24 dev v1", addresses);
+        assert!(has(&monitor, [10, 1, 0, 1]));
+        expect(&mut monitor, "ip addr del 10.1.0.1 peer 10.1.0.9 dev v0", addresses);
+        assert!(!has(&monitor, [10, 1, 0, 1]));
+    });
+}
+
+#[test]
+fn hazard_07_link_changes_are_reported() {
+    in_namespace("hazard_07_link_changes_are_reported", || {
+        let mut monitor = settled();
+        let v0 = index(&monitor, "v0");
+        let link = &monitor.network().links[&v0];
+        assert!(link.up && link.running && link.ethernet && link.mac.is_some());
+        assert_eq!((link.kind.as_deref(), link.mtu), (Some("veth"), 1500));
+        assert!(!monitor.network().links[&index(&monitor, "lo")].ethernet);
+
+        let links = |changes: &Changes| changes.links;
+        let both = |changes: &Changes| changes.forwarding && changes.links;
+        expect(&mut monitor, "ip link set v0 mtu 1400", both);
+        assert_eq!(monitor.network().links[&v0].mtu, 1400);
+        expect(&mut monitor, "ip link set v0 address 02:00:00:00:00:77", both);
+        assert_eq!(monitor.network().links[&v0].mac, Some([2, 0, 0, 0, 0, 0x77]));
+        expect(&mut monitor, "ip link set v1 down", both);
+        assert!(!monitor.network().links[&v0].running);
+        expect(&mut monitor, "ip link set v0 down", both);
+        assert!(!monitor.network().links[&v0].up);
+        expect(&mut monitor, "ip link set v0 name wan", links);
+        assert_eq!(monitor.network().links[&v0].name, "wan");
+        expect_nothing(&mut monitor, "ip link set wan txqueuelen 77");
+        expect(&mut monitor, "ip link add w0 type veth peer name w1", links);
+        expect(&mut monitor, "ip link del wan", both);
+        assert!(!monitor.network().links.contains_key(&v0));
+    });
+}
+
+#[test]
+fn hazard_07_the_forwarding_sysctl_is_followed() {
+    in_namespace("hazard_07_the_forwarding_sysctl_is_followed", || {
+        let mut monitor = settled();
+        // The path leads into the namespace of the thread that opens it.
+        std::fs::write("/proc/sys/net/ipv4/conf/v0/forwarding", "1").expect("a writable sysctl");
+        wait_for(&mut monitor, "the forwarding sysctl", |changes| changes.forwarding);
+    });
+}
+
+#[test]
+fn hazard_08_moved_neighbors_are_reported_and_fresh_ones_are_not() {
+    in_namespace("hazard_08_moved_neighbors_are_reported_and_fresh_ones_are_not", || {
+        let mut monitor = settled();
+        let key = (index(&monitor, "v0"), PEER);
+        let set = "ip neigh replace 10.0.0.2 dev v0 lladdr";
+        expect_nothing(&mut monitor, &format!("{set} 02:00:00:00:00:09 nud reachable"));
+        assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 9]);
+        expect_nothing(&mut monitor, &format!("{set} 02:00:00:00:00:09 nud stale"));
+        let forwarding = |changes: &Changes| changes.forwarding && !changes.links;
+        expect(&mut monitor, &format!("{set} 02:00:00:00:00:0a nud stale"), forwarding);
+        assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 10]);
+        assert_eq!(settled().network().neighbors, monitor.network().neighbors);
+        expect(&mut monitor, "ip neigh del 10.0.0.2 dev v0", forwarding);
+        assert!(!monitor.network().neighbors.contains_key(&key));
+    });
+}
+
+#[test]
+fn hazard_08_neighbors_are_kept_in_use() {
+    in_namespace("hazard_08_neighbors_are_kept_in_use", || {
+        run("ip neigh add 10.0.0.2 dev v0 lladdr 02:00:00:00:00:09 nud stale");
+        run("ip neigh add 10.0.0.3 dev v0 lladdr 02:00:00:00:00:0a nud permanent");
+        run("ip neigh add 10.0.0.4 dev v0 lladdr 02:00:00:00:00:0b nud reachable");
+        run("ip neigh add 10.0.0.5 dev v0 lladdr 02:00:00:00:00:0c nud reachable extern_learn");
+        let mut monitor = settled();
+        let v0 = index(&monitor, "v0");
+        for last in 2..=6 {
+            monitor.keep_in_use(v0, Ipv4Addr::new(10, 0, 0, last)).expect("a request can be sent");
+        }
+        let stale = run("ip neigh show 10.0.0.2");
+        assert!(stale.contains("DELAY") || stale.contains("PROBE"), "{stale}");
+        assert!(run("ip neigh show 10.0.0.3").contains("02:00:00:00:00:0a PERMANENT"));
+        assert!(run("ip neigh show 10.0.0.4").contains("REACHABLE"));
+        assert!(run("ip neigh show 10.0.0.5").contains("extern_learn"));
+        assert_eq!(run("ip neigh show 10.0.0.6"), "");
+        // Refused by the kernel, again and again: the refusals do not pile up.
+        run("ip neigh del 10.0.0.4 dev v0");
+        for _ in 0..2000 {
+            monitor.keep_in_use(v0, Ipv4Addr::new(10, 0, 0, 4)).expect("a request can be sent");
+        }
+    });
+}
+
+#[test]
+fn hazard_30_lost_events_are_made_up_for() {
+    in_namespace("hazard_30_lost_events_are_made_up_for", || {
+        let mut monitor = settled();
+        let mut lines = String::new();
+        for round in 0..60_000 {
+            let mac = format!("02:00:00:00:00:{:02x}", round % 2);
+            lines += &format!("neigh replace 10.0.0.2 dev v0 lladdr {mac} nud stale\n");
+        }
+        lines += "neigh replace 10.0.0.2 dev v0 lladdr 02:00:00:00:00:ff nud stale\n";
+        run_batch("neighbors", &lines);
+        let changes = read(&mut monitor);
+        let all = Changes { forwarding: true, links: true, addresses: true, drained: true };
+        assert_eq!(changes, all);
+        let key = (index(&monitor, "v0"), PEER);
+        assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 0xff]);
+    });
+}
+
+#[test]
+fn hazard_30_reading_ends_in_time() {
+    in_namespace("hazard_30_reading_ends_in_time", || {
+        let mut monitor = settled();
+        run("ip addr add 10.2.0.1/24 dev v0");
+        run("ip addr add 10.3.0.1/24 dev v0");
+        let first = monitor.read(Instant::now()).expect("events can be read");
+        assert!(!first.drained);
+        assert!(read(&mut monitor).drained);
+    });
+}
+
+#[test]
+fn hazard_31_filters_at_the_ingress_are_read() {
+    in_namespace("hazard_31_filters_at_the_ingress_are_read", || {
+        let v0 = index(&settled(), "v0");
+        let v1 = index(&settled(), "v1");
+        assert_eq!(tc::ingress(v0).expect("readable"), tc::Ingress::default());
+        run("tc qdisc add dev v0 clsact");
+        run("tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0");
+        run("tc filter add dev v0 egress prio 6 protocol all u32 match u32 0 0");
+        let found = tc::ingress(v0).expect("readable");
+        assert_eq!(found.qdisc, Some(IngressQdisc::Clsact));
+        assert!(found.filters.iter().all(|filter| filter.kind == "u32" && filter.handle != 0));
+        let sides: Vec<_> = found
+            .filters
+            .iter()
+            .map(|filter| (filter.egress, filter.priority, filter.protocol, filter.chain))
+            .collect();
+        assert!(sides.contains(&(false, 5, 0x0800, 0)) && sides.contains(&(true, 6, 3, 0)));
+
+        run("tc qdisc add dev v1 ingress");
+        run("tc filter add dev v1 ingress prio 7 protocol ip u32 match u32 0 0");
+        let found = tc::ingress(v1).expect("readable");
+        assert_eq!(found.qdisc, Some(IngressQdisc::Ingress));
+        assert!(found.filters.iter().any(|filter| !filter.egress && filter.priority == 7));
+    });
+}
+
+/// A filter of the kind bpf that needs no object: classic bytecode that returns 0.
+fn add_classic_bpf(priority: u16, handle: u32) {
+    let place = format!("filter add dev v0 ingress prio {priority} handle {handle} protocol all");
+    let mut command = Command::new("tc");
+    command.args(place.split_whitespace()).args(["bpf", "bytecode", "1,6 0 0 0,"]);
+    assert!(command.status().expect("tc can be started").success());
+}
+
+#[test]
+fn hazard_18_only_what_is_named_is_removed() {
+    in_namespace("hazard_18_only_what_is_named_is_removed", || {
+        let v0 = index(&settled(), "v0");
+        run("tc qdisc add dev v0 ingress");
+        tc::delete_clsact(v0).expect_err("an ingress qdisc is someone else's");
+        run("tc qdisc del dev v0 ingress");
+        run("tc qdisc add dev v0 clsact");
+        run("tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0");
+        run("tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 1 1");
+        let handles = || -> Vec<u32> {
+            let filters = tc::ingress(v0).expect("readable").filters;
+            filters.iter().map(|filter| filter.handle).filter(|handle| handle & 0xfff > 0).collect()
+        };
+        let before = handles();
+        assert_eq!(before.len(), 2);
+        tc::delete_filter(v0, 5, before[0], 0x0800).expect("it is there");
+        assert_eq!(handles(), before[1..]);
+        tc::delete_filter(v0, 5, before[0], 0x0800).expect_err("it is gone");
+        add_classic_bpf(3, 9);
+        let foremost = tc::ingress(v0).expect("readable").filters[0].clone();
+        assert_eq!((foremost.kind.as_str(), foremost.handle, foremost.bpf_name), ("bpf", 9, None));
+        tc::delete_filter(v0, 3, 9, 3).expect("it is there");
+        tc::delete_clsact(v0).expect("it is there");
+        assert_eq!(tc::ingress(v0).expect("readable").qdisc, None);
+    });
+}
+
+#[test]
+fn hazard_22_the_root_qdisc_is_known() {
+    in_namespace("hazard_22_the_root_qdisc_is_known", || {
+        let v0 = index(&settled(), "v0");
+        run("tc qdisc add dev v0 root tbf rate 10mbit burst 16kb latency 50ms");
+        assert_eq!(tc::root_qdisc_kind(v0).expect("readable").as_deref(), Some("tbf"));
+        run("tc qdisc replace dev v0 root htb");
+        assert_eq!(tc::root_qdisc_kind(v0).expect("readable").as_deref(), Some("htb"));
+    });
+}
+
+/// The policies as they are now, with nothing waiting.
+fn policies() -> Xfrm {
+    Xfrm::open().expect("the policies can be read")
+}
+
+fn policies_changed(xfrm: &mut Xfrm, limit: Duration) -> bool {
+    let fd = xfrm.as_fd().expect("the kernel knows IPsec policies");
+    assert!(fd_readable(fd, limit), "no event at all");
+    let changed = xfrm.read(Instant::now() + LIMIT).expect("the policies can be read");
+    let fd = xfrm.as_fd().expect("the kernel knows IPsec policies");
+    assert!(!fd_readable(fd, Duration::ZERO), "events are left");
+    changed
+}
+
+/// Runs a command that changes the policies, and checks what they mean then.
+#[track_caller]
+fn expect_covered(xfrm: &mut Xfrm, command: &str, covered: bool) {
+    let before = xfrm.covers_forwarding();
+    run(command);
+    assert_eq!(policies_changed(xfrm, LIMIT), before != covered, "{command}");
+    assert_eq!(xfrm.covers_forwarding(), covered, "{command}");
+    assert_eq!(policies().covers_forwarding(), covered, "{command}");
+}
+
+const FWD: &str = "dir fwd src 10.1.0.0/24 dst 10.2.0.0/24";
+const OUT: &str = "dir out src 10.2.0.0/24 dst 10.1.0.0/24";
+const TUNNEL: &str = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel";
+
+#[test]
+fn hazard_13_policies_are_followed() {
+    in_namespace("hazard_13_policies_are_followed", || {
+        let mut xfrm = policies();
+        assert!(!xfrm.covers_forwarding());
+        assert!(!xfrm.read(Instant::now() + LIMIT).expect("nothing is waiting"));
+        let inward = "dir in src 10.1.0.0/24 dst 10.2.0.0/24";
+        expect_covered(&mut xfrm, &format!("ip xfrm policy add {inward} {TUNNEL}"), false);
+        let ipv6 = "dir fwd src 2001:db8:1::/48 dst 2001:db8:2::/48 action block";
+        expect_covered(&mut xfrm, &format!("ip xfrm policy add {ipv6}"), false);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy add {FWD} {TUNNEL}"), true);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy update {FWD} action block"), true);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy delete {FWD}"), false);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy add {OUT} {TUNNEL}"), true);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy add {FWD} {TUNNEL}"), true);
+        expect_covered(&mut xfrm, &format!("ip xfrm policy delete {OUT}"), true);
+        expect_covered(&mut xfrm, "ip xfrm policy flush", false);
+    });
+}
+
+#[test]
+fn hazard_13_earlier_policies_are_found() {
+    in_namespace("hazard_13_earlier_policies_are_found", || {
+        run(&format!("ip xfrm policy add {OUT} {TUNNEL}"));
+        let mut xfrm = policies();
+        assert!(xfrm.covers_forwarding());
+        expect_covered(&mut xfrm, &format!("ip xfrm policy delete {OUT}"), false);
+    });
+}
+
+#[test]
+fn hazard_13_expired_policies_are_noticed() {
+    in_namespace("hazard_13_expired_policies_are_noticed", || {
+        run(&format!("ip xfrm policy add {FWD} limit time-hard 1 {TUNNEL}"));
+        let mut xfrm = policies();
+        assert!(xfrm.covers_forwarding());
+        assert!(policies_changed(&mut xfrm, Duration::from_secs(5)));
+        assert!(!xfrm.covers_forwarding());
+    });
+}
+
+#[test]
+fn hazard_13_blocking_defaults_count() {
+    in_namespace("hazard_13_blocking_defaults_count", || {
+        let mut xfrm = policies();
+        if !output("ip xfrm policy setdefault in block").0 {
+            eprintln!("skipped: no default IPsec policies in this kernel or iproute2");
+            return;
+        }
+        assert!(!policies_changed(&mut xfrm, LIMIT));
+        expect_covered(&mut xfrm, "ip xfrm policy setdefault fwd block", true);
+        expect_covered(&mut xfrm, "ip xfrm policy setdefault out block", true);
+        expect_covered(&mut xfrm, "ip xfrm policy setdefault fwd accept", true);
+        expect_covered(&mut xfrm, "ip xfrm policy setdefault out accept", false);
+    });
+}
+
+#[test]
+fn hazard_13_lost_policy_events_are_made_up_for() {
+    in_namespace("hazard_13_lost_policy_events_are_made_up_for", || {
+        let mut xfrm = policies();
+        let add = format!("xfrm policy add {FWD} action block\n");
+        let flush = "xfrm policy flush\n";
+        run_batch("policies", &(format!("{add}{flush}").repeat(5_000) + &add));
+        assert!(policies_changed(&mut xfrm, LIMIT));
+        assert!(xfrm.covers_forwarding());
+        // Out of time with events waiting: read again all the same.
+        run_batch("policies", &format!("{flush}{add}{flush}"));
+        assert!(xfrm.read(Instant::now()).expect("the policies can be read"));
+        assert!(!xfrm.covers_forwarding());
+        assert!(!policies_changed(&mut xfrm, LIMIT));
+    });
+}
