@@ -1,24 +1,98 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Generates the Rust views of the C headers that bpfw talks to.
+//! Compiles the BPF objects, embeds those of the target's byte order, makes the Rust twins of
+//! the C headers. `BPF_CLANG` names the compiler, `BPF_CFLAGS` adds flags to those of bpf/flags.
 
 use std::env;
-use std::error::Error;
+use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    conntrack_bindings(&out)
+const HOOKS: [&str; 2] = ["xdp", "tc"];
+/// Clang's target and the name used in file names, for both byte orders.
+const BYTE_ORDERS: [(&str, &str); 2] = [("bpfel", "le"), ("bpfeb", "be")];
+
+fn main() {
+    for path in ["bpf", "include"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    for variable in ["BPF_CLANG", "BPF_CFLAGS"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for hook in HOOKS {
+        for (target, order) in BYTE_ORDERS {
+            compile(hook, target, &out.join(format!("{hook}_{order}_bpfw.o")));
+        }
+        embed(hook, &out);
+    }
+    abi_bindings(&out);
+    conntrack_bindings(&out);
 }
 
-/// Writes the Rust view of libnetfilter_conntrack, only what is used of it.
-fn conntrack_bindings(out: &Path) -> Result<(), Box<dyn Error>> {
-    const HEADER: &str = "include/conntrack_api.h";
-    println!("cargo:rerun-if-changed={HEADER}");
+/// Ends the build with a message that says what to do, instead of a panic's backtrace.
+fn fail(message: &str) -> ! {
+    eprintln!("error: {message}");
+    std::process::exit(1);
+}
+
+fn compile(hook: &str, target: &str, object: &Path) {
+    let clang = env::var("BPF_CLANG").unwrap_or_else(|_| "clang".into());
+    let flags = fs::read_to_string("bpf/flags").expect("bpf/flags is part of the sources");
+    let more = env::var("BPF_CFLAGS").unwrap_or_default();
+    let status = Command::new(&clang)
+        .args(["-target", target])
+        .args(flags.split_whitespace())
+        .args(more.split_whitespace())
+        .args(["-c", &format!("bpf/{hook}.bpf.c"), "-o"])
+        .arg(object)
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("{clang} could not compile bpf/{hook}.bpf.c ({status})")),
+        Err(error) => fail(&format!(
+            "cannot run {clang}: {error}; install the package clang, or name another by BPF_CLANG"
+        )),
+    }
+}
+
+/// Skeletons are named by their object's file name, so the byte order must not be part of it.
+fn embed(hook: &str, out: &Path) {
+    let order = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
+        Ok("big") => "be",
+        _ => "le",
+    };
+    let full = out.join(format!("{hook}_{order}_bpfw.o"));
+    let stripped = out.join(format!("{hook}_bpfw.o"));
+    // libbpf's linker leaves the debug information out that only people read.
+    let linked = libbpf_rs::Linker::new(&stripped)
+        .and_then(|mut linker| linker.add_file(&full).and_then(|()| linker.link()));
+    if let Err(error) = linked {
+        fail(&format!("cannot link {}: {error}", full.display()));
+    }
+    let skeleton = out.join(format!("{hook}_bpfw.skel.rs"));
+    if let Err(error) = libbpf_cargo::SkeletonBuilder::new().obj(&stripped).generate(&skeleton) {
+        fail(&format!("cannot make the skeleton of {}: {error}", stripped.display()));
+    }
+}
+
+fn abi_bindings(out: &Path) {
+    let builder = bindgen::Builder::default()
+        .header("include/bpfw_abi.h")
+        .clang_args(["-target", "bpf", "-isystem", "bpf/shim"])
+        .allowlist_file(".*bpfw_abi.h")
+        .derive_default(true)
+        .derive_eq(true)
+        .prepend_enum_name(false)
+        .layout_tests(true);
+    write_bindings(builder, &out.join("bpfw_abi.rs"));
+}
+
+/// Only what is used of the library; `src/conntrack/ffi.rs` is its one reader.
+fn conntrack_bindings(out: &Path) {
     println!("cargo:rustc-link-lib=netfilter_conntrack");
-    bindgen::builder()
-        .header(HEADER)
-        .rust_target(bindgen::RustTarget::stable(85, 0).map_err(|error| error.to_string())?)
-        .rust_edition(bindgen::RustEdition::Edition2024)
+    let builder = bindgen::Builder::default()
+        .header("include/conntrack_api.h")
         .allowlist_function("nfct_(new|destroy|attr_is_set|nlmsg_(build|parse))")
         .allowlist_function("nfct_[sg]et_attr_u(8|16|32)")
         .allowlist_function("nfct_filter_(create|destroy|add_attr_u32|attach)")
@@ -26,8 +100,21 @@ fn conntrack_bindings(out: &Path) -> Result<(), Box<dyn Error>> {
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .layout_tests(false)
-        .generate_comments(false)
-        .generate()?
-        .write_to_file(out.join("conntrack_api.rs"))?;
-    Ok(())
+        .generate_comments(false);
+    write_bindings(builder, &out.join("conntrack_api.rs"));
+}
+
+fn write_bindings(builder: bindgen::Builder, path: &Path) {
+    let oldest = bindgen::RustTarget::stable(85, 0).expect("rust-version of Cargo.toml");
+    let builder = builder.rust_target(oldest).rust_edition(bindgen::RustEdition::Edition2024);
+    // bindgen panics when it finds no libclang.
+    let bindings = match std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate())) {
+        Ok(Ok(bindings)) => bindings,
+        Ok(Err(error)) => fail(&format!(
+            "bindgen cannot make {}: {error}; is the package libnetfilter-conntrack-dev installed?",
+            path.display()
+        )),
+        Err(_) => fail("bindgen finds no libclang; install the package libclang-dev"),
+    };
+    bindings.write_to_file(path).expect("OUT_DIR is writable");
 }

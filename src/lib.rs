@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! bpfw forwards the packets of established connections in XDP or TC.
+//! bpfw forwards the packets of established connections in XDP or TC. This library is for the
+//! daemon and its tests; its interface follows their needs.
 
+pub mod abi;
+pub mod cli;
+pub mod clock;
 pub mod conntrack;
+pub mod daemon;
+pub mod datapath;
 pub mod error;
 pub mod flow;
+pub mod logging;
 pub mod netlink;
+pub mod offload;
+pub mod shutdown;

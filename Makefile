@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# BPF objects, checks, tests, demonstration. 'make help' lists the targets.
+
+CLANG    ?= clang
+CARGO    ?= cargo
+HOOK     ?= xdp
+OBJ      := bpf/obj
+SOURCES  := $(wildcard bpf/*.[ch] bpf/shim/asm/*.h include/bpfw_abi.h) bpf/flags
+FLAGS    := $(shell cat bpf/flags) $(BPF_CFLAGS)
+# build.rs compiles the same sources by the same flags.
+export BPF_CLANG ?= $(CLANG)
+
+.DELETE_ON_ERROR:
+.PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps \
+	check test demo run clean
+
+all: xdp tc
+xdp: xdp-le xdp-be
+tc: tc-le tc-be
+le: xdp-le tc-le
+be: xdp-be tc-be
+
+xdp-le: $(OBJ)/xdp_le_bpfw.o
+xdp-be: $(OBJ)/xdp_be_bpfw.o
+tc-le: $(OBJ)/tc_le_bpfw.o
+tc-be: $(OBJ)/tc_be_bpfw.o
+
+$(OBJ)/%_le_bpfw.o: bpf/%.bpf.c $(SOURCES)
+	@mkdir -p $(OBJ)
+	$(BPF_CLANG) -target bpfel $(FLAGS) -c $< -o $@
+
+$(OBJ)/%_be_bpfw.o: bpf/%.bpf.c $(SOURCES)
+	@mkdir -p $(OBJ)
+	$(BPF_CLANG) -target bpfeb $(FLAGS) -c $< -o $@
+
+help:
+	@echo 'all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
+	@echo 'build release    the daemon, to target/debug/ or target/release/'
+	@echo 'install-deps     Debian packages and, where there is none, a Rust toolchain'
+	@echo 'check            formatting, lints and compiler warnings'
+	@echo 'test             all tests (as root: those on the running kernel too)'
+	@echo 'demo             a client, a router and a server in network namespaces (as root)'
+	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
+	@echo 'clean            removes what was built'
+
+build: install-deps
+	$(CARGO) build
+
+release: install-deps
+	$(CARGO) build --release
+
+install-deps:
+	@scripts/install-deps
+
+check: install-deps
+	scripts/check
+
+test: install-deps
+	scripts/test
+
+demo: release
+	scripts/demo
+
+run: release
+	@test -n "$(IFACES)" || { echo 'make run HOOK=$(HOOK) IFACES="lan0 wan0"' >&2; exit 2; }
+	target/release/bpfw $(HOOK) $(IFACES)
+
+clean:
+	rm -rf $(OBJ)
+	$(CARGO) clean

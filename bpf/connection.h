@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Finding a packet's connection, and holding on to what was found. */
+#ifndef CONNECTION_H
+#define CONNECTION_H
+
+#include "maps.h"
+#include "packet.h"
+
+/* A copy of what must belong together, see struct bpfw_conn. */
+struct snapshot {
+	struct bpfw_rewrite rewrite;
+	__u64 hop_word;
+};
+
+static __always_inline __u64 seal_step(__u64 seal, __u64 word)
+{
+	return seal * BPFW_SEAL_FACTOR + word;
+}
+
+/*
+ * Copy the rewrite, then make sure that it is this connection's. Volatile: the compiler must
+ * not read again later what may have changed meanwhile. The seal makes the order in which the
+ * memory's new owner becomes visible irrelevant, on weakly ordered machines too.
+ */
+static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_conn *conn,
+					 struct snapshot *snap)
+{
+	const __u64 *key = (const __u64 *)&pkt->tuple;
+	volatile __u64 *tuple = (volatile __u64 *)&conn->tuple;
+	volatile __u64 *rewrite = (volatile __u64 *)&conn->rewrite;
+	const __u64 words[3] = {rewrite[0], rewrite[1], rewrite[2]};
+	__u64 seal = key[0];
+
+	snap->hop_word = *(volatile __u64 *)&conn->hop_word;
+	seal = seal_step(seal, key[1]);
+	seal = seal_step(seal, words[0]);
+	seal = seal_step(seal, words[1]);
+	seal = seal_step(seal, words[2]);
+	if (seal != *(volatile __u64 *)&conn->seal || tuple[0] != key[0] || tuple[1] != key[1])
+		return BPFW_PASS_REUSED;
+	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
+	return BPFW_GO_ON;
+}
+
+/* The tuple of the other direction: its packets come in as this one's go out, turned around. */
+static __always_inline void reverse_tuple(const struct packet *pkt, const struct snapshot *snap,
+					  struct bpfw_tuple *reverse)
+{
+	*reverse = (struct bpfw_tuple){
+		.src_addr = snap->rewrite.dst_addr,
+		.dst_addr = snap->rewrite.src_addr,
+		.src_port = snap->rewrite.dst_port,
+		.dst_port = snap->rewrite.src_port,
+		.protocol = pkt->tuple.protocol,
+	};
+}
+
+#endif

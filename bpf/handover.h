@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Giving packets and connections back to the stack, and telling the daemon. */
+#ifndef HANDOVER_H
+#define HANDOVER_H
+
+#include "connection.h"
+#include "log.h"
+#include "parse_l4.h"
+
+static __always_inline void signal(const struct packet *pkt, __u64 now)
+{
+	bpf_map_update_elem(&new_conn_map, &pkt->tuple, &now, BPF_NOEXIST);
+}
+
+/*
+ * A packet of a connection that is not offloaded. One signal each: the daemon takes it out. TCP
+ * segments that open or end a connection can offload nothing and are not worth one.
+ */
+static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
+{
+	struct bpfw_refused *refused;
+
+	if (pkt->tuple.protocol == PROTOCOL_TCP && !is_plain_segment(pkt))
+		return BPFW_PASS_UNKNOWN;
+	refused = bpf_map_lookup_elem(&refused_map, &pkt->tuple);
+	if (refused && (__s64)(refused->until - now) > 0)
+		return BPFW_PASS_REFUSED;
+	if (!bpf_map_lookup_elem(&new_conn_map, &pkt->tuple)) {
+		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple.protocol,
+			 pkt->tuple.src_port, pkt->tuple.dst_port);
+		signal(pkt, now);
+	}
+	return BPFW_PASS_UNKNOWN;
+}
+
+/* No more packets of this connection, in both directions, until the daemon starts it anew. */
+static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *conn,
+				   const struct snapshot *snap, __u64 now, __u32 cause)
+{
+	struct bpfw_tuple reverse;
+	struct bpfw_conn *other;
+
+	reverse_tuple(pkt, snap, &reverse);
+	conn->finished = cause;
+	other = bpf_map_lookup_elem(&conn_map, &reverse);
+	if (other)
+		other->finished = cause;
+	signal(pkt, now);
+	LOG_INFO("finished (%u): ports %x -> %x", cause, pkt->tuple.src_port, pkt->tuple.dst_port);
+}
+
+/* Conntrack sees a packet again of a connection that it has lost sight of: the daemon must know. */
+static __always_inline int hand_up(struct bpfw_conn *conn, __u64 now, int verdict)
+{
+	conn->passed_up = now;
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The daemon's sign of life. It runs bpfw_beat when everything that it had been told is handled;
+ * when the last beat is too old, or the daemon says rest, all packets go to the stack.
+ */
+#ifndef HEARTBEAT_H
+#define HEARTBEAT_H
+
+#include "maps.h"
+#include "settings.h"
+
+SEC("syscall") int bpfw_beat(void *ctx __attribute__((unused)))
+{
+	__u64 *beat = only_slot(&beat_map);
+
+	if (beat)
+		*beat = bpf_jiffies64();
+	return 0;
+}
+
+/* Whether the devices and routes are still what they were when the packet's walk began. */
+static __always_inline int is_current(__u32 generation)
+{
+	__u32 *current = only_slot(&generation_map);
+
+	return current && *(volatile __u32 *)current == generation;
+}
+
+static __always_inline int check_daemon(__u64 now, __u32 *generation)
+{
+	__u32 *current = only_slot(&generation_map);
+	__u64 *beat = only_slot(&beat_map);
+
+	if (!current || !beat)
+		return BPFW_PASS_REST;
+	/* Read once, and before any look-up: what the look-ups find is at least this new. */
+	*generation = *(volatile __u32 *)current;
+	if (*generation == 0)
+		return BPFW_PASS_REST;
+	/* A beat of another CPU may be a jiffy ahead of now: the difference is signed. */
+	if (*beat == 0 || (__s64)(now - *beat) > (__s64)settings.beat_limit)
+		return BPFW_PASS_HEARTBEAT;
+	return BPFW_GO_ON;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* All that is special about XDP: the frame lies open, tags and checksums included. */
+#ifndef HOOK_XDP_H
+#define HOOK_XDP_H
+
+#include "checksum.h"
+#include "packet.h"
+
+#define HOOK      BPFW_HOOK_XDP
+#define HOOK_PASS XDP_PASS
+#define HOOK_DROP XDP_DROP
+typedef struct xdp_md hook_ctx;
+
+static __always_inline void hook_set_data(struct xdp_md *xdp, struct packet *pkt)
+{
+	pkt->data = (void *)(long)xdp->data;
+	pkt->end = (void *)(long)xdp->data_end;
+}
+
+static __always_inline void hook_read(struct xdp_md *xdp, struct packet *pkt,
+				      __u32 length __attribute__((unused)))
+{
+	pkt->ifindex = xdp->ingress_ifindex;
+	hook_set_data(xdp, pkt);
+}
+
+/* 64 bits: the verifier forbids arithmetic on pointers in 32. */
+static __always_inline __u64 hook_frame_len(struct xdp_md *xdp)
+{
+	return (void *)(long)xdp->data_end - (void *)(long)xdp->data;
+}
+
+static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((unused)),
+					      const struct packet *pkt)
+{
+	return pkt->ip_len;
+}
+
+/* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
+static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
+				       const struct bpfw_hop *hop)
+{
+	long padding = hook_frame_len(xdp) - pkt->l2_len - pkt->ip_len;
+	int growth = hop->l2_len - (int)pkt->l2_len;
+
+	if (looks_partial(pkt))
+		return BPFW_PASS_PARTIAL_SUM;
+	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
+		return BPFW_PASS_RESIZE;
+	if (growth && bpf_xdp_adjust_head(xdp, -growth))
+		return BPFW_PASS_RESIZE;
+	hook_set_data(xdp, pkt);
+	pkt->l3 = pkt->data + sizeof(struct eth_header);
+	if (hop->l2_len != sizeof(struct eth_header))
+		pkt->l3 += sizeof(struct vlan_header);
+	return BPFW_GO_ON;
+}
+
+static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__((unused)),
+						struct packet *pkt,
+						const struct bpfw_rewrite *rewrite)
+{
+	__u8 *l4 = pkt->l3 + sizeof(struct ipv4_header);
+	struct tcp_header *tcp = (void *)l4;
+	struct udp_header *udp = (void *)l4;
+
+	if (!(rewrite->flags & BPFW_CONN_NAT))
+		return BPFW_GO_ON;
+	if (pkt->tuple.protocol == PROTOCOL_TCP) {
+		if ((__u8 *)(tcp + 1) > pkt->end)
+			return BPFW_DROP_ERROR;
+		tcp->check = update(pkt->l4_check, rewrite->l4_delta);
+		return BPFW_GO_ON;
+	}
+	if ((__u8 *)(udp + 1) > pkt->end)
+		return BPFW_DROP_ERROR;
+	/* RFC 768: 0 says that there is no checksum, so a computed 0 is sent as 0xffff. */
+	if (pkt->l4_check) {
+		udp->check = update(pkt->l4_check, rewrite->l4_delta);
+		if (!udp->check)
+			udp->check = 0xffff;
+	}
+	return BPFW_GO_ON;
+}
+
+static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+{
+	const __u32 tagged = sizeof(struct eth_header) + sizeof(struct vlan_header);
+
+	if (pkt->data + tagged > pkt->end)
+		return BPFW_DROP_ERROR;
+	__builtin_memcpy(pkt->data, hop->l2, sizeof(struct eth_header));
+	if (hop->l2_len != sizeof(struct eth_header))
+		__builtin_memcpy(pkt->data + sizeof(struct eth_header),
+				 hop->l2 + sizeof(struct eth_header), sizeof(struct vlan_header));
+	return BPFW_GO_ON;
+}
+
+static __always_inline int hook_redirect(struct xdp_md *xdp __attribute__((unused)), __u32 port)
+{
+	return bpf_redirect(port, 0);
+}
+
+#endif

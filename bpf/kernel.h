@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the kernel offers a program: the helpers used here, by their numbers in linux/bpf.h. */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#define SEC(name) __attribute__((section(name), used))
+#undef __always_inline /* linux/stddef.h has a weaker one */
+#define __always_inline inline __attribute__((always_inline))
+
+/* How libbpf reads a map's definition from its type. */
+#define MAP_UINT(name, value) int(*name)[value]
+#define MAP_TYPE(name, type)  typeof(type) *name
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define be16(x) ((__be16)__builtin_bswap16(x))
+#else
+#define be16(x) ((__be16)(x))
+#endif
+
+static void *(*const bpf_map_lookup_elem)(void *map,
+					  const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
+					 __u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static long (*const bpf_trace_printk)(const char *format, __u32 size,
+				      ...) = (void *)BPF_FUNC_trace_printk;
+static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to,
+					 __u64 flags) = (void *)BPF_FUNC_l4_csum_replace;
+static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)BPF_FUNC_skb_vlan_pop;
+static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
+static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 length,
+					 __u64 flags) = (void *)BPF_FUNC_skb_change_tail;
+static long (*const bpf_skb_pull_data)(struct __sk_buff *skb,
+				       __u32 length) = (void *)BPF_FUNC_skb_pull_data;
+static long (*const bpf_xdp_adjust_head)(struct xdp_md *xdp,
+					 int delta) = (void *)BPF_FUNC_xdp_adjust_head;
+static long (*const bpf_xdp_adjust_tail)(struct xdp_md *xdp,
+					 int delta) = (void *)BPF_FUNC_xdp_adjust_tail;
+static long (*const bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *params, int size,
+				    __u32 flags) = (void *)BPF_FUNC_fib_lookup;
+static __u64 (*const bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
+
+#endif

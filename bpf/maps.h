@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The maps. docs/architecture.md says who writes which. */
+#ifndef MAPS_H
+#define MAPS_H
+
+#include "bpfw_abi.h"
+#include "kernel.h"
+
+/* Offloaded connections, two entries each. The daemon sets the size, inserts and deletes. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+	MAP_UINT(max_entries, 1024);
+	MAP_TYPE(key, struct bpfw_tuple);
+	MAP_TYPE(value, struct bpfw_conn);
+} conn_map SEC(".maps");
+
+/* Connections that the daemon should look at, with the jiffies64 of the first packet. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_UINT(max_entries, BPFW_NEW_CONN_SLOTS);
+	MAP_TYPE(key, struct bpfw_tuple);
+	MAP_TYPE(value, __u64);
+} new_conn_map SEC(".maps");
+
+/* Connections that are not worth a signal for now. Written by the daemon. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_UINT(max_entries, BPFW_REFUSED_SLOTS);
+	MAP_TYPE(key, struct bpfw_tuple);
+	MAP_TYPE(value, struct bpfw_refused);
+} refused_map SEC(".maps");
+
+/* Next hops by slot. BPF writes a slot once; the daemon empties all while the path rests. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, BPFW_HOP_SLOTS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct bpfw_hop);
+} hop_map SEC(".maps");
+
+/* The slot of a next hop, by what it is. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+	MAP_UINT(max_entries, BPFW_HOP_SLOTS);
+	MAP_TYPE(key, struct bpfw_hop);
+	MAP_TYPE(value, __u32);
+} hop_index SEC(".maps");
+
+/* The number of slots of hop_map in use. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} hop_count SEC(".maps");
+
+/* The topology's generation, 0 while the fast path rests. Written by the daemon. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} generation_map SEC(".maps");
+
+/* jiffies64 of the last heartbeat. Written by bpfw_beat. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+} beat_map SEC(".maps");
+
+/* Where frames come in. Written by the daemon. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+	MAP_UINT(max_entries, BPFW_LINK_SLOTS);
+	MAP_TYPE(key, struct bpfw_link_key);
+	MAP_TYPE(value, struct bpfw_link);
+} link_map SEC(".maps");
+
+/* How packets leave. Written by the daemon. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
+	MAP_UINT(max_entries, BPFW_LINK_SLOTS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct bpfw_egress);
+} egress_map SEC(".maps");
+
+/* Packets by verdict. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_UINT(max_entries, BPFW_VERDICTS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+} counter_map SEC(".maps");
+
+/* The value of a one-slot array. */
+static __always_inline void *only_slot(void *map)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(map, &zero);
+}
+
+#endif

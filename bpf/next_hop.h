@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where a packet goes: asked of the kernel's own routing, remembered as a hop word. */
+#ifndef NEXT_HOP_H
+#define NEXT_HOP_H
+
+#include "connection.h"
+#include "handover.h"
+#include "log.h"
+
+#define FAMILY_IPV4 2
+
+/*
+ * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
+ * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
+ * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
+ */
+#define ASK_FOR_MTU 1
+
+static __always_inline __u32 hop_generation(__u64 hop_word)
+{
+	return hop_word >> 32;
+}
+
+static __always_inline __u16 hop_ingress(__u64 hop_word)
+{
+	return hop_word >> 16;
+}
+
+static __always_inline __u32 hop_slot(__u64 hop_word)
+{
+	return hop_word & 0xffff;
+}
+
+/*
+ * Forward: as in PREROUTING's order, the destination is translated before the routing decision,
+ * the source after it.
+ */
+static __always_inline int look_forward(void *ctx, const struct packet *pkt,
+					const struct snapshot *snap, __u32 ifindex,
+					struct bpf_fib_lookup *fib)
+{
+	long answer;
+
+	*fib = (struct bpf_fib_lookup){
+		.family = FAMILY_IPV4,
+		.l4_protocol = pkt->tuple.protocol,
+		.sport = pkt->tuple.src_port,
+		.dport = snap->rewrite.dst_port,
+		.tot_len = ASK_FOR_MTU,
+		.ifindex = ifindex,
+		.tos = pkt->tos,
+		.ipv4_src = pkt->tuple.src_addr,
+		.ipv4_dst = snap->rewrite.dst_addr,
+	};
+	answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
+	switch (answer) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
+		return fib->family == FAMILY_IPV4 ? BPFW_GO_ON : BPFW_PASS_NO_ROUTE;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+		return BPFW_DROP_BLACKHOLE;
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		return BPFW_PASS_NO_NEIGHBOR;
+	default:
+		return BPFW_PASS_NO_ROUTE;
+	}
+}
+
+/*
+ * Reverse: a packet of the other direction, coming in where this one goes out, must leave where
+ * this one came in. A stranger's packet with this connection's tuple fails here.
+ */
+static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
+					const struct snapshot *snap, __u32 ingress, __u32 egress)
+{
+	struct bpf_fib_lookup fib = {
+		.family = FAMILY_IPV4,
+		.l4_protocol = pkt->tuple.protocol,
+		.sport = snap->rewrite.dst_port,
+		.dport = pkt->tuple.src_port,
+		.tot_len = ASK_FOR_MTU,
+		.ifindex = egress,
+		.tos = pkt->tos,
+		.ipv4_src = snap->rewrite.dst_addr,
+		.ipv4_dst = pkt->tuple.src_addr,
+	};
+	long answer = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return BPFW_PASS_REVERSE;
+	return fib.ifindex == ingress ? BPFW_GO_ON : BPFW_PASS_REVERSE;
+}
+
+static __always_inline void write_l2(struct bpfw_hop *hop, const struct bpf_fib_lookup *fib,
+				     const struct bpfw_egress *egress)
+{
+	struct eth_header *eth = (void *)hop->l2;
+	struct vlan_header *tag = (void *)(eth + 1);
+
+	__builtin_memcpy(eth->dst, fib->dmac, sizeof(eth->dst));
+	__builtin_memcpy(eth->src, fib->smac, sizeof(eth->src));
+	hop->l2_len = sizeof(*eth);
+	if (egress->vlan_proto) {
+		eth->type = egress->vlan_proto;
+		tag->tci = be16(egress->vlan_id);
+		tag->type = ETHERTYPE_IPV4;
+		hop->l2_len += sizeof(*tag);
+	} else {
+		eth->type = ETHERTYPE_IPV4;
+	}
+}
+
+/* The slot of a next hop, old or new. */
+static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
+{
+	__u32 *known = bpf_map_lookup_elem(&hop_index, hop);
+	__u32 *used;
+
+	if (known) {
+		*slot = *known;
+		return BPFW_GO_ON;
+	}
+	used = only_slot(&hop_count);
+	/* Looked at first, so that the number does not run on, and over, when all are taken. */
+	if (!used || *used >= BPFW_HOP_SLOTS)
+		return BPFW_PASS_HOPS_FULL;
+	*slot = __sync_fetch_and_add(used, 1);
+	if (*slot >= BPFW_HOP_SLOTS)
+		return BPFW_PASS_HOPS_FULL;
+	bpf_map_update_elem(&hop_map, slot, hop, BPF_ANY);
+	if (bpf_map_update_elem(&hop_index, hop, slot, BPF_NOEXIST) == 0)
+		return BPFW_GO_ON;
+	/* Another CPU found the same next hop at the same time; our slot stays unused. */
+	known = bpf_map_lookup_elem(&hop_index, hop);
+	if (!known)
+		return BPFW_PASS_HOPS_FULL;
+	*slot = *known;
+	return BPFW_GO_ON;
+}
+
+/* Ask routing where this packet goes, and remember the answer for those that follow. */
+static __always_inline int look_up(void *ctx, const struct packet *pkt,
+				   const struct bpfw_link *link, struct bpfw_conn *conn,
+				   struct snapshot *snap, __u32 generation, __u64 now)
+{
+	struct bpf_fib_lookup fib;
+	struct bpfw_egress *egress;
+	struct bpfw_hop hop = {};
+	__u64 hop_word;
+	__u32 slot;
+	int verdict;
+
+	verdict = look_forward(ctx, pkt, snap, link->ifindex, &fib);
+	if (verdict)
+		return verdict;
+	verdict = look_reverse(ctx, pkt, snap, link->ifindex, fib.ifindex);
+	if (verdict)
+		return verdict;
+	if (conn->egress && conn->egress != fib.ifindex) {
+		finish(pkt, conn, snap, now, BPFW_FINISHED_MOVED);
+		return BPFW_PASS_MOVED;
+	}
+	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
+	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
+		return BPFW_PASS_EGRESS;
+	hop.egress = fib.ifindex;
+	hop.port = egress->port;
+	hop.neighbor = fib.ipv4_dst;
+	hop.mtu = fib.tot_len < egress->mtu ? fib.tot_len : egress->mtu;
+	write_l2(&hop, &fib, egress);
+	verdict = find_slot(&hop, &slot);
+	if (verdict)
+		return verdict;
+	hop_word = (__u64)generation << 32 | (__u32)link->slot << 16 | slot;
+	if (__sync_val_compare_and_swap(&conn->hop_word, snap->hop_word, hop_word) ==
+	    snap->hop_word)
+		conn->egress = hop.egress;
+	snap->hop_word = hop_word;
+	return BPFW_GO_ON;
+}
+
+#endif

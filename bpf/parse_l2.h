@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Ethernet and at most one VLAN tag. */
+#ifndef PARSE_L2_H
+#define PARSE_L2_H
+
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline int is_vlan(__be16 type)
+{
+	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+}
+
+/* A tag within the frame. A hook that has taken one from the frame already sees a second. */
+static __always_inline int parse_tag(struct packet *pkt, __be16 *type)
+{
+	struct vlan_header *tag = (void *)(pkt->data + sizeof(struct eth_header));
+
+	if ((__u8 *)(tag + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	if (pkt->vlan_proto)
+		return BPFW_PASS_TAGS;
+	pkt->vlan_proto = *type;
+	pkt->vlan_id = host16(tag->tci) & VLAN_ID_MASK;
+	pkt->l2_len += sizeof(*tag);
+	pkt->l3 = (__u8 *)(tag + 1);
+	*type = tag->type;
+	return is_vlan(*type) ? BPFW_PASS_TAGS : BPFW_GO_ON;
+}
+
+static __always_inline int parse_l2(struct packet *pkt)
+{
+	struct eth_header *eth = (void *)pkt->data;
+	__be16 type;
+	int verdict;
+
+	if ((__u8 *)(eth + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	pkt->l2_len = sizeof(*eth);
+	pkt->l3 = (__u8 *)(eth + 1);
+	type = eth->type;
+	if (is_vlan(type)) {
+		verdict = parse_tag(pkt, &type);
+		if (verdict)
+			return verdict;
+	}
+	return type == ETHERTYPE_IPV4 ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
+}
+
+/* In words of 16 bits: the compiler would call memcmp, which BPF does not have. */
+static __always_inline int same_mac(const __u8 *a, const __u8 *b)
+{
+	const __u16 *x = (const __u16 *)a;
+	const __u16 *y = (const __u16 *)b;
+
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+}
+
+/* The L3 interface that the frame belongs to, provided that the frame was sent to it. */
+static __always_inline int find_link(const struct packet *pkt, struct bpfw_link **found)
+{
+	const struct bpfw_link_key key = {
+		.ifindex = pkt->ifindex,
+		.vlan_id = pkt->vlan_id,
+		.vlan_proto = pkt->vlan_proto,
+	};
+	struct bpfw_link *link = bpf_map_lookup_elem(&link_map, &key);
+
+	if (!link)
+		return BPFW_PASS_LINK;
+	if (!same_mac(pkt->data, link->mac))
+		return BPFW_PASS_MAC;
+	*found = link;
+	return BPFW_GO_ON;
+}
+
+#endif

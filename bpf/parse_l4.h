@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* TCP and UDP: the lengths that conntrack checks are checked here alike. */
+#ifndef PARSE_L4_H
+#define PARSE_L4_H
+
+#include "packet.h"
+
+static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
+{
+	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
+
+	if (l4_len < sizeof(*tcp))
+		return BPFW_PASS_L4_HEADER;
+	if ((__u8 *)(tcp + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	pkt->l4_header_len = (tcp->data_offset >> 4) * 4;
+	if (pkt->l4_header_len < sizeof(*tcp) || pkt->l4_header_len > l4_len)
+		return BPFW_PASS_L4_HEADER;
+	pkt->tuple.src_port = tcp->src;
+	pkt->tuple.dst_port = tcp->dst;
+	pkt->tcp_flags = tcp->flags;
+	pkt->l4_check = tcp->check;
+	return BPFW_GO_ON;
+}
+
+static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
+{
+	struct udp_header *udp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
+	__u32 udp_len;
+
+	if (l4_len < sizeof(*udp))
+		return BPFW_PASS_L4_HEADER;
+	if ((__u8 *)(udp + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	udp_len = host16(udp->len);
+	if (udp_len < sizeof(*udp) || udp_len > l4_len)
+		return BPFW_PASS_L4_HEADER;
+	pkt->l4_header_len = sizeof(*udp);
+	pkt->tuple.src_port = udp->src;
+	pkt->tuple.dst_port = udp->dst;
+	pkt->l4_check = udp->check;
+	return BPFW_GO_ON;
+}
+
+static __always_inline int parse_l4(struct packet *pkt)
+{
+	__u32 l4_len = pkt->ip_len - sizeof(struct ipv4_header);
+
+	switch (pkt->tuple.protocol) {
+	case PROTOCOL_TCP:
+		return parse_tcp(pkt, l4_len);
+	case PROTOCOL_UDP:
+		return parse_udp(pkt, l4_len);
+	default:
+		return BPFW_PASS_PROTOCOL;
+	}
+}
+
+/*
+ * Only a plain segment of an established connection is ours: ACK set, and no SYN, FIN or RST.
+ * Segments without ACK are what conntrack's tcp_valid_flags refuses.
+ */
+static __always_inline int is_plain_segment(const struct packet *pkt)
+{
+	return (pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
+}
+
+#endif

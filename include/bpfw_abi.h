@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the BPF programs and the daemon both read: the maps' keys and values.
+ *
+ * Rules: fixed widths, explicit padding, no bitfields and no unions, so that every compiler and
+ * every byte order lays a struct out alike. Fields named __be16 and __be32 are in network byte
+ * order, all others in the machine's. bindgen makes the Rust twin of this file.
+ */
+#ifndef BPFW_ABI_H
+#define BPFW_ABI_H
+
+#include <linux/types.h>
+
+/* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
+#define BPFW_MAGIC       0x62706677
+#define BPFW_ABI_VERSION 1
+
+#define BPFW_HOOK_XDP 1
+#define BPFW_HOOK_TC  2
+
+/* How many next hops hop_map holds. A slot number has 16 bits. */
+#define BPFW_HOP_SLOTS 16384
+
+/* How many (port, VLAN) pairs and egress devices the device maps hold. */
+#define BPFW_LINK_SLOTS 4096
+
+/* How many signals and refusals are kept; the least recently used give way. */
+#define BPFW_NEW_CONN_SLOTS 4096
+#define BPFW_REFUSED_SLOTS  65536
+
+/* The multiplier of the seal; any odd number with its bits well spread will do. */
+#define BPFW_SEAL_FACTOR 0x9e3779b97f4a7c15ULL
+
+/* One direction of a connection as conntrack knows it: the packet before any translation. */
+struct bpfw_tuple {
+	__be32 src_addr;
+	__be32 dst_addr;
+	__be16 src_port;
+	__be16 dst_port;
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 reserved[3];
+} __attribute__((aligned(8)));
+
+#define BPFW_CONN_NAT   (1 << 0) /* addresses or ports change */
+#define BPFW_CONN_PORTS (1 << 1) /* ports change */
+
+/* What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. */
+struct bpfw_rewrite {
+	__be32 src_addr;
+	__be32 dst_addr;
+	__be16 src_port;
+	__be16 dst_port;
+	__u16 ip_delta;   /* IPv4 header checksum: addresses, and the TTL step */
+	__u16 addr_delta; /* L4 checksum: the pseudo header's addresses */
+	__u16 port_delta; /* L4 checksum: the ports */
+	__u16 l4_delta;   /* both of them */
+	__u16 flags;      /* BPFW_CONN_* */
+	__u16 reserved;
+} __attribute__((aligned(8)));
+
+/*
+ * Value of conn_map: one direction of an offloaded connection.
+ *
+ * The kernel reuses a deleted entry's memory at once, so a program may hold a pointer to what has
+ * become another connection. That is what tuple and seal are for: the program copies the
+ * rewrite, then compares the tuple and the seal over both; a mixture of two connections fails.
+ */
+struct bpfw_conn {
+	/* Written by the daemon before the insert, never changed. */
+	struct bpfw_tuple tuple;
+	struct bpfw_rewrite rewrite;
+	__u64 seal;
+	/*
+	 * Written by BPF. The hop word: generation << 32 | ingress slot << 16 | hop slot, stored by
+	 * compare and swap only. The daemon inserts it with generation 0 and a number of this
+	 * entry's own below, so that a late store cannot hit the memory's next owner.
+	 */
+	__u64 hop_word;
+	__u64 last_seen; /* jiffies64 of the last packet that was forwarded, 0: none */
+	__u64 packets;   /* forwarded */
+	__u64 bytes;     /* of IPv4 packets forwarded, header included */
+	__u64 passed_up; /* jiffies64 of the last packet that went to the stack, 0: none */
+	__u32 egress;    /* L3 interface of the first look-up, 0: none yet */
+	__u32 finished;  /* BPFW_FINISHED_*, 0: alive */
+	/* Written by the daemon before the insert, never changed. */
+	__u64 pass_from; /* jiffies64 from which packets go to the stack, 0: never */
+	__u32 id;        /* conntrack's id */
+	__u32 origin;    /* BPFW_ORIGIN_* */
+};
+
+#define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
+#define BPFW_FINISHED_MOVED 2 /* the route leads to another interface than at first */
+
+#define BPFW_ORIGIN_REPLY   (1 << 0) /* this is the reply direction */
+#define BPFW_ORIGIN_ASSURED (1 << 1) /* conntrack's ASSURED bit at the time of the insert */
+
+/* Value of hop_map and key of hop_index: everything about a next hop. Never changed. */
+struct bpfw_hop {
+	__u32 egress;    /* L3 interface */
+	__u32 port;      /* device that the frame is handed to */
+	__be32 neighbor; /* the next hop's IPv4 address */
+	__u32 mtu;       /* largest IPv4 packet */
+	__u8 l2[18];     /* the new Ethernet header, tag included */
+	__u16 l2_len;    /* 14 or 18 */
+	__u32 reserved;
+};
+
+/* Key of link_map: where a frame came in. */
+struct bpfw_link_key {
+	__u32 ifindex;     /* the device at whose hook the program runs */
+	__u16 vlan_id;     /* 0: untagged */
+	__be16 vlan_proto; /* 0: untagged */
+};
+
+/* Value of link_map: the L3 interface that such a frame belongs to. */
+struct bpfw_link {
+	__u32 ifindex;
+	__u16 slot; /* short name of this value in hop words */
+	__u8 mac[6];
+};
+
+#define BPFW_EGRESS_REDIRECT (1 << 0) /* the port takes redirected frames */
+
+/* Value of egress_map, by L3 interface: how a packet leaves through it. */
+struct bpfw_egress {
+	__u32 port;
+	__u32 mtu; /* smallest route mtu metric of this interface, or its own MTU */
+	__u16 vlan_id;
+	__be16 vlan_proto;
+	__u32 flags; /* BPFW_EGRESS_* */
+};
+
+/* Value of refused_map: a connection that the daemon will not offload for now. */
+struct bpfw_refused {
+	__u64 until; /* jiffies64 */
+	__u32 reason;
+	__u32 reserved;
+};
+
+/* Read-only settings, the whole of section .rodata.settings. */
+struct bpfw_settings {
+	__u32 magic;
+	__u32 abi_version;
+	__u32 hook;       /* BPFW_HOOK_* */
+	__u32 log_level;  /* BPFW_LOG_* */
+	__u32 beat_limit; /* jiffies after which a heartbeat is too old */
+};
+
+#define BPFW_LOG_OFF   0
+#define BPFW_LOG_INFO  1 /* changes: look-ups, connections found finished, signals */
+#define BPFW_LOG_DEBUG 2 /* every packet's verdict */
+
+/* What became of a packet, and why: the index of counter_map. 0 is no verdict but "go on". */
+enum bpfw_verdict {
+	BPFW_GO_ON,
+	BPFW_FORWARDED,
+	BPFW_DROP_BLACKHOLE,   /* a blackhole route: the stack would drop it silently too */
+	BPFW_DROP_ERROR,       /* a helper failed on a packet already changed */
+	BPFW_PASS_REST,        /* the daemon has stopped the fast path for a moment */
+	BPFW_PASS_HEARTBEAT,   /* the daemon is late */
+	BPFW_PASS_SHORT,       /* the frame ends within a header */
+	BPFW_PASS_TAGS,        /* more VLAN tags than one */
+	BPFW_PASS_NOT_IPV4,    /* another protocol */
+	BPFW_PASS_LINK,        /* no known L3 interface at this port and tag */
+	BPFW_PASS_MAC,         /* not sent to this router */
+	BPFW_PASS_IP_HEADER,   /* version, length or checksum of the IPv4 header is wrong */
+	BPFW_PASS_IP_OPTIONS,  /* IPv4 options */
+	BPFW_PASS_FRAGMENT,    /* a fragment */
+	BPFW_PASS_PROTOCOL,    /* neither TCP nor UDP */
+	BPFW_PASS_L4_HEADER,   /* header lengths of TCP or UDP are wrong */
+	BPFW_PASS_UNKNOWN,     /* not an offloaded connection */
+	BPFW_PASS_REFUSED,     /* a connection that the daemon refused */
+	BPFW_PASS_REUSED,      /* the entry became another connection's meanwhile */
+	BPFW_PASS_FINISHED,    /* the connection ends, or starts over */
+	BPFW_PASS_UNASSURED,   /* UDP: conntrack must see a packet to call it a stream */
+	BPFW_PASS_INGRESS,     /* it did not come in where it should */
+	BPFW_PASS_TCP_FLAGS,   /* SYN, FIN, RST, or flags that conntrack calls invalid */
+	BPFW_PASS_TTL,         /* the router must answer with an ICMP error */
+	BPFW_PASS_TOO_BIG,     /* larger than the MTU */
+	BPFW_PASS_PARTIAL_SUM, /* XDP: the sender left the L4 checksum to the hardware */
+	BPFW_PASS_NO_ROUTE,    /* the route look-up gave no next hop */
+	BPFW_PASS_NO_NEIGHBOR, /* the next hop's MAC address is not known */
+	BPFW_PASS_EGRESS,      /* the egress interface cannot be redirected to */
+	BPFW_PASS_REVERSE,     /* the way back does not lead to where the packet came in */
+	BPFW_PASS_MOVED,       /* the route leads to another interface than at first */
+	BPFW_PASS_HOPS_FULL,   /* no free slot for a new next hop */
+	BPFW_PASS_RESIZE,      /* no room for the new header */
+	BPFW_VERDICTS
+};
+
+#define BPFW_SIZE_IS(type, size)                                                                   \
+	_Static_assert(sizeof(struct type) == (size), "the layout of " #type " has changed")
+
+BPFW_SIZE_IS(bpfw_tuple, 16);
+BPFW_SIZE_IS(bpfw_rewrite, 24);
+BPFW_SIZE_IS(bpfw_conn, 112);
+BPFW_SIZE_IS(bpfw_hop, 40);
+BPFW_SIZE_IS(bpfw_link_key, 8);
+BPFW_SIZE_IS(bpfw_link, 12);
+BPFW_SIZE_IS(bpfw_egress, 16);
+BPFW_SIZE_IS(bpfw_refused, 16);
+BPFW_SIZE_IS(bpfw_settings, 20);
+
+#endif

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The Rust twin of `include/bpfw_abi.h`, and the only place where its values become bytes.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::mem::size_of;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::flow::tuple::{Protocol, Tuple};
+
+#[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
+mod bindings {
+    include!(concat!(env!("OUT_DIR"), "/bpfw_abi.rs"));
+}
+pub use bindings::*;
+
+/// Plain data: any bytes of the right length are a value, and every byte is initialised.
+///
+/// # Safety
+/// Only for `repr(C)` structs of integers and byte arrays without implicit padding.
+pub unsafe trait Pod: Copy + Default {
+    /// The value as the kernel sees it.
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: an implementor has no padding, so all its bytes are initialised; the slice
+        // borrows self and so cannot outlive it.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// The value that these bytes are; `None` if their number is wrong.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: the length was checked, any bytes are a value of an implementor, and the
+        // read does not need alignment.
+        Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+    }
+}
+
+// SAFETY: each is made of integers and byte arrays, and bpfw_abi.h asserts its size to be the
+// sum of its fields: no padding.
+unsafe impl Pod for bpfw_tuple {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_rewrite {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_conn {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_hop {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_link_key {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_link {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_egress {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_refused {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_settings {}
+// SAFETY: an integer.
+unsafe impl Pod for u32 {}
+// SAFETY: an integer.
+unsafe impl Pod for u64 {}
+
+impl From<Tuple> for bpfw_tuple {
+    fn from(tuple: Tuple) -> Self {
+        Self {
+            src_addr: be32(*tuple.source.ip()),
+            dst_addr: be32(*tuple.destination.ip()),
+            src_port: tuple.source.port().to_be(),
+            dst_port: tuple.destination.port().to_be(),
+            protocol: tuple.protocol.number(),
+            reserved: [0; 3],
+        }
+    }
+}
+
+impl bpfw_tuple {
+    /// The tuple in Rust's types; `None` if the protocol is not one of ours.
+    pub fn decode(&self) -> Option<Tuple> {
+        Some(Tuple {
+            protocol: Protocol::from_number(self.protocol)?,
+            source: SocketAddrV4::new(address(self.src_addr), u16::from_be(self.src_port)),
+            destination: SocketAddrV4::new(address(self.dst_addr), u16::from_be(self.dst_port)),
+        })
+    }
+}
+
+impl bpfw_conn {
+    /// The next hop's slot that BPF chose for this direction, if it ever did.
+    pub fn hop_slot(&self) -> Option<u32> {
+        // Generation 0 marks the number that the daemon inserted.
+        (self.hop_word >> 32 != 0).then_some((self.hop_word & 0xffff) as u32)
+    }
+
+    /// The tuple of this connection's other direction.
+    pub fn reverse(&self) -> bpfw_tuple {
+        bpfw_tuple {
+            src_addr: self.rewrite.dst_addr,
+            dst_addr: self.rewrite.src_addr,
+            src_port: self.rewrite.dst_port,
+            dst_port: self.rewrite.src_port,
+            protocol: self.tuple.protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+impl fmt::Display for bpfw_tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.decode() {
+            Some(tuple) => tuple.fmt(f),
+            None => write!(f, "protocol {}", self.protocol),
+        }
+    }
+}
+
+/// An address as the integer whose bytes in memory are in network order.
+pub fn be32(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// The inverse of [`be32`].
+pub fn address(be32: u32) -> Ipv4Addr {
+    Ipv4Addr::from(be32.to_ne_bytes())
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line: `bpfw <hook> [<object>] <interface>...`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::abi;
+use crate::datapath::Hook;
+use crate::datapath::attachment::XdpMode;
+use crate::error::{Error, Result};
+
+/// Forwards the packets of established connections in XDP or TC, exactly as the kernel would.
+///
+/// Connections are routed, filtered and translated by the network stack until conntrack calls
+/// them established; from then on a BPF program at the interfaces' ingress forwards their
+/// packets. Whatever is unclear goes to the stack.
+#[derive(Debug, Parser)]
+#[command(name = "bpfw", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The hook is the command, so that other commands can stand beside it.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Forward in XDP, in the drivers of the interfaces: fastest
+    Xdp(Run),
+    /// Forward at the TC ingress: any interface, queueing disciplines and offloads included
+    Tc(Run),
+}
+
+impl Command {
+    /// The hook and its options.
+    pub fn into_parts(self) -> (Hook, Run) {
+        match self {
+            Self::Xdp(run) => (Hook::Xdp, run),
+            Self::Tc(run) => (Hook::Tc, run),
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The level's name as `RUST_LOG` knows it.
+    pub fn as_directive(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How much the datapath writes to the kernel's trace pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BpfLogLevel {
+    /// Nothing; the messages are not even loaded
+    Off,
+    /// Look-ups, signals, connections that end
+    Info,
+    /// Every packet's verdict too
+    Debug,
+}
+
+impl BpfLogLevel {
+    /// The level as the datapath knows it.
+    pub fn as_setting(self) -> u32 {
+        match self {
+            Self::Off => abi::BPFW_LOG_OFF,
+            Self::Info => abi::BPFW_LOG_INFO,
+            Self::Debug => abi::BPFW_LOG_DEBUG,
+        }
+    }
+}
+
+/// Conntrack marks of the connections to offload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffloadMark {
+    /// What the masked mark must be.
+    pub value: u32,
+    /// The bits that count.
+    pub mask: u32,
+}
+
+impl OffloadMark {
+    /// Whether a connection with this mark is to be offloaded.
+    pub fn matches(self, mark: u32) -> bool {
+        mark & self.mask == self.value
+    }
+}
+
+impl FromStr for OffloadMark {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (value, mask) = match text.split_once('/') {
+            Some((value, mask)) => (number(value)?, number(mask)?),
+            None => (number(text)?, u32::MAX),
+        };
+        if mask == 0 {
+            return Err("the mask is 0: it would match every connection".into());
+        }
+        if value & !mask != 0 {
+            return Err(format!("the value {value:#x} has bits outside of the mask {mask:#x}"));
+        }
+        Ok(Self { value, mask })
+    }
+}
+
+fn number(text: &str) -> std::result::Result<u32, String> {
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| format!("'{text}' is not a 32-bit number: {error}"))
+}
+
+/// Options and arguments of a hook.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Object file (a word that ends in .o or holds a /), then the interfaces
+    ///
+    /// Without an object, the one that is part of bpfw is used. Connections are forwarded
+    /// between the interfaces named here.
+    #[arg(required = true, value_name = "[OBJECT] INTERFACE")]
+    words: Vec<String>,
+
+    /// Milliseconds between two rounds of housekeeping, and heartbeats: after ten missed ones, or
+    /// a second if that is more, all packets go to the stack
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=1_000))]
+    interval: u32,
+
+    /// Connections to offload at most [default: the sysctl nf_conntrack_max]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub max_connections: Option<u32>,
+
+    /// What to log; RUST_LOG, if set, says it in more detail
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+
+    /// What the datapath writes to the kernel's trace pipe
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = BpfLogLevel::Off)]
+    pub bpf_log_level: BpfLogLevel,
+
+    /// How to attach XDP
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = XdpMode::Auto)]
+    pub xdp_mode: XdpMode,
+
+    /// Offload only connections with this conntrack mark, decimal or 0x hexadecimal
+    /// [default: all]
+    #[arg(long, value_name = "VALUE[/MASK]")]
+    pub offload_mark: Option<OffloadMark>,
+}
+
+impl Run {
+    /// The time between two rounds of housekeeping.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval.into())
+    }
+
+    /// The object file, if one is named, and the interfaces.
+    pub fn object_and_interfaces(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
+        let is_object = |word: &String| word.ends_with(".o") || word.contains('/');
+        let (object, interfaces) = match self.words.split_first() {
+            Some((first, rest)) if is_object(first) => (Some(PathBuf::from(first)), rest),
+            _ => (None, &self.words[..]),
+        };
+        if let Some(word) = interfaces.iter().find(|word| is_object(word)) {
+            return Err(Error::refused(format!("'{word}' looks like an object file"))
+                .with_advice("there can be one object, in front of the interfaces"));
+        }
+        if interfaces.is_empty() {
+            return Err(Error::refused("no interface is named"));
+        }
+        for (place, name) in interfaces.iter().enumerate() {
+            if interfaces[..place].contains(name) {
+                return Err(Error::refused(format!("the interface {name} is named twice")));
+            }
+        }
+        Ok((object, interfaces.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str]) -> Run {
+        let line = ["bpfw"].iter().chain(words);
+        Cli::try_parse_from(line).unwrap().command.into_parts().1
+    }
+
+    #[test]
+    fn the_originals_command_lines_work() {
+        let (object, interfaces) =
+            run(&["xdp", "xdp_le_bpfw.o", "lan1", "lan2"]).object_and_interfaces().unwrap();
+        assert_eq!(object, Some(PathBuf::from("xdp_le_bpfw.o")));
+        assert_eq!(interfaces, ["lan1", "lan2"]);
+        let (object, _) = run(&["tc", "./objects/any", "lan1"]).object_and_interfaces().unwrap();
+        assert_eq!(object, Some(PathBuf::from("./objects/any")));
+    }
+
+    #[test]
+    fn the_object_is_optional() {
+        let (object, interfaces) = run(&["tc", "lan1", "wan"]).object_and_interfaces().unwrap();
+        assert_eq!((object, interfaces.len()), (None, 2));
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_refused() {
+        for words in [&["xdp", "a.o"][..], &["xdp", "a.o", "b.o", "lan"], &["tc", "lan", "lan"]] {
+            assert!(run(words).object_and_interfaces().is_err(), "{words:?}");
+        }
+        assert!(Cli::try_parse_from(["bpfw", "xdp"]).is_err());
+        assert!(Cli::try_parse_from(["bpfw", "udp", "lan"]).is_err());
+        assert!(Cli::try_parse_from(["bpfw", "tc", "--interval", "9", "lan"]).is_err());
+        assert!(Cli::try_parse_from(["bpfw", "tc", "--max-connections", "0", "lan"]).is_err());
+    }
+
+    #[test]
+    fn marks_are_parsed_with_and_without_a_mask() {
+        let mark: OffloadMark = "0x10/0xf0".parse().unwrap();
+        assert!(mark.matches(0x1f) && !mark.matches(0x2f));
+        assert_eq!("7".parse(), Ok(OffloadMark { value: 7, mask: u32::MAX }));
+        for text in ["", "x", "1/0", "3/1", "0x100000000", "-1", "1/2/3"] {
+            assert!(text.parse::<OffloadMark>().is_err(), "{text}");
+        }
+    }
+}

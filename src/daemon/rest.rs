@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Rest: the datapath passes everything up, while the daemon finds out what is true.
+
+use std::time::{Duration, Instant};
+
+use super::{Daemon, SLICE};
+use crate::conntrack::events::Drained;
+use crate::error::{Error, Result};
+use crate::offload::Resync;
+
+/// How long the fast path rests before its next hops are emptied: no program runs as long.
+const GRACE: Duration = Duration::from_secs(1);
+/// After a failure, before the next try.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the fast path rests, if it does.
+pub(super) enum Rest {
+    /// It does not.
+    Awake,
+    /// Events were lost, or are too old. What is still queued must not be believed, and the
+    /// kernel says no word of further losses until the queue was empty (netlink(7), ENOBUFS):
+    /// it is emptied first. Not before this time.
+    Discard(Instant),
+    /// The map is compared with conntrack's table.
+    Resync(Resync),
+    /// The map is right; the events since then are still to be read.
+    CatchUp,
+    /// The next hops are emptied after this time.
+    HopsFull(Instant),
+}
+
+impl Rest {
+    /// Whether there is something to do at once.
+    pub(super) fn wants_time(&self) -> bool {
+        match self {
+            Self::Resync(_) | Self::CatchUp => true,
+            Self::Discard(from) => Instant::now() >= *from,
+            Self::Awake | Self::HopsFull(_) => false,
+        }
+    }
+
+    /// Whether events are to be thrown away.
+    pub(super) fn must_discard(&self) -> bool {
+        matches!(self, Self::Discard(_))
+    }
+}
+
+impl Daemon<'_> {
+    /// After a missed beat nothing is certain: what the queues hold may be incomplete.
+    pub(super) fn notice_pause(&mut self) -> Result<()> {
+        let late = self.last_beat.elapsed();
+        if late > self.limit && matches!(self.rest, Rest::Awake | Rest::HopsFull(_)) {
+            tracing::warn!("late by {late:?}: comparing with conntrack");
+            self.distrust()?;
+        }
+        Ok(())
+    }
+
+    /// What the map holds may be wrong: the stack takes over until it has been compared.
+    pub(super) fn distrust(&mut self) -> Result<()> {
+        self.state.rest()?;
+        self.rest = Rest::Discard(Instant::now());
+        Ok(())
+    }
+
+    /// Something failed that should not: the stack takes over, and after a pause all is compared.
+    pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
+        tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
+        self.distrust()?;
+        self.rest = Rest::Discard(Instant::now() + RETRY);
+        self.busy = false;
+        Ok(())
+    }
+
+    /// Throws away what is queued, in slices; once there is nothing left, the resync begins.
+    pub(super) fn discard_events(&mut self) -> Result<()> {
+        let drained = self.events.read(&[], Instant::now() + SLICE, &mut |_| ())?;
+        let due = matches!(self.rest, Rest::Discard(from) if Instant::now() >= from);
+        if drained == Drained::Empty && due {
+            self.rest = Rest::Resync(self.offload.start_resync()?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn go_on_resting(&mut self) -> Result<()> {
+        let caught_up = self.has_caught_up()?;
+        match &mut self.rest {
+            Rest::Awake | Rest::Discard(_) => Ok(()),
+            Rest::Resync(resync) => {
+                if self.offload.resync(resync, Instant::now() + SLICE)? {
+                    self.pending = super::Pending::default();
+                    self.rest = Rest::CatchUp;
+                }
+                Ok(())
+            }
+            Rest::CatchUp if caught_up => self.wake(),
+            Rest::HopsFull(since) if since.elapsed() >= GRACE => {
+                self.hops.clear()?;
+                self.wake()
+            }
+            Rest::CatchUp | Rest::HopsFull(_) => Ok(()),
+        }
+    }
+
+    fn wake(&mut self) -> Result<()> {
+        self.offload.resend_flags();
+        self.rest = Rest::Awake;
+        self.beat()?;
+        self.bump()?;
+        tracing::info!("forwarding");
+        Ok(())
+    }
+
+    /// When the slots for next hops run out, all of them are emptied.
+    pub(super) fn watch_hops(&mut self) -> Result<()> {
+        if matches!(self.rest, Rest::Awake) && self.hops.nearly_full()? {
+            tracing::info!("the table of next hops is full: starting it anew");
+            self.state.rest()?;
+            self.rest = Rest::HopsFull(Instant::now());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The start: all of it, or none.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::rest::Rest;
+use super::{Daemon, Pending, Request};
+use crate::clock::Jiffies;
+use crate::conntrack::events::Events;
+use crate::conntrack::sysctl::Sysctls;
+use crate::datapath::attachment::{Attachment, Interface};
+use crate::datapath::claim::Claim;
+use crate::datapath::counters::Counters;
+use crate::datapath::devices;
+use crate::datapath::hop_map::HopMap;
+use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::skeleton::Storage;
+use crate::datapath::state::State;
+use crate::error::{Error, Result};
+use crate::netlink::monitor::Monitor;
+use crate::netlink::xfrm::Xfrm;
+use crate::offload::{Offload, topology};
+use crate::shutdown::Shutdown;
+
+/// The heartbeat's limit, in intervals, and at least.
+const MISSED_BEATS: u32 = 10;
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+/// Room for some tens of thousands of conntrack events.
+const EVENT_BUFFER: usize = 16 << 20;
+/// Used where conntrack's table has no limit.
+const DEFAULT_CONNECTIONS: u32 = 262_144;
+
+impl<'obj> Daemon<'obj> {
+    pub(super) fn start(
+        request: &'obj Request,
+        storage: &'obj mut Storage,
+        shutdown: Shutdown,
+    ) -> Result<Self> {
+        let jiffies = Jiffies::from_kernel()?;
+        let monitor = Monitor::open()?;
+        let xfrm = Xfrm::open()?;
+        let interfaces = find_interfaces(&monitor, &request.interfaces)?;
+        let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
+        let sysctls = Sysctls::read()?;
+        let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
+        let settings = Settings {
+            hook: request.hook,
+            log_level: request.options.bpf_log_level.as_setting(),
+            beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
+            max_connections: max_connections(request, &sysctls),
+        };
+        let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
+        // Listening begins before the dump, so that nothing falls between the two.
+        let events = Events::open(EVENT_BUFFER)?;
+        let mark = request.options.offload_mark;
+        let mut offload = Offload::new(object.object(), mark, &sysctls, jiffies)?;
+        offload.set_local_addresses(&monitor.network().local_addresses);
+        let now = Instant::now();
+        let mut daemon = Self {
+            state: State::new(object.object())?,
+            hops: HopMap::new(object.object())?,
+            counters: Counters::new(object.object())?,
+            device_maps: devices::Devices::new(object.object())?,
+            devices: topology::Devices::default(),
+            rest: Rest::Resync(offload.start_resync()?),
+            request,
+            object,
+            attachments: Vec::new(),
+            _claims: claims,
+            offload,
+            events,
+            monitor,
+            xfrm,
+            shutdown,
+            limit,
+            last_tick: now,
+            last_beat: now,
+            last_bump: now,
+            last_device_check: now,
+            must_bump: false,
+            busy: false,
+            neighbors_due: Vec::new(),
+            pending: Pending::default(),
+        };
+        daemon.beat()?;
+        daemon.check_policies()?;
+        daemon.attach(&interfaces)?;
+        daemon.update_devices()?;
+        Ok(daemon)
+    }
+
+    /// All interfaces or none: what is attached already goes with the error.
+    fn attach(&mut self, interfaces: &[Interface]) -> Result<()> {
+        let program = self.object.hook_program(self.request.hook)?;
+        for interface in interfaces {
+            self.attachments.push(Attachment::attach(
+                self.request.hook,
+                program.as_fd(),
+                interface,
+                self.request.options.xdp_mode,
+            )?);
+        }
+        Ok(())
+    }
+}
+
+fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
+    match (request.options.max_connections, sysctls.max) {
+        (Some(number), _) => number,
+        (None, 0) => DEFAULT_CONNECTIONS,
+        (None, number) => number,
+    }
+}
+
+/// The interfaces by their names, each of them fit to be attached to.
+fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>> {
+    let links = &monitor.network().links;
+    let find = |name: &String| {
+        let Some(link) = links.values().find(|link| link.name == *name) else {
+            let mut known: Vec<&str> = links.values().map(|link| link.name.as_str()).collect();
+            known.sort_unstable();
+            return Err(Error::refused(format!("there is no interface {name}"))
+                .with_advice(format!("there are {}", known.join(", "))));
+        };
+        if !link.ethernet {
+            return Err(Error::refused(format!("{name} is not an Ethernet interface"))
+                .with_advice("tunnels and PPP are not supported yet"));
+        }
+        if link.master.is_some() {
+            tracing::warn!("{name} is part of a bridge or bond: its packets stay with the stack");
+        }
+        Ok(Interface { index: link.index, name: name.clone(), mtu: link.mtu })
+    };
+    names.iter().map(find).collect()
+}

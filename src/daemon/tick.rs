@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Housekeeping: what is done again and again, in slices.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::rest::Rest;
+use super::{Daemon, Pending, SLICE};
+use crate::abi;
+use crate::error::Result;
+use crate::offload::Round;
+
+/// How often the drivers are asked what they can do.
+const DEVICE_CHECK: Duration = Duration::from_secs(1);
+/// How many next hops have their neighbors kept in use in one turn.
+const NEIGHBORS_A_TURN: usize = 64;
+
+impl Daemon<'_> {
+    /// Once an interval.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        if self.last_device_check.elapsed() >= DEVICE_CHECK {
+            self.update_devices()?;
+        }
+        if matches!(self.rest, Rest::Awake) {
+            self.offload.drain_signals(Instant::now() + SLICE)?;
+        }
+        if self.has_caught_up()? {
+            self.beat()?;
+        }
+        Ok(())
+    }
+
+    /// A slice of what goes on over many turns; `true` if there is more to do at once.
+    pub(super) fn keep_house(&mut self) -> Result<bool> {
+        if !matches!(self.rest, Rest::Awake) {
+            return Ok(false);
+        }
+        let sweeping = match self.offload.sweep(Instant::now() + SLICE)? {
+            Round::Idle => false,
+            Round::Running => true,
+            Round::Ended(hops) => {
+                self.neighbors_due = hops.into_iter().collect();
+                self.watch_hops()?;
+                false
+            }
+        };
+        self.keep_neighbors()?;
+        let auditing = self.offload.audit(Instant::now() + SLICE)?;
+        Ok(sweeping || auditing || !self.neighbors_due.is_empty())
+    }
+
+    /// Says that everything is handled.
+    pub(super) fn beat(&mut self) -> Result<()> {
+        self.object.beat()?;
+        self.offload.set_clock(self.state.last_beat()?);
+        self.last_beat = Instant::now();
+        self.pending = Pending::default();
+        Ok(())
+    }
+
+    /// The stack no longer sees these packets, so it would let their neighbors go stale.
+    fn keep_neighbors(&mut self) -> Result<()> {
+        let mut done = HashSet::new();
+        let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
+        for slot in self.neighbors_due.split_off(left) {
+            if let Some(hop) = self.hops.get(slot)? {
+                if done.insert((hop.egress, hop.neighbor)) {
+                    self.monitor.keep_in_use(hop.egress, abi::address(hop.neighbor))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

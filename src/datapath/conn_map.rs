@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The map of offloaded connections: two entries each, inserted and deleted, never updated.
+
+use std::time::Instant;
+
+use libbpf_rs::Object;
+
+use super::typed_map::{Cursor, Inserted, TypedMap};
+use crate::abi::{self, Pod, bpfw_conn, bpfw_rewrite, bpfw_tuple};
+use crate::error::Result;
+use crate::flow::translation::Translation;
+use crate::flow::tuple::Tuple;
+
+/// A connection as the daemon hands it to the datapath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The tuple of the original direction.
+    pub original: Tuple,
+    /// The tuple of the reply direction.
+    pub reply: Tuple,
+    /// Conntrack's id.
+    pub id: u32,
+    /// Conntrack's ASSURED bit.
+    pub assured: bool,
+    /// jiffies64 from which its packets go to the stack, 0 for never.
+    pub pass_from: u64,
+}
+
+impl Connection {
+    fn entry(&self, reply: bool) -> (bpfw_tuple, bpfw_conn) {
+        let (tuple, other) =
+            if reply { (self.reply, self.original) } else { (self.original, self.reply) };
+        let rewrite = Translation::new(tuple, other).rewrite();
+        let tuple = bpfw_tuple::from(tuple);
+        let mut origin = 0;
+        for (set, flag) in
+            [(reply, abi::BPFW_ORIGIN_REPLY), (self.assured, abi::BPFW_ORIGIN_ASSURED)]
+        {
+            origin |= if set { flag } else { 0 };
+        }
+        let conn = bpfw_conn {
+            tuple,
+            rewrite,
+            seal: seal(&tuple, &rewrite),
+            // Generation 0, and a number that the memory's next owner will not have.
+            hop_word: u64::from(self.id ^ u32::from(reply)),
+            pass_from: self.pass_from,
+            id: self.id,
+            origin,
+            ..Default::default()
+        };
+        (tuple, conn)
+    }
+}
+
+/// See `struct bpfw_conn`: what makes tuple and rewrite recognisable as belonging together.
+fn seal(tuple: &bpfw_tuple, rewrite: &bpfw_rewrite) -> u64 {
+    tuple.bytes().chunks_exact(8).chain(rewrite.bytes().chunks_exact(8)).fold(0, |seal, bytes| {
+        let mut word = [0; 8];
+        word.copy_from_slice(bytes);
+        (seal.wrapping_mul(abi::BPFW_SEAL_FACTOR as u64)).wrapping_add(u64::from_ne_bytes(word))
+    })
+}
+
+/// What came of offloading a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// Both directions are in the map.
+    Added,
+    /// One of its tuples is there already.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// The map `conn_map`.
+pub struct ConnMap {
+    map: TypedMap<bpfw_tuple, bpfw_conn>,
+}
+
+impl ConnMap {
+    /// The object's map.
+    pub fn new(object: &Object) -> Result<Self> {
+        Ok(Self { map: TypedMap::new(object, "conn_map")? })
+    }
+
+    /// Adds both directions, or none.
+    pub fn add(&self, connection: &Connection) -> Result<Added> {
+        let (first, value) = connection.entry(false);
+        match self.map.insert(&first, &value)? {
+            Inserted::New => {}
+            Inserted::Exists => return Ok(Added::Exists),
+            Inserted::Full => return Ok(Added::Full),
+        }
+        let (second, value) = connection.entry(true);
+        let added = match self.map.insert(&second, &value) {
+            Ok(Inserted::New) => return Ok(Added::Added),
+            Ok(Inserted::Exists) => Ok(Added::Exists),
+            Ok(Inserted::Full) => Ok(Added::Full),
+            Err(error) => Err(error),
+        };
+        self.map.remove(&first)?;
+        added
+    }
+
+    /// The entry of one direction.
+    pub fn get(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
+        self.map.get(tuple)
+    }
+
+    /// Removes a connection by its two tuples; says whether it was there.
+    pub fn remove(&self, tuple: &bpfw_tuple, other: &bpfw_tuple) -> Result<bool> {
+        let first = self.map.remove(tuple)?;
+        let second = self.map.remove(other)?;
+        Ok(first || second)
+    }
+
+    /// One batch of a walk through all entries, see [`TypedMap::walk`].
+    pub fn walk_batch(&self, cursor: &mut Cursor, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
+        self.map.walk(cursor, Instant::now(), |_, conn| each(conn))
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The next hops that the datapath has found.
+
+use libbpf_rs::Object;
+
+use super::typed_map::TypedMap;
+use crate::abi::{self, bpfw_hop};
+use crate::error::Result;
+
+/// The maps `hop_map`, `hop_index` and `hop_count`.
+pub struct HopMap {
+    hop_map: TypedMap<u32, bpfw_hop>,
+    hop_index: TypedMap<bpfw_hop, u32>,
+    hop_count: TypedMap<u32, u32>,
+}
+
+impl HopMap {
+    /// The object's maps.
+    pub fn new(object: &Object) -> Result<Self> {
+        Ok(Self {
+            hop_map: TypedMap::new(object, "hop_map")?,
+            hop_index: TypedMap::new(object, "hop_index")?,
+            hop_count: TypedMap::new(object, "hop_count")?,
+        })
+    }
+
+    /// The next hop in a slot.
+    pub fn get(&self, slot: u32) -> Result<Option<bpfw_hop>> {
+        self.hop_map.get(&slot)
+    }
+
+    /// Whether so many slots are taken that it is time to empty them.
+    pub fn nearly_full(&self) -> Result<bool> {
+        let used = self.hop_count.get(&0)?.unwrap_or(0);
+        Ok(used >= abi::BPFW_HOP_SLOTS / 8 * 7)
+    }
+
+    /// Empties all slots. Only while the fast path rests, and has rested for so long that no
+    /// program still works with a slot that it found before.
+    pub fn clear(&self) -> Result<()> {
+        self.hop_index.replace_all(&[])?;
+        self.hop_count.set(&0, &0)
+    }
+}

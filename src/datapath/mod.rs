@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The BPF side as the daemon sees it: loading, maps, attaching.
+
+pub mod attachment;
+pub mod claim;
+pub mod conn_map;
+pub mod counters;
+pub mod devices;
+pub mod hop_map;
+pub mod object;
+pub mod signals;
+pub mod skeleton;
+pub mod state;
+mod sys;
+pub mod typed_map;
+
+use libbpf_rs::PrintLevel;
+
+use crate::error::Error;
+
+/// Where in the kernel the datapath runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// In the driver, before there is an `sk_buff`.
+    Xdp,
+    /// At the traffic control ingress, with an `sk_buff`.
+    Tc,
+}
+
+impl Hook {
+    /// The name of the hook's program in the object.
+    pub fn program_name(self) -> &'static str {
+        match self {
+            Self::Xdp => "bpfw_xdp",
+            Self::Tc => "bpfw_tc",
+        }
+    }
+
+    /// The word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+/// Sends libbpf's messages to the log. Its warnings are details of an error that is reported
+/// anyway, so they are of use to those only who look for more.
+pub fn route_libbpf_messages() {
+    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, message| {
+        let message = message.trim_end();
+        match level {
+            PrintLevel::Warn | PrintLevel::Info => tracing::debug!(target: "libbpf", "{message}"),
+            PrintLevel::Debug => tracing::trace!(target: "libbpf", "{message}"),
+        }
+    })));
+}
+
+/// An error of libbpf's as one of ours, its chain of causes in one line.
+fn libbpf_error(doing: impl Into<String>, error: &libbpf_rs::Error) -> Error {
+    Error::system(doing, std::io::Error::new(error.kind().into_io(), format!("{error:#}")))
+}
+
+trait IntoIo {
+    fn into_io(self) -> std::io::ErrorKind;
+}
+
+impl IntoIo for libbpf_rs::ErrorKind {
+    fn into_io(self) -> std::io::ErrorKind {
+        match self {
+            Self::NotFound => std::io::ErrorKind::NotFound,
+            Self::PermissionDenied => std::io::ErrorKind::PermissionDenied,
+            Self::AlreadyExists => std::io::ErrorKind::AlreadyExists,
+            _ => std::io::ErrorKind::Other,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Loading the BPF object, embedded or from a file, after making sure that it is one of ours.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
+
+use super::skeleton::{OpenSkeleton, Skeleton, Storage};
+use super::{Hook, libbpf_error};
+use crate::abi::{self, Pod, bpfw_settings};
+use crate::error::{Error, Result};
+
+const SETTINGS: &str = ".rodata.settings";
+const CONN_MAP: &str = "conn_map";
+const BEAT: &str = "bpfw_beat";
+
+/// What the datapath must be told before it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The hook it will be attached to.
+    pub hook: Hook,
+    /// `BPFW_LOG_*`
+    pub log_level: u32,
+    /// Age in jiffies at which a heartbeat is too old.
+    pub beat_limit: u32,
+    /// How many connections the map must hold, each in two directions.
+    pub max_connections: u32,
+}
+
+/// A loaded object with our programs and maps.
+pub enum LoadedObject<'obj> {
+    /// The embedded one.
+    Embedded(Skeleton<'obj>),
+    /// One from a file.
+    File(Object),
+}
+
+impl<'obj> LoadedObject<'obj> {
+    /// Loads the object in the file, or the embedded one if there is none.
+    pub fn load(
+        file: Option<&Path>,
+        settings: &Settings,
+        storage: &'obj mut Storage,
+    ) -> Result<Self> {
+        let Some(path) = file else {
+            let doing = || format!("loading the embedded {} object", settings.hook.name());
+            let mut skeleton = OpenSkeleton::open(settings.hook, storage)
+                .map_err(|error| libbpf_error(doing(), &error))?;
+            configure(skeleton.object_mut(), "the embedded object", settings)?;
+            let loaded = skeleton.load().map_err(|error| load_error(doing(), &error))?;
+            return Ok(Self::Embedded(loaded));
+        };
+        check_elf(path)?;
+        let shown = path.display().to_string();
+        let mut object = ObjectBuilder::default()
+            .open_file(path)
+            .map_err(|error| libbpf_error(format!("opening the object {shown}"), &error))?;
+        configure(&mut object, &shown, settings)?;
+        let loaded = object
+            .load()
+            .map_err(|error| load_error(format!("loading the object {shown}"), &error))?;
+        Ok(Self::File(loaded))
+    }
+
+    /// The object itself.
+    pub fn object(&self) -> &Object {
+        match self {
+            Self::Embedded(skeleton) => skeleton.object(),
+            Self::File(object) => object,
+        }
+    }
+
+    /// The program of this name.
+    pub fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
+        self.object()
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .ok_or_else(|| Error::refused(format!("the object has no program {name}")))
+    }
+
+    /// Lets the datapath see that the daemon is alive.
+    pub fn beat(&self) -> Result<()> {
+        self.program(BEAT)?
+            .test_run(ProgramInput::default())
+            .map(|_| ())
+            .map_err(|error| libbpf_error("running the heartbeat program", &error))
+    }
+
+    /// A descriptor of the hook's program.
+    pub fn hook_program(&self, hook: Hook) -> Result<std::os::fd::OwnedFd> {
+        self.program(hook.program_name())?
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::system("duplicating the program's descriptor", error))
+    }
+}
+
+/// Looks at the file's first bytes, because libbpf's word for all of this is "invalid argument".
+fn check_elf(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let mut header = [0_u8; 20];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut header))
+        .map_err(|error| Error::system(format!("reading the object {shown}"), error))
+        .map_err(|error| error.with_advice("give a BPF object made by 'make', or none"))?;
+    if header[..4] != *b"\x7fELF" {
+        return Err(Error::refused(format!("{shown} is not an object file")));
+    }
+    let little = header[5] == 1;
+    if little != cfg!(target_endian = "little") {
+        let (is, wanted) = if little { ("little", "big") } else { ("big", "little") };
+        return Err(Error::refused(format!("{shown} is an object for {is}-endian machines"))
+            .with_advice(format!("this machine is {wanted}-endian")));
+    }
+    let machine = [header[18], header[19]];
+    let machine = if little { u16::from_le_bytes(machine) } else { u16::from_be_bytes(machine) };
+    const EM_BPF: u16 = 247;
+    if machine != EM_BPF {
+        return Err(Error::refused(format!("{shown} is an object file, but not of BPF code")));
+    }
+    Ok(())
+}
+
+fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result<()> {
+    let mut found = false;
+    for mut map in object.maps_mut() {
+        if map.name() == SETTINGS {
+            let old = map.initial_value().and_then(bpfw_settings::from_bytes).unwrap_or_default();
+            let new = checked_settings(old, name, settings)?;
+            map.set_initial_value(new.bytes())
+                .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
+            found = true;
+        } else if map.name() == CONN_MAP {
+            map.set_max_entries(settings.max_connections.saturating_mul(2))
+                .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
+        }
+    }
+    if found { Ok(()) } else { Err(not_ours(name)) }
+}
+
+fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Result<bpfw_settings> {
+    if old.magic != abi::BPFW_MAGIC {
+        return Err(not_ours(name));
+    }
+    if old.abi_version != abi::BPFW_ABI_VERSION {
+        return Err(Error::refused(format!(
+            "{name} belongs to another version of bpfw (its interface is {}, not {})",
+            old.abi_version,
+            abi::BPFW_ABI_VERSION
+        ))
+        .with_advice("use the object that came with this bpfw, or none"));
+    }
+    let hook = match settings.hook {
+        Hook::Xdp => abi::BPFW_HOOK_XDP,
+        Hook::Tc => abi::BPFW_HOOK_TC,
+    };
+    if old.hook != hook {
+        return Err(Error::refused(format!(
+            "{name} is not made for the hook {}",
+            settings.hook.name()
+        ))
+        .with_advice("XDP and TC have objects of their own"));
+    }
+    Ok(bpfw_settings { log_level: settings.log_level, beat_limit: settings.beat_limit, ..old })
+}
+
+fn not_ours(name: &str) -> Error {
+    Error::refused(format!("{name} is a BPF object, but not one of bpfw"))
+}
+
+fn load_error(doing: String, error: &libbpf_rs::Error) -> Error {
+    let advice = match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; if you do, the \
+             kernel's verifier said no: see RUST_LOG=libbpf=debug"
+        }
+        libbpf_rs::ErrorKind::OutOfMemory => "lower --max-connections",
+        _ => "bpfw needs Linux 5.15 or later; RUST_LOG=libbpf=debug shows what the kernel says",
+    };
+    libbpf_error(doing, error).with_advice(advice)
+}

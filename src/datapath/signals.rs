@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the datapath asks the daemon to look at, and the daemon's word that it need not ask.
+
+use std::time::Instant;
+
+use libbpf_rs::Object;
+
+use super::typed_map::{Cursor, TypedMap};
+use crate::abi::{bpfw_refused, bpfw_tuple};
+use crate::error::Result;
+
+/// The maps `new_conn_map` and `refused_map`.
+pub struct Signals {
+    new_conn_map: TypedMap<bpfw_tuple, u64>,
+    refused_map: TypedMap<bpfw_tuple, bpfw_refused>,
+    cursor: Cursor,
+}
+
+impl Signals {
+    /// The object's maps.
+    pub fn new(object: &Object) -> Result<Self> {
+        Ok(Self {
+            new_conn_map: TypedMap::new(object, "new_conn_map")?,
+            refused_map: TypedMap::new(object, "refused_map")?,
+            cursor: Cursor::default(),
+        })
+    }
+
+    /// Takes signals out of the map, until there are none left or time is up.
+    pub fn take(&mut self, until: Instant) -> Result<Vec<bpfw_tuple>> {
+        let mut taken = Vec::new();
+        self.new_conn_map.walk(&mut self.cursor, until, |tuple, _| taken.push(tuple))?;
+        for tuple in &taken {
+            self.new_conn_map.remove(tuple)?;
+        }
+        Ok(taken)
+    }
+
+    /// Tells the datapath not to ask for this tuple before `until` (jiffies64).
+    pub fn refuse(&self, tuple: &bpfw_tuple, until: u64, reason: u32) -> Result<()> {
+        self.refused_map.set(tuple, &bpfw_refused { until, reason, reserved: 0 })
+    }
+
+    /// Takes a refusal back.
+    pub fn allow(&self, tuple: &bpfw_tuple) -> Result<()> {
+        self.refused_map.remove(tuple).map(|_| ())
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the daemon tells the datapath about itself: the topology's generation, the heartbeat.
+
+use libbpf_rs::Object;
+
+use super::typed_map::TypedMap;
+use crate::error::Result;
+
+/// The generation, as the datapath sees it; 0 is rest.
+pub struct State {
+    generation_map: TypedMap<u32, u32>,
+    beat_map: TypedMap<u32, u64>,
+    generation: u32,
+}
+
+impl State {
+    /// The object's state: at rest.
+    pub fn new(object: &Object) -> Result<Self> {
+        Ok(Self {
+            generation_map: TypedMap::new(object, "generation_map")?,
+            beat_map: TypedMap::new(object, "beat_map")?,
+            generation: 0,
+        })
+    }
+
+    /// All packets go to the stack until the next [`State::bump`].
+    pub fn rest(&self) -> Result<()> {
+        self.generation_map.set(&0, &0)
+    }
+
+    /// All connections look their next hop up again, one write for all of them.
+    pub fn bump(&mut self) -> Result<()> {
+        self.generation = match self.generation.wrapping_add(1) {
+            0 => 1,
+            next => next,
+        };
+        self.generation_map.set(&0, &self.generation)
+    }
+
+    /// jiffies64 at the last heartbeat, 0 before the first.
+    pub fn last_beat(&self) -> Result<u64> {
+        Ok(self.beat_map.get(&0)?.unwrap_or(0))
+    }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The few calls of libbpf that libbpf-rs does not wrap, each behind a safe function.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// Where a link attaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachType {
+    /// XDP, with the flags of linux/if_link.h (`XDP_FLAGS_*`).
+    Xdp(u32),
+    /// TCX ingress, behind what is there already.
+    TcxIngress,
+}
+
+/// Attaches a program to an interface, for as long as the returned link is open.
+pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, to: AttachType) -> io::Result<OwnedFd> {
+    let (kind, flags) = match to {
+        AttachType::Xdp(flags) => (libbpf_sys::BPF_XDP, flags),
+        AttachType::TcxIngress => (libbpf_sys::BPF_TCX_INGRESS, 0),
+    };
+    let options = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+        flags,
+        ..Default::default()
+    };
+    let target = i32::try_from(ifindex).map_err(io::Error::other)?;
+    // SAFETY: the program's descriptor is open while it is borrowed, and libbpf only reads the
+    // options, whose size is given.
+    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), target, kind, &options) };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the kernel says of an interface's XDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct XdpState {
+    /// The id of the attached program, 0 if there is none.
+    pub program: u32,
+    /// `NETDEV_XDP_ACT_*` of linux/netdev.h; 0 also when the kernel cannot tell (before 6.3).
+    pub features: u64,
+}
+
+/// Asks for an interface's XDP program and features.
+pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
+    let mut options = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    let ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    // SAFETY: the options live through the call, and their size is given.
+    let result = unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &mut options) };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(XdpState { program: options.prog_id, features: options.feature_flags })
+}
+
+/// One step of a walk through a hash map.
+pub struct Batch<'a> {
+    /// The place where the walk goes on; `None` at its start.
+    pub position: &'a mut Option<u64>,
+    /// Room for the keys.
+    pub keys: &'a mut [u8],
+    /// Room for the values.
+    pub values: &'a mut [u8],
+    /// How many entries there is room for.
+    pub room: u32,
+}
+
+/// Reads the next entries of a hash map; `true` as second value says that these are the last.
+///
+/// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
+/// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room.
+pub fn lookup_batch(map: BorrowedFd<'_>, batch: Batch<'_>) -> io::Result<(usize, bool)> {
+    let mut count = batch.room;
+    // Hash maps write four bytes here; eight leave a margin.
+    let mut next = 0_u64;
+    let start = batch.position.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+    // SAFETY: the caller of this module's one user, typed_map, sizes keys and values for `room`
+    // entries; all pointers live through the call.
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_batch(
+            map.as_raw_fd(),
+            start.cast(),
+            ptr::from_mut(&mut next).cast(),
+            batch.keys.as_mut_ptr().cast(),
+            batch.values.as_mut_ptr().cast(),
+            &mut count,
+            ptr::null(),
+        )
+    };
+    match -result {
+        0 => {
+            *batch.position = Some(next);
+            Ok((count as usize, false))
+        }
+        nix::libc::ENOENT => Ok((count as usize, true)),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whether a connection may be offloaded: guard clauses on plain facts, one reason each.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::state::{Status, TcpState};
+use super::tuple::{Protocol, Tuple};
+
+/// What must be known of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// How its first sender's packets come in.
+    pub original: Tuple,
+    /// How the answers come in.
+    pub reply: Tuple,
+    /// Conntrack's status bits.
+    pub status: Status,
+    /// Conntrack's TCP state, if it was told.
+    pub tcp_state: Option<TcpState>,
+    /// A helper reads along, or a SYN proxy or a sequence adjustment changes TCP's numbers.
+    pub watched: bool,
+    /// The zone.
+    pub zone: u16,
+    /// The user asked for connections with this one's mark.
+    pub mark_wanted: bool,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Forward it.
+    Offload {
+        /// Conntrack's ASSURED bit.
+        assured: bool,
+    },
+    /// Leave it to the stack.
+    Refuse(Refusal),
+    /// The facts do not suffice: ask conntrack for all it knows.
+    Ask,
+}
+
+/// Why a connection stays with the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Refusal {
+    /// Conntrack does not know the connection.
+    NotTracked = 1,
+    /// The user asked for connections with another mark.
+    Mark,
+    /// Its first packet has not left the machine yet.
+    Unconfirmed,
+    /// The entry is on its way out, or not a connection's.
+    Dying,
+    /// It belongs to a conntrack zone, which packets do not show.
+    Zone,
+    /// A helper, a SYN proxy or a sequence adjustment must see each packet.
+    Watched,
+    /// Its timeout is fixed: packets must not refresh it.
+    FixedTimeout,
+    /// The kernel's flow table or hardware forwards it.
+    FlowTable,
+    /// One of its ends is this machine.
+    Local,
+    /// An address is not a host's: multicast, broadcast, loopback.
+    NotUnicast,
+    /// No answer was seen: the policy may not have allowed it.
+    NoReply,
+    /// TCP is opening or closing.
+    NotEstablished,
+    /// Routing depends on what bpfw does not look at: a firewall mark or the type of service.
+    PolicyRouting,
+    /// An IPsec policy may cover forwarded packets.
+    Ipsec,
+    /// There is no room for more connections.
+    Full,
+    /// There is no room for more connections that send no events.
+    AuditFull,
+}
+
+impl Refusal {
+    /// Whether the reason stays for the connection's life, as far as one can tell.
+    pub fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Self::Zone
+                | Self::Watched
+                | Self::FixedTimeout
+                | Self::FlowTable
+                | Self::Local
+                | Self::NotUnicast
+                | Self::PolicyRouting
+                | Self::Ipsec
+                | Self::Full
+                | Self::AuditFull
+        )
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTracked => "not tracked",
+            Self::Mark => "another mark",
+            Self::Unconfirmed => "not confirmed",
+            Self::Dying => "dying",
+            Self::Zone => "in a zone",
+            Self::Watched => "helper, SYN proxy or sequence adjustment",
+            Self::FixedTimeout => "fixed timeout",
+            Self::FlowTable => "in the kernel's flow table",
+            Self::Local => "local",
+            Self::NotUnicast => "not unicast",
+            Self::NoReply => "no reply yet",
+            Self::NotEstablished => "TCP not established",
+            Self::PolicyRouting => "routing rules by mark or type of service",
+            Self::Ipsec => "IPsec policies",
+            Self::Full => "too many connections",
+            Self::AuditFull => "too many connections without events",
+        })
+    }
+}
+
+/// Decides on one connection; `is_local` knows the machine's own addresses.
+pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
+    let status = facts.status;
+    let assured = status.contains(Status::ASSURED);
+    let refusal = if !facts.mark_wanted {
+        Refusal::Mark
+    } else if !status.contains(Status::CONFIRMED) {
+        Refusal::Unconfirmed
+    } else if status.intersects(Status::DYING | Status::TEMPLATE | Status::UNTRACKED) {
+        Refusal::Dying
+    } else if facts.zone != 0 {
+        Refusal::Zone
+    } else if facts.watched || status.intersects(Status::SEQ_ADJUST | Status::HELPER) {
+        Refusal::Watched
+    } else if status.contains(Status::FIXED_TIMEOUT) {
+        Refusal::FixedTimeout
+    } else if status.intersects(Status::OFFLOAD | Status::HW_OFFLOAD) {
+        Refusal::FlowTable
+    } else if is_local(*facts.original.source.ip()) || is_local(*facts.reply.source.ip()) {
+        // The reply's source is whom the original direction reaches after all translation.
+        Refusal::Local
+    } else if !is_host(facts.original) || !is_host(facts.reply) {
+        Refusal::NotUnicast
+    } else if !status.contains(Status::SEEN_REPLY) {
+        Refusal::NoReply
+    } else {
+        return decide_on_state(facts, assured);
+    };
+    Decision::Refuse(refusal)
+}
+
+fn decide_on_state(facts: &Facts, assured: bool) -> Decision {
+    match (facts.original.protocol, facts.tcp_state) {
+        (Protocol::Udp, _) => Decision::Offload { assured },
+        (Protocol::Tcp, None) => Decision::Ask,
+        (Protocol::Tcp, Some(TcpState::Established)) if assured => Decision::Offload { assured },
+        (Protocol::Tcp, Some(_)) => Decision::Refuse(Refusal::NotEstablished),
+    }
+}
+
+fn is_host(tuple: Tuple) -> bool {
+    [tuple.source.ip(), tuple.destination.ip()].iter().all(|address| {
+        !(address.is_multicast()
+            || address.is_broadcast()
+            || address.is_loopback()
+            || address.is_unspecified())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(protocol: Protocol) -> Facts {
+        let original = Tuple {
+            protocol,
+            source: "192.0.2.2:1000".parse().unwrap(),
+            destination: "198.51.100.2:53".parse().unwrap(),
+        };
+        Facts {
+            original,
+            reply: original.invert(),
+            status: Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED,
+            tcp_state: Some(TcpState::Established),
+            watched: false,
+            zone: 0,
+            mark_wanted: true,
+        }
+    }
+
+    fn nobody(_: Ipv4Addr) -> bool {
+        false
+    }
+
+    #[test]
+    fn established_connections_are_offloaded() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let decision = decide(&facts(protocol), nobody);
+            assert_eq!(decision, Decision::Offload { assured: true });
+        }
+        let mut udp = facts(Protocol::Udp);
+        udp.status = Status::CONFIRMED | Status::SEEN_REPLY;
+        assert_eq!(decide(&udp, nobody), Decision::Offload { assured: false });
+    }
+
+    #[test]
+    fn each_guard_has_its_reason() {
+        type Change = fn(&mut Facts);
+        let cases: [(Change, Refusal); 15] = [
+            (|f| f.mark_wanted = false, Refusal::Mark),
+            (|f| f.status = Status::SEEN_REPLY, Refusal::Unconfirmed),
+            (|f| f.status = f.status | Status::DYING, Refusal::Dying),
+            (|f| f.status = f.status | Status::TEMPLATE, Refusal::Dying),
+            (|f| f.status = f.status | Status::UNTRACKED, Refusal::Dying),
+            (|f| f.zone = 1, Refusal::Zone),
+            (|f| f.watched = true, Refusal::Watched),
+            (|f| f.status = f.status | Status::SEQ_ADJUST, Refusal::Watched),
+            (|f| f.status = f.status | Status::HELPER, Refusal::Watched),
+            (|f| f.status = f.status | Status::FIXED_TIMEOUT, Refusal::FixedTimeout),
+            (|f| f.status = f.status | Status::OFFLOAD, Refusal::FlowTable),
+            (|f| f.status = f.status | Status::HW_OFFLOAD, Refusal::FlowTable),
+            (|f| f.original.destination = "224.0.0.1:53".parse().unwrap(), Refusal::NotUnicast),
+            (|f| f.status = Status::CONFIRMED, Refusal::NoReply),
+            (|f| f.tcp_state = Some(TcpState::FinWait), Refusal::NotEstablished),
+        ];
+        for (number, (change, refusal)) in cases.into_iter().enumerate() {
+            let mut facts = facts(Protocol::Tcp);
+            change(&mut facts);
+            assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "case {number}");
+        }
+    }
+
+    #[test]
+    fn tcp_without_a_state_is_asked_for() {
+        let mut tcp = facts(Protocol::Tcp);
+        tcp.tcp_state = None;
+        assert_eq!(decide(&tcp, nobody), Decision::Ask);
+        tcp.zone = 1;
+        assert_eq!(decide(&tcp, nobody), Decision::Refuse(Refusal::Zone));
+    }
+
+    #[test]
+    fn the_machines_own_connections_stay() {
+        let local = Decision::Refuse(Refusal::Local);
+        for address in ["192.0.2.2", "198.51.100.2"] {
+            let own: Ipv4Addr = address.parse().unwrap();
+            assert_eq!(decide(&facts(Protocol::Udp), |address| address == own), local);
+        }
+    }
+}

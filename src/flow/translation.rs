@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What conntrack's two tuples say about one direction: how its packets change on their way.
+//!
+//! A direction's packets leave as the other direction's tuple, turned around: whatever differs
+//! from how they came in is the translation. One rule for SNAT, DNAT, both, ports and hairpin.
+
+use crate::abi::{self, bpfw_rewrite, bpfw_tuple};
+
+use super::tuple::Tuple;
+
+/// The TTL step as the kernel's `ip_decrease_ttl` does it: the header loses 0x0100 in the word
+/// of TTL and protocol, in network byte order.
+const TTL_STEP: [u8; 2] = [1, 0];
+
+/// How the packets of one direction come in and go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Before.
+    pub incoming: Tuple,
+    /// After.
+    pub outgoing: Tuple,
+}
+
+impl Translation {
+    /// The translation of the direction that conntrack knows by `tuple`, given the other one's.
+    pub fn new(tuple: Tuple, other: Tuple) -> Self {
+        Self { incoming: tuple, outgoing: other.invert() }
+    }
+
+    /// The same as the datapath wants it, checksum differences included.
+    pub fn rewrite(&self) -> bpfw_rewrite {
+        let (before, after) = (bpfw_tuple::from(self.incoming), bpfw_tuple::from(self.outgoing));
+        let addresses = difference(&addresses(self.incoming), &addresses(self.outgoing));
+        let ports = difference(&ports(self.incoming), &ports(self.outgoing));
+        let mut flags = 0;
+        if self.incoming != self.outgoing {
+            flags |= abi::BPFW_CONN_NAT as u16;
+        }
+        if (before.src_port, before.dst_port) != (after.src_port, after.dst_port) {
+            flags |= abi::BPFW_CONN_PORTS as u16;
+        }
+        bpfw_rewrite {
+            src_addr: after.src_addr,
+            dst_addr: after.dst_addr,
+            src_port: after.src_port,
+            dst_port: after.dst_port,
+            ip_delta: add(addresses, !u16::from_ne_bytes(TTL_STEP)),
+            addr_delta: addresses,
+            port_delta: ports,
+            l4_delta: add(addresses, ports),
+            flags,
+            reserved: 0,
+        }
+    }
+}
+
+fn addresses(tuple: Tuple) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&tuple.source.ip().octets());
+    bytes[4..].copy_from_slice(&tuple.destination.ip().octets());
+    bytes
+}
+
+fn ports(tuple: Tuple) -> [u8; 4] {
+    let mut bytes = [0; 4];
+    bytes[..2].copy_from_slice(&tuple.source.port().to_be_bytes());
+    bytes[2..].copy_from_slice(&tuple.destination.port().to_be_bytes());
+    bytes
+}
+
+/// Ones' complement sum of two words (RFC 1071), in whichever byte order they are.
+fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum.wrapping_add(u16::from(carry))
+}
+
+/// What a checksum's sum grows by when `old` becomes `new` (RFC 1624), in the machine's order.
+/// Equal bytes give 0, the one value that leaves every checksum's sum as it is.
+fn difference<const N: usize>(old: &[u8; N], new: &[u8; N]) -> u16 {
+    let words = |bytes: &[u8; N]| -> Vec<u16> {
+        bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]])).collect()
+    };
+    words(old)
+        .into_iter()
+        .zip(words(new))
+        .filter(|(old, new)| old != new)
+        .fold(0, |sum, (old, new)| add(add(sum, !old), new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::tuple::Protocol;
+
+    fn tuple(source: &str, destination: &str) -> Tuple {
+        Tuple {
+            protocol: Protocol::Udp,
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn no_nat_changes_only_the_ttl() {
+        let original = tuple("192.0.2.2:1000", "198.51.100.2:53");
+        let rewrite = Translation::new(original, original.invert()).rewrite();
+        assert_eq!(rewrite.flags, 0);
+        assert_eq!((rewrite.addr_delta, rewrite.port_delta, rewrite.l4_delta), (0, 0, 0));
+        assert_eq!(rewrite.ip_delta, !u16::from_ne_bytes([1, 0]));
+    }
+
+    #[test]
+    fn snat_shows_in_the_reply_tuple() {
+        let original = tuple("192.0.2.2:1000", "198.51.100.2:53");
+        let reply = tuple("198.51.100.2:53", "198.51.100.1:4000");
+        let out = Translation::new(original, reply);
+        assert_eq!(out.outgoing, tuple("198.51.100.1:4000", "198.51.100.2:53"));
+        let back = Translation::new(reply, original);
+        assert_eq!(back.outgoing, tuple("198.51.100.2:53", "192.0.2.2:1000"));
+        let both = abi::BPFW_CONN_NAT | abi::BPFW_CONN_PORTS;
+        assert_eq!(u32::from(out.rewrite().flags), both);
+    }
+
+    #[test]
+    fn opposite_differences_cancel() {
+        let original = tuple("192.0.2.2:1000", "198.51.100.2:53");
+        let reply = tuple("198.51.100.2:53", "198.51.100.1:4000");
+        let there = Translation::new(original, reply).rewrite();
+        let back = Translation::new(original.invert(), reply.invert()).rewrite();
+        // Ones' complement has two zeros: a difference and its opposite add up to the second.
+        assert_eq!(there.addr_delta, back.addr_delta);
+        assert_eq!(add(there.l4_delta, !there.l4_delta), 0xffff);
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A conntrack entry becomes an offloaded connection, stays one, or is one no longer.
+
+use std::time::Duration;
+
+use super::Offload;
+use crate::abi;
+use crate::conntrack::entry::Entry;
+use crate::datapath::conn_map::{Added, Connection};
+use crate::error::Result;
+use crate::flow::decision::{Decision, Facts, Refusal, decide};
+use crate::flow::tuple::{Protocol, Tuple};
+
+/// Conntrack calls UDP a stream once a packet comes later than this after the first one
+/// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c): it must see that packet.
+const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
+
+/// How long the datapath does not ask again.
+const REFUSED_BRIEFLY: Duration = Duration::from_secs(1);
+const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
+
+/// How a connection came to our attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// By its own event.
+    Event,
+    /// By a dump, or by a packet that the datapath saw: it may never send events.
+    Found,
+}
+
+impl Offload {
+    /// Offloads the connection if it may be; removes it if it may not, and says why.
+    pub(super) fn consider(&mut self, entry: &Entry, source: Source) -> Result<Option<Refusal>> {
+        match self.decide(entry) {
+            Decision::Offload { assured } => self.offload(entry, assured, source),
+            Decision::Refuse(refusal) => self.reject(entry, refusal),
+            Decision::Ask => match self.requests.get(&entry.original)? {
+                Some(whole) => match self.decide(&whole) {
+                    Decision::Offload { assured } => self.offload(&whole, assured, source),
+                    Decision::Refuse(refusal) => self.reject(&whole, refusal),
+                    // A TCP entry without a state is not one of this kernel's making.
+                    Decision::Ask => self.reject(&whole, Refusal::NotEstablished),
+                },
+                None => self.reject(entry, Refusal::NotTracked),
+            },
+        }
+    }
+
+    /// The decision on an entry as it stands.
+    pub(super) fn decide(&self, entry: &Entry) -> Decision {
+        if let Some(reason) = self.forbidden {
+            return Decision::Refuse(reason);
+        }
+        let Some(status) = entry.status else {
+            return Decision::Ask;
+        };
+        let facts = Facts {
+            original: entry.original,
+            reply: entry.reply,
+            status,
+            tcp_state: entry.tcp_state,
+            watched: entry.has_helper || entry.has_seqadj || entry.has_synproxy,
+            zone: entry.zone,
+            mark_wanted: self.mark.is_none_or(|mark| mark.matches(entry.mark)),
+        };
+        decide(&facts, |address| self.local_addresses.contains(&address))
+    }
+
+    fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
+        let audited = source == Source::Found || !self.events_sent;
+        if audited && !self.audit.has_room_for(entry.id) {
+            return Ok(Some(Refusal::AuditFull));
+        }
+        let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
+        let connection = Connection {
+            original: entry.original,
+            reply: entry.reply,
+            id: entry.id,
+            assured,
+            pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
+        };
+        let mut added = self.conn_map.add(&connection)?;
+        if added == Added::Exists {
+            if self.is_offloaded_already(&connection)? {
+                return Ok(None);
+            }
+            self.clear_way(&connection)?;
+            added = self.conn_map.add(&connection)?;
+        }
+        match added {
+            Added::Added => self.offloaded(&connection, audited).map(|()| None),
+            Added::Exists => Ok(None),
+            Added::Full => Ok(Some(Refusal::Full)),
+        }
+    }
+
+    /// Whether the map holds this very connection, with nothing about it that has changed.
+    fn is_offloaded_already(&self, connection: &Connection) -> Result<bool> {
+        let Some(known) = self.conn_map.get(&connection.original.into())? else {
+            return Ok(false);
+        };
+        let assured = known.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+        // Conntrack's ids repeat when an entry with the same tuple gets the same memory again.
+        let same = known.id == connection.id && known.reverse() == connection.reply.into();
+        Ok(same && known.finished == 0 && (assured || !connection.assured))
+    }
+
+    /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
+    /// former owners.
+    fn clear_way(&mut self, connection: &Connection) -> Result<()> {
+        for tuple in [connection.original.into(), connection.reply.into()] {
+            if let Some(known) = self.conn_map.get(&tuple)? {
+                self.remove(&tuple, &known.reverse(), known.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
+        if audited {
+            self.audit.add(connection);
+        }
+        if let Some(admitted) = &mut self.admitted {
+            admitted.insert(connection.id);
+        }
+        for tuple in [connection.original, connection.reply] {
+            self.signals.allow(&tuple.into())?;
+        }
+        // After the insert: from here on conntrack may miss segments.
+        if connection.original.protocol == Protocol::Tcp {
+            self.requests.queue_update(&connection.original, None, true)?;
+        }
+        tracing::debug!("{}: offloaded", connection.original);
+        Ok(())
+    }
+
+    fn reject(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
+        self.remove_if(&entry.original.into(), entry.id)?;
+        Ok(Some(refusal))
+    }
+
+    /// Tells the datapath not to ask for this connection for a while.
+    pub(super) fn refuse(&mut self, entry: &Entry, refusal: Refusal) -> Result<()> {
+        if matches!(refusal, Refusal::Full | Refusal::AuditFull) && !self.warned_full {
+            self.warned_full = true;
+            tracing::warn!("{refusal}: further ones stay with the stack");
+        }
+        self.refuse_tuple(&entry.original, refusal)?;
+        self.refuse_tuple(&entry.reply, refusal)
+    }
+
+    pub(super) fn refuse_tuple(&self, tuple: &Tuple, refusal: Refusal) -> Result<()> {
+        let time = if refusal.is_lasting() { REFUSED_LASTINGLY } else { REFUSED_BRIEFLY };
+        tracing::trace!("{tuple}: {refusal}");
+        self.signals.refuse(&(*tuple).into(), self.clock.after(time), refusal as u32)
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The offloaded connections: which ones they are, from conntrack's word to the datapath's map.
+
+mod admission;
+mod audit;
+mod resync;
+mod signals;
+mod sweep;
+pub mod topology;
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::Object;
+
+use crate::abi::bpfw_tuple;
+use crate::cli::OffloadMark;
+use crate::clock::Jiffies;
+use crate::conntrack::events::Event;
+use crate::conntrack::requests::Requests;
+use crate::conntrack::sysctl::Sysctls;
+use crate::datapath::conn_map::ConnMap;
+use crate::datapath::signals::Signals;
+use crate::error::Result;
+use crate::flow::decision::Refusal;
+use crate::flow::expiry::Timeouts;
+
+pub use resync::Resync;
+pub use sweep::Round;
+
+/// The clock of the datapath, read off the last heartbeat.
+#[derive(Clone, Copy, Debug)]
+struct JiffyClock {
+    jiffies: Jiffies,
+    read_at: Instant,
+    value: u64,
+}
+
+impl JiffyClock {
+    fn now(&self) -> u64 {
+        self.value.wrapping_add(self.jiffies.in_duration(self.read_at.elapsed()))
+    }
+
+    fn after(&self, duration: Duration) -> u64 {
+        self.now().wrapping_add(self.jiffies.in_duration(duration))
+    }
+
+    /// How long ago the datapath noted this time; `None` for its "never".
+    fn age(&self, then: u64) -> Option<Duration> {
+        (then != 0).then(|| self.jiffies.to_duration(self.now().saturating_sub(then)))
+    }
+}
+
+/// The offloaded connections. The truth about them is in `conn_map`; what is kept here does not
+/// grow with their number.
+pub struct Offload {
+    conn_map: ConnMap,
+    signals: Signals,
+    requests: Requests,
+    mark: Option<OffloadMark>,
+    /// Why no connection at all may be offloaded for now.
+    forbidden: Option<Refusal>,
+    /// Conntrack sends events (`nf_conntrack_events` is not 0).
+    events_sent: bool,
+    timeouts: Timeouts,
+    local_addresses: HashSet<Ipv4Addr>,
+    clock: JiffyClock,
+    sweep: sweep::Sweep,
+    audit: audit::Audit,
+    /// While a resync goes on: the connections offloaded meanwhile.
+    admitted: Option<HashSet<u32>>,
+    warned_full: bool,
+}
+
+impl Offload {
+    /// Begins with no connection offloaded.
+    pub fn new(
+        object: &Object,
+        mark: Option<OffloadMark>,
+        sysctls: &Sysctls,
+        jiffies: Jiffies,
+    ) -> Result<Self> {
+        Ok(Self {
+            conn_map: ConnMap::new(object)?,
+            signals: Signals::new(object)?,
+            requests: Requests::open()?,
+            mark,
+            forbidden: None,
+            events_sent: events_are_sent(sysctls),
+            timeouts: timeouts(sysctls),
+            local_addresses: HashSet::new(),
+            clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
+            sweep: sweep::Sweep::default(),
+            audit: audit::Audit::default(),
+            admitted: None,
+            warned_full: false,
+        })
+    }
+
+    /// The port ids under which our own updates come back as events.
+    pub fn own_ports(&self) -> [u32; 2] {
+        self.requests.ports()
+    }
+
+    /// The machine's own addresses: their connections are not ours.
+    pub fn set_local_addresses(&mut self, addresses: &HashSet<Ipv4Addr>) {
+        self.local_addresses.clone_from(addresses);
+    }
+
+    /// Sets or lifts a reason to offload nothing at all; `true` if that is a change, which a
+    /// resync must carry out.
+    pub fn forbid(&mut self, reason: Option<Refusal>) -> bool {
+        if self.forbidden == reason {
+            return false;
+        }
+        self.forbidden = reason;
+        true
+    }
+
+    /// The datapath's time at a heartbeat just now.
+    pub fn set_clock(&mut self, jiffies64: u64) {
+        self.clock.read_at = Instant::now();
+        self.clock.value = jiffies64;
+    }
+
+    /// One event of conntrack's.
+    pub fn on_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Update(entry) => {
+                let refusal = self.consider(&entry, admission::Source::Event)?;
+                match refusal.filter(|refusal| refusal.is_lasting()) {
+                    Some(refusal) => self.refuse(&entry, refusal),
+                    None => Ok(()),
+                }
+            }
+            Event::Destroy(entry) => self.remove_if(&entry.original.into(), entry.id),
+        }
+    }
+
+    /// Sends conntrack what has been gathered for it.
+    pub fn flush(&mut self) -> Result<()> {
+        let errors = self.requests.flush()?;
+        // Connections that are gone are no failure; their events are on their way.
+        if let Some(reason) = errors.reason {
+            tracing::debug!("conntrack refused {} updates: {reason}", errors.failed);
+        }
+        Ok(())
+    }
+
+    /// Removes the connection with this tuple, in both directions, if it has this id.
+    fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<()> {
+        match self.conn_map.get(tuple)? {
+            Some(conn) if conn.id == id => self.remove(tuple, &conn.reverse(), id),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple, id: u32) -> Result<()> {
+        self.audit.forget(id);
+        if self.conn_map.remove(tuple, other)? {
+            tracing::debug!("{tuple}: back to the stack");
+        }
+        Ok(())
+    }
+}
+
+fn timeouts(sysctls: &Sysctls) -> Timeouts {
+    Timeouts {
+        udp: sysctls.udp_timeout,
+        udp_stream: sysctls.udp_timeout_stream,
+        tcp_established: sysctls.tcp_timeout_established,
+    }
+}
+
+/// The sysctl exists only in kernels that can send events.
+fn events_are_sent(sysctls: &Sysctls) -> bool {
+    sysctls.events.is_some_and(|value| value != 0)
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Making `conn_map` what conntrack's table says: at the start, after lost events, after a pause.
+//! The fast path rests meanwhile.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::Offload;
+use super::admission::Source;
+use crate::conntrack::dump::{Dump, DumpProgress};
+use crate::datapath::typed_map::Cursor;
+use crate::error::Result;
+use crate::flow::decision::Decision;
+
+/// A resync that goes on, in slices.
+pub struct Resync {
+    step: Step,
+    /// The ids of the connections that conntrack knows and that may be offloaded.
+    confirmed: HashSet<u32>,
+}
+
+enum Step {
+    Dump(Dump),
+    Sweep(Cursor),
+}
+
+impl Offload {
+    /// Begins with a fresh dump. Events must be read from here on, and none from before.
+    pub fn start_resync(&mut self) -> Result<Resync> {
+        self.admitted = Some(HashSet::new());
+        Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
+    }
+
+    /// Goes on with a resync; `true` when it is complete.
+    pub fn resync(&mut self, resync: &mut Resync, until: Instant) -> Result<bool> {
+        let complete = match &mut resync.step {
+            Step::Dump(dump) => match self.read_dump(dump, &mut resync.confirmed, until)? {
+                DumpProgress::More => false,
+                DumpProgress::Done => {
+                    resync.step = Step::Sweep(Cursor::default());
+                    false
+                }
+                DumpProgress::Interrupted => {
+                    *resync = self.start_resync()?;
+                    false
+                }
+            },
+            Step::Sweep(cursor) => self.remove_stale(cursor, &resync.confirmed, until)?,
+        };
+        self.flush()?;
+        if complete {
+            self.admitted = None;
+            self.resend_flags();
+        }
+        Ok(complete)
+    }
+
+    fn read_dump(
+        &mut self,
+        dump: &mut Dump,
+        confirmed: &mut HashSet<u32>,
+        until: Instant,
+    ) -> Result<DumpProgress> {
+        let mut failed = None;
+        let progress = dump.read(until, &mut |entry| {
+            if matches!(self.decide(&entry), Decision::Offload { .. }) {
+                confirmed.insert(entry.id);
+                if let Err(error) = self.consider(&entry, Source::Found) {
+                    failed.get_or_insert(error);
+                }
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(progress),
+        }
+    }
+
+    fn remove_stale(
+        &mut self,
+        cursor: &mut Cursor,
+        confirmed: &HashSet<u32>,
+        until: Instant,
+    ) -> Result<bool> {
+        loop {
+            let mut stale = Vec::new();
+            let complete = self.conn_map.walk_batch(cursor, |conn| {
+                let admitted = self.admitted.as_ref().is_some_and(|ids| ids.contains(&conn.id));
+                if !admitted && !confirmed.contains(&conn.id) {
+                    stale.push(conn);
+                }
+            })?;
+            for conn in stale {
+                self.remove(&conn.tuple, &conn.reverse(), conn.id)?;
+            }
+            if complete || Instant::now() >= until {
+                return Ok(complete);
+            }
+        }
+    }
+}

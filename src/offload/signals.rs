@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Connections that the datapath points at: it saw a packet of one that is not offloaded, or one
+//! that it will not forward any longer.
+
+use std::time::Instant;
+
+use super::Offload;
+use super::admission::Source;
+use crate::abi::bpfw_tuple;
+use crate::error::Result;
+use crate::flow::decision::Refusal;
+
+impl Offload {
+    /// Looks at what the datapath points at, until there is nothing left or time is up. What is
+    /// not looked at is pointed at again by its next packet.
+    pub fn drain_signals(&mut self, until: Instant) -> Result<()> {
+        for tuple in self.signals.take(until)? {
+            if Instant::now() >= until {
+                break;
+            }
+            self.look_at(&tuple)?;
+        }
+        self.flush()
+    }
+
+    fn look_at(&mut self, tuple: &bpfw_tuple) -> Result<()> {
+        let Some(plain) = tuple.decode() else {
+            return Ok(());
+        };
+        match self.conn_map.get(tuple)? {
+            // Its event was faster than this signal.
+            Some(known) if known.finished == 0 => return Ok(()),
+            Some(known) => self.remove(tuple, &known.reverse(), known.id)?,
+            None => {}
+        }
+        let Some(entry) = self.requests.get(&plain)? else {
+            return self.refuse_tuple(&plain, Refusal::NotTracked);
+        };
+        match self.consider(&entry, Source::Found)? {
+            Some(refusal) => self.refuse(&entry, refusal),
+            None => Ok(()),
+        }
+    }
+}

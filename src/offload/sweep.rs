@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The walk through all offloaded connections, again and again: refresh conntrack's timeouts,
+//! remove what has finished, note which next hops are in use.
+//!
+//! What the walk must remember about a connection between two rounds is in the map, written by
+//! the datapath, or follows from the connection's id.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::{Offload, events_are_sent, timeouts};
+use crate::abi::{self, bpfw_conn};
+use crate::conntrack::sysctl::Sysctls;
+use crate::datapath::typed_map::Cursor;
+use crate::error::Result;
+use crate::flow::expiry::{self, Timeouts};
+use crate::flow::tuple::{Protocol, Tuple};
+
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
+
+/// How far the walk is.
+#[derive(Default)]
+pub(super) struct Sweep {
+    cursor: Cursor,
+    running: bool,
+    started: Option<Instant>,
+    number: u32,
+    /// From one start to the next: as planned, or longer when there was much to do.
+    length: Duration,
+    /// TCP flags are due for all connections: in the next round, in this one.
+    flags_wanted: bool,
+    flags_now: bool,
+    hops: HashSet<u32>,
+}
+
+impl Sweep {
+    /// A round takes a quarter of the shortest timeout: half of none has gone between two looks.
+    fn planned_length(timeouts: &Timeouts) -> Duration {
+        (timeouts.shortest() / 4).clamp(SHORTEST_ROUND, LONGEST_ROUND)
+    }
+
+    fn is_due(&self, planned: Duration) -> bool {
+        self.started.is_none_or(|started| started.elapsed() >= planned)
+    }
+
+    fn start(&mut self, planned: Duration) {
+        self.length = self.started.map_or(planned, |started| started.elapsed()).max(planned);
+        self.started = Some(Instant::now());
+        self.number = self.number.wrapping_add(1);
+        self.flags_now = std::mem::take(&mut self.flags_wanted);
+        self.running = true;
+    }
+
+    /// In how many rounds a connection with this period is looked at once.
+    fn rounds(&self, period: Duration) -> u32 {
+        u32::try_from(period.as_millis() / self.length.as_millis().max(1)).unwrap_or(1).max(1)
+    }
+
+    /// Whether this round looks at the connection; spread over the rounds by its id.
+    fn looks_at(&self, id: u32, period: Duration) -> bool {
+        self.number.wrapping_add(id) % self.rounds(period) == 0
+    }
+}
+
+/// How far a round has come.
+pub enum Round {
+    /// None is due.
+    Idle,
+    /// There is more of it.
+    Running,
+    /// It has ended; these slots of next hops are used by connections with traffic.
+    Ended(HashSet<u32>),
+}
+
+impl Offload {
+    /// Starts or goes on with a round until time is up.
+    pub fn sweep(&mut self, until: Instant) -> Result<Round> {
+        if !self.sweep.running {
+            let planned = Sweep::planned_length(&self.timeouts);
+            if !self.sweep.is_due(planned) {
+                return Ok(Round::Idle);
+            }
+            let sysctls = Sysctls::read()?;
+            self.timeouts = timeouts(&sysctls);
+            self.events_sent = events_are_sent(&sysctls);
+            self.sweep.start(planned);
+        }
+        while !self.sweep_batch()? {
+            if Instant::now() >= until {
+                self.flush()?;
+                return Ok(Round::Running);
+            }
+        }
+        self.flush()?;
+        self.sweep.running = false;
+        Ok(Round::Ended(std::mem::take(&mut self.sweep.hops)))
+    }
+
+    /// All packets went to the stack for a while: conntrack has seen some of TCP's again, and
+    /// must be told anew not to check windows.
+    pub fn resend_flags(&mut self) {
+        self.sweep.flags_wanted = true;
+    }
+
+    fn sweep_batch(&mut self) -> Result<bool> {
+        let mut cursor = std::mem::take(&mut self.sweep.cursor);
+        let mut batch = Vec::new();
+        let complete = self.conn_map.walk_batch(&mut cursor, |conn| batch.push(conn))?;
+        self.sweep.cursor = cursor;
+        for conn in &batch {
+            self.sweep_one(conn)?;
+        }
+        Ok(complete)
+    }
+
+    fn sweep_one(&mut self, conn: &bpfw_conn) -> Result<()> {
+        if conn.finished != 0 {
+            return self.remove(&conn.tuple, &conn.reverse(), conn.id);
+        }
+        let Some(tuple) = conn.tuple.decode() else {
+            return Ok(());
+        };
+        let reply = conn.origin & abi::BPFW_ORIGIN_REPLY != 0;
+        if self.was_lately(conn.last_seen) {
+            self.sweep.hops.extend(conn.hop_slot());
+        }
+        let flags = self.was_lately(conn.passed_up) || (self.sweep.flags_now && !reply);
+        if tuple.protocol == Protocol::Tcp && flags {
+            let original = if reply { conn.reverse().decode() } else { Some(tuple) };
+            if let Some(original) = original {
+                self.requests.queue_update(&original, None, true)?;
+            }
+        }
+        if reply { Ok(()) } else { self.refresh(conn, tuple) }
+    }
+
+    /// Since the round before: with a bit more, so that nothing falls between two rounds.
+    fn was_lately(&self, then: u64) -> bool {
+        self.clock.age(then).is_some_and(|age| age <= self.sweep.length * 2)
+    }
+
+    fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple) -> Result<()> {
+        let assured = conn.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+        let timeout = self.timeouts.of(tuple.protocol, assured);
+        let period = expiry::period(timeout);
+        if !self.sweep.looks_at(conn.id, period) {
+            return Ok(());
+        }
+        let reply = match self.conn_map.get(&conn.reverse())? {
+            Some(reply) if reply.id == conn.id => reply,
+            _ => return Ok(()),
+        };
+        let forwarded = conn.last_seen.max(reply.last_seen);
+        // What went up later than anything was forwarded has refreshed conntrack by itself.
+        if conn.passed_up.max(reply.passed_up) > forwarded {
+            return Ok(());
+        }
+        let seen = |conn: &bpfw_conn| self.clock.age(conn.last_seen.max(conn.passed_up));
+        let since = self.sweep.length * (self.sweep.rounds(period) + 1);
+        let refresh = expiry::refresh(tuple.protocol, timeout, since, seen(conn), seen(&reply));
+        if let Some(timeout) = refresh {
+            let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+            self.requests.queue_update(&tuple, Some(seconds), false)?;
+        }
+        Ok(())
+    }
+}
