@@ -25,6 +25,17 @@ nix::setsockopt_impl!(
     nix::sys::socket::sockopt::SetBool
 );
 
+/// `PACKET_VNET_HDR`: frames are sent with a `struct virtio_net_hdr` in front.
+#[derive(Clone)]
+struct VnetHeader;
+nix::setsockopt_impl!(
+    VnetHeader,
+    libc::SOL_PACKET,
+    libc::PACKET_VNET_HDR,
+    bool,
+    nix::sys::socket::sockopt::SetBool
+);
+
 /// A frame as it passed the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -132,6 +143,23 @@ impl Capture {
         aux.restore_tag(&mut buffer);
         Some(Frame { bytes: buffer, outgoing, partial_checksum: aux.partial })
     }
+}
+
+/// Sends an untagged TCP or UDP frame as local sockets do: its checksum is partial, and with a
+/// `gso_size`, which is for TCP only, it stands for many segments.
+pub fn send_unfinished(namespace: &Namespace, device: &str, frame: &[u8], gso_size: u16) {
+    const NEEDS_CHECKSUM: u8 = 1;
+    const L4: u16 = 34;
+    let (checksum_offset, headers) = if frame[23] == 6 { (16, L4 + 20) } else { (6, L4 + 8) };
+    let mut bytes = vec![NEEDS_CHECKSUM, u8::from(gso_size > 0)];
+    for half in [headers, gso_size, L4, checksum_offset] {
+        bytes.extend(half.to_ne_bytes());
+    }
+    bytes.extend(frame);
+    let socket = namespace.enter(|| packet_socket(device));
+    setsockopt(&socket, VnetHeader, &true).expect("PACKET_VNET_HDR");
+    let sent = send(socket.as_raw_fd(), &bytes, MsgFlags::empty());
+    assert_eq!(sent, Ok(bytes.len()), "sending on {device}");
 }
 
 /// What matters of the kernel's `struct tpacket_auxdata`.

@@ -7,11 +7,16 @@
 pub mod capture;
 pub mod checksum;
 pub mod daemon;
+pub mod datapath;
+pub mod flow;
 pub mod lab;
 pub mod live;
+pub mod maps;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod push_tag;
+pub mod router;
 pub mod rules;
 pub mod tcp;
 pub mod udp;

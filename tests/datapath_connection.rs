@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The life of an offloaded connection: from its first look-up to its end, and who may end it.
+
+mod support;
+
+use bpfw::abi::{self, Pod, bpfw_tuple};
+use bpfw::flow::tuple::Protocol;
+use std::time::Duration;
+use support::datapath::{Datapath, Input, on_both_hooks};
+use support::flow::{DMZ, Flow, HOST2, LAN, PROTOCOLS, Side, WAN};
+use support::lab::show;
+use support::packet::{Mac, tcp};
+
+const DIRECTIONS: [bool; 2] = [false, true];
+
+fn key(flow: &Flow, reply: bool) -> bpfw_tuple {
+    bpfw_tuple::from(flow.tuple(reply))
+}
+
+fn finished(datapath: &Datapath<'_>, flow: &Flow) -> [u32; 2] {
+    DIRECTIONS.map(|reply| datapath.entry(flow, reply).finished)
+}
+
+/// Both entries as they are, byte for byte.
+fn bytes(datapath: &Datapath<'_>, flow: &Flow) -> [Vec<u8>; 2] {
+    DIRECTIONS.map(|reply| datapath.entry(flow, reply).bytes().to_vec())
+}
+
+#[test]
+fn fin_and_rst_end_both_directions() {
+    on_both_hooks("fin-rst", |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        let ends = [tcp::FIN | tcp::ACK, tcp::RST, tcp::RST | tcp::ACK, tcp::FIN];
+        for (reply, flags) in DIRECTIONS.into_iter().flat_map(|r| ends.map(|f| (r, f))) {
+            datapath.add(&flow);
+            datapath.expect_flow(&flow, !reply);
+            let frame = flow.incoming(reply).flags(flags).build();
+            let input = Input::new(flow.ingress(reply), &frame);
+            datapath.expect_passed(input, abi::BPFW_PASS_TCP_FLAGS);
+            assert_eq!(finished(datapath, &flow), [abi::BPFW_FINISHED_TCP; 2]);
+            assert_eq!(datapath.take_signals(), [key(&flow, reply)]);
+            // A retransmission ends nothing again, and is no signal.
+            datapath.expect_passed(input, abi::BPFW_PASS_FINISHED);
+            assert!(datapath.take_signals().is_empty());
+            datapath.remove(&flow);
+        }
+    });
+}
+
+#[test]
+fn the_end_of_one_connection_is_not_anothers() {
+    on_both_hooks("neighbors-live", |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        let other = Flow::new(
+            Protocol::Tcp,
+            (LAN.at(40001), WAN.at(443)),
+            (WAN.router_at(61001), WAN.at(443)),
+        );
+        datapath.add(&flow);
+        datapath.add(&other);
+        let frame = flow.incoming(false).flags(tcp::RST).build();
+        datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_TCP_FLAGS);
+        for reply in DIRECTIONS {
+            datapath.expect_flow(&other, reply);
+        }
+    });
+}
+
+#[test]
+fn syn_passes_and_ends_nothing() {
+    on_both_hooks("syn", |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        datapath.add(&flow);
+        for (reply, flags) in [(false, tcp::SYN), (true, tcp::SYN | tcp::ACK)] {
+            let frame = flow.incoming(reply).flags(flags).build();
+            let input = Input::new(flow.ingress(reply), &frame);
+            datapath.expect_passed(input, abi::BPFW_PASS_TCP_FLAGS);
+        }
+        assert_eq!(finished(datapath, &flow), [0, 0]);
+        assert!(datapath.take_signals().is_empty());
+        for reply in DIRECTIONS {
+            datapath.expect_flow(&flow, reply);
+        }
+    });
+}
+
+/// A packet of the connection that came in elsewhere: it passes, and leaves no trace.
+#[track_caller]
+fn expect_no_trace(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u32) {
+    let flags = [tcp::ACK, tcp::RST, tcp::RST | tcp::ACK, tcp::FIN | tcp::ACK, tcp::SYN];
+    let before = bytes(datapath, flow);
+    for flags in flags {
+        let packet = flow.incoming(false).mac(side.host_mac, side.router_mac);
+        let packet = if flow.protocol == Protocol::Tcp { packet.flags(flags) } else { packet };
+        for packet in [packet.clone(), packet.clone().ttl(1), packet.payload(&[0; 1473])] {
+            datapath.expect_passed(Input::new(side, &packet.build()), verdict);
+        }
+    }
+    assert_eq!(bytes(datapath, flow), before);
+    assert!(datapath.take_signals().is_empty());
+}
+
+#[test]
+fn a_forged_packet_leaves_no_trace() {
+    on_both_hooks("forged", |datapath| {
+        for flow in PROTOCOLS.map(Flow::snat) {
+            datapath.add(&flow);
+            for side in [WAN, DMZ] {
+                // Nothing is known yet: the look-up says no.
+                expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_REVERSE);
+            }
+            for reply in DIRECTIONS {
+                datapath.expect_flow(&flow, reply);
+            }
+            for side in [WAN, DMZ] {
+                expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_INGRESS);
+            }
+            datapath.state.bump().expect("bump");
+            for side in [WAN, DMZ] {
+                expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_REVERSE);
+            }
+            for reply in DIRECTIONS {
+                datapath.expect_flow(&flow, reply);
+            }
+        }
+    });
+}
+
+fn set_neighbor(datapath: &Datapath<'_>, side: Side, mac: Mac) {
+    let (host, mac, device) = (side.host, show(mac), side.device);
+    let command = format!("neigh replace {host} lladdr {mac} dev {device} nud permanent\n");
+    datapath.namespace.ip(&command);
+}
+
+#[test]
+fn a_bump_makes_entries_look_up_again() {
+    const NEW: Mac = [2, 0, 0, 0, 0x77, 7];
+    on_both_hooks("bump", |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        datapath.expect_flow(&flow, false);
+        set_neighbor(datapath, WAN, NEW);
+        datapath.expect_flow(&flow, false);
+        datapath.state.bump().expect("bump");
+        let before = flow.incoming(false).build();
+        let after = flow.outgoing(false).mac(WAN.router_mac, NEW).build();
+        datapath.expect_forwarded(Input::new(LAN, &before), &after);
+        // The other direction never used that neighbour.
+        datapath.expect_flow(&flow, true);
+    });
+}
+
+#[test]
+fn a_new_gateway_on_the_same_interface_is_followed() {
+    on_both_hooks("gateway", |datapath| {
+        let flow = Flow { near: WAN, far: LAN, ..Flow::plain(Protocol::Tcp) };
+        let far = std::net::SocketAddrV4::new([10, 1, 2, 3].into(), 80);
+        let flow = Flow { before: (WAN.at(50000), far), after: (WAN.at(50000), far), ..flow };
+        datapath.add(&flow);
+        datapath.expect_flow(&flow, false);
+        datapath.namespace.ip(&format!("route replace 10.0.0.0/8 via {}\n", HOST2.host));
+        datapath.state.bump().expect("bump");
+        datapath.expect_flow(&Flow { far: HOST2, ..flow }, false);
+    });
+}
+
+#[test]
+fn a_move_to_another_interface_ends_both_directions() {
+    on_both_hooks("moved", |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        for reply in DIRECTIONS {
+            datapath.expect_flow(&flow, reply);
+        }
+        datapath.namespace.ip(&format!("route add {} via {}\n", WAN.host, DMZ.host));
+        // Nobody has said so yet.
+        datapath.expect_flow(&flow, false);
+        datapath.state.bump().expect("bump");
+        let frame = flow.incoming(false).build();
+        datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_MOVED);
+        assert_eq!(finished(datapath, &flow), [abi::BPFW_FINISHED_MOVED; 2]);
+        assert_eq!(datapath.take_signals(), [key(&flow, false)]);
+        for reply in DIRECTIONS {
+            let frame = flow.incoming(reply).build();
+            let input = Input::new(flow.ingress(reply), &frame);
+            datapath.expect_passed(input, abi::BPFW_PASS_FINISHED);
+        }
+    });
+}
+
+#[test]
+fn a_neighbor_that_went_and_came_back() {
+    on_both_hooks("neighbor-gone", |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        datapath.expect_flow(&flow, false);
+        datapath.namespace.ip(&format!("neigh del {} dev {}\n", WAN.host, WAN.device));
+        datapath.state.bump().expect("bump");
+        let frame = flow.incoming(false).build();
+        for _ in 0..2 {
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_NO_NEIGHBOR);
+        }
+        assert_eq!(finished(datapath, &flow), [0, 0]);
+        // The way back needs no neighbour, only its interface.
+        datapath.expect_flow(&flow, true);
+        set_neighbor(datapath, WAN, WAN.host_mac);
+        datapath.expect_flow(&flow, false);
+    });
+}
+
+#[test]
+fn unknown_connections_are_signalled_once() {
+    on_both_hooks("unknown", |datapath| {
+        for flow in PROTOCOLS.map(Flow::snat) {
+            let frame = flow.incoming(false).build();
+            for _ in 0..3 {
+                datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNKNOWN);
+            }
+            assert_eq!(datapath.take_signals(), [key(&flow, false)]);
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNKNOWN);
+            assert_eq!(datapath.take_signals(), [key(&flow, false)], "taken out, so again");
+        }
+    });
+}
+
+#[test]
+fn opening_and_closing_segments_are_no_signals() {
+    on_both_hooks("no-signal", |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        for flags in [tcp::SYN, tcp::SYN | tcp::ACK, tcp::FIN | tcp::ACK, tcp::RST, tcp::PSH, 0] {
+            let frame = flow.incoming(false).flags(flags).build();
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNKNOWN);
+        }
+        assert!(datapath.take_signals().is_empty());
+    });
+}
+
+#[test]
+fn what_is_forwarded_is_counted() {
+    on_both_hooks("counted", |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        let fresh = datapath.entry(&flow, false);
+        assert_eq!((fresh.packets, fresh.bytes, fresh.last_seen), (0, 0, 0));
+        let before = datapath.now();
+        for length in [0, 1, 100] {
+            let frame = flow.incoming(false).payload(&vec![1; length]).pad_to(60).build();
+            let outcome = datapath.run_frame(LAN, &frame);
+            assert_eq!(outcome.verdict, abi::BPFW_FORWARDED);
+        }
+        let entry = datapath.entry(&flow, false);
+        // Without Ethernet and padding.
+        assert_eq!((entry.packets, entry.bytes), (3, 3 * 28 + 101));
+        assert!((before..=datapath.now()).contains(&entry.last_seen));
+        assert_eq!((entry.passed_up, entry.egress), (0, WAN.ifindex()));
+        let reply = datapath.entry(&flow, true);
+        assert_eq!((reply.packets, reply.last_seen, reply.egress), (0, 0, 0));
+    });
+}
+
+#[test]
+fn what_passes_is_noted_but_not_counted() {
+    on_both_hooks("passed-up", |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        let syn = flow.incoming(false).flags(tcp::SYN).build();
+        let expiring = flow.incoming(false).ttl(1).build();
+        let large = flow.incoming(false).payload(&[0; 1461]).build();
+        for frame in [syn, expiring, large] {
+            datapath.add(&flow);
+            let before = datapath.now();
+            let outcome = datapath.run_frame(LAN, &frame);
+            assert_eq!(outcome.action, datapath.pass());
+            let entry = datapath.entry(&flow, false);
+            assert_eq!((entry.packets, entry.bytes, entry.last_seen), (0, 0, 0));
+            assert!((before..=datapath.now()).contains(&entry.passed_up));
+            assert_eq!(datapath.entry(&flow, true).passed_up, 0);
+            datapath.remove(&flow);
+        }
+    });
+}
+
+#[test]
+fn a_udp_connection_passes_from_its_time_on() {
+    on_both_hooks("pass-from", |datapath| {
+        let soon = datapath.now() + 30;
+        let flow = Flow { pass_from: soon, ..Flow::snat(Protocol::Udp) };
+        datapath.add(&flow);
+        let mut verdicts = Vec::new();
+        // Up to 0.3 s at 100 jiffies in a second, and as much again for a busy machine.
+        for _ in 0..600 {
+            let (before, frame) = (datapath.now(), flow.incoming(false).build());
+            let outcome = datapath.run_frame(LAN, &frame);
+            if before >= soon {
+                assert_eq!(outcome.verdict, abi::BPFW_PASS_UNASSURED);
+            } else if datapath.now() < soon {
+                assert_eq!(outcome.verdict, abi::BPFW_FORWARDED);
+            }
+            verdicts.push(outcome.verdict);
+            if outcome.verdict == abi::BPFW_PASS_UNASSURED {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(verdicts.last(), Some(&abi::BPFW_PASS_UNASSURED));
+        assert_eq!(finished(datapath, &flow), [0, 0]);
+    });
+}
+
+#[test]
+fn next_hops_are_shared() {
+    on_both_hooks("hops", |datapath| {
+        let hops = bpfw::datapath::hop_map::HopMap::new(datapath.object.object()).expect("hops");
+        let flows: Vec<_> = (0..50)
+            .map(|i| {
+                let (inside, outside) = (LAN.at(1000 + i), WAN.router_at(2000 + i));
+                Flow::new(Protocol::Udp, (inside, WAN.at(53)), (outside, WAN.at(53)))
+            })
+            .collect();
+        for flow in &flows {
+            datapath.add(flow);
+            assert_eq!(datapath.entry(flow, false).hop_slot(), None);
+            for reply in DIRECTIONS {
+                datapath.expect_flow(flow, reply);
+            }
+            let slots = DIRECTIONS.map(|reply| datapath.entry(flow, reply).hop_slot());
+            assert_eq!(slots, [Some(0), Some(1)]);
+        }
+        for (slot, side) in [(0, WAN), (1, LAN)] {
+            let hop = hops.get(slot).expect("reading").expect("a hop");
+            assert_eq!((hop.egress, hop.port), (side.ifindex(), side.ifindex()));
+            assert_eq!((abi::address(hop.neighbor), hop.mtu), (side.host, 1500));
+        }
+    });
+}

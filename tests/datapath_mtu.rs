@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is larger than the next hop's MTU goes to the stack, which splits it or says so.
+
+mod support;
+
+use bpfw::abi::BPFW_PASS_TOO_BIG;
+use bpfw::datapath::Hook;
+use bpfw::flow::tuple::Protocol;
+use support::datapath::{Datapath, Input, egress, egresses, links, on_both_hooks, on_hook};
+use support::flow::{Flow, LAN, PROTOCOLS, WAN};
+
+/// Headers of IPv4 and the protocol.
+fn headers(protocol: Protocol) -> usize {
+    if protocol == Protocol::Tcp { 40 } else { 28 }
+}
+
+/// The largest packet that is forwarded has `mtu` bytes, in both protocols.
+#[track_caller]
+fn expect_limit(datapath: &Datapath<'_>, mtu: usize) {
+    for protocol in PROTOCOLS {
+        let flow = Flow::snat(protocol);
+        datapath.add(&flow);
+        let payload = vec![0x77; mtu - headers(protocol)];
+        let larger = vec![0x77; payload.len() + 1];
+        // The larger one first: it must not matter which packet asks for the route.
+        let before = flow.incoming(false).payload(&larger).build();
+        datapath.expect_passed(Input::new(LAN, &before), BPFW_PASS_TOO_BIG);
+        let [before, after] =
+            [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&payload).build());
+        datapath.expect_forwarded(Input::new(LAN, &before), &after);
+        let before = flow.incoming(false).payload(&larger).df(false).build();
+        datapath.expect_passed(Input::new(LAN, &before), BPFW_PASS_TOO_BIG);
+        datapath.remove(&flow);
+    }
+}
+
+#[test]
+fn the_device_limits() {
+    on_both_hooks("device-mtu", |datapath| expect_limit(datapath, 1500));
+}
+
+#[test]
+fn a_smaller_device_limits() {
+    on_both_hooks("small-device", |datapath| {
+        datapath.namespace.ip("link set wan0 mtu 1400\n");
+        expect_limit(datapath, 1400);
+    });
+}
+
+#[test]
+fn the_mtu_of_the_egress_map_limits() {
+    on_both_hooks("egress-mtu", |datapath| {
+        let mut fixed = egresses();
+        fixed.retain(|(ifindex, _)| *ifindex != WAN.ifindex());
+        fixed.push(egress(WAN, 0, 0, 1280));
+        datapath.devices.set(&links(), &fixed).expect("devices");
+        expect_limit(datapath, 1280);
+    });
+}
+
+#[test]
+fn a_locked_route_mtu_limits() {
+    on_both_hooks("locked-mtu", |datapath| {
+        datapath.namespace.ip(&format!("route add {} dev wan0 mtu lock 1300\n", WAN.host));
+        expect_limit(datapath, 1300);
+    });
+}
+
+#[test]
+fn a_larger_ingress_does_not_matter() {
+    on_both_hooks("jumbo-lan", |datapath| {
+        datapath.namespace.ip("link set lan0 mtu 3000\n");
+        expect_limit(datapath, 1500);
+    });
+}
+
+/// An MTU limits what an interface sends. The way back must be found all the same.
+#[test]
+fn a_smaller_ingress_does_not_matter() {
+    on_both_hooks("small-lan", |datapath| {
+        datapath.namespace.ip("link set lan0 mtu 1000\n");
+        expect_limit(datapath, 1500);
+    });
+}
+
+#[test]
+fn padding_does_not_count() {
+    on_both_hooks("mtu-padding", |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        let before = flow.incoming(false).payload(b"abc").pad_to(1600).build();
+        let after = flow.outgoing(false).payload(b"abc").build();
+        datapath.expect_forwarded(Input::new(LAN, &before), &after);
+    });
+}
+
+#[test]
+fn segments_are_judged_one_by_one() {
+    on_hook("gso", Hook::Tc, |datapath| {
+        for protocol in PROTOCOLS {
+            let flow = Flow::snat(protocol);
+            datapath.add(&flow);
+            let [before, after] =
+                [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&[9; 2800]).build());
+            let largest = (1500 - headers(protocol)) as u32;
+            for fits in [1, 1000, largest] {
+                let input = Input { gso_size: fits, ..Input::new(LAN, &before) };
+                datapath.expect_forwarded(input, &after);
+            }
+            for large in [largest + 1, 2000] {
+                let input = Input { gso_size: large, ..Input::new(LAN, &before) };
+                datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
+            }
+        }
+    });
+}
+
+#[test]
+fn tcp_options_count_in_each_segment() {
+    on_hook("gso-options", Hook::Tc, |datapath| {
+        let flow = Flow::snat(Protocol::Tcp);
+        datapath.add(&flow);
+        let [before, after] = [flow.incoming(false), flow.outgoing(false)]
+            .map(|p| p.tcp_options(&[1; 12]).payload(&[9; 2800]).build());
+        let input = Input { gso_size: 1448, ..Input::new(LAN, &before) };
+        datapath.expect_forwarded(input, &after);
+        let input = Input { gso_size: 1449, ..Input::new(LAN, &before) };
+        datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
+    });
+}

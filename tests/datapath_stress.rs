@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Connections come and go while packets run: each packet gets its own connection's translation
+//! or none. The kernel reuses a deleted entry's memory at once, also while a program reads it.
+//! It takes an interrupt at the right moment to see that; `reused` in datapath_verdicts.rs makes
+//! the same state by hand.
+
+mod support;
+
+use bpfw::abi::bpfw_tuple;
+use bpfw::datapath::Hook;
+use bpfw::datapath::conn_map::{Added, ConnMap};
+use bpfw::flow::tuple::Protocol;
+use std::net::SocketAddrV4;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::datapath::{Datapath, Input, on_hook};
+use support::flow::{DMZ, Flow, LAN, WAN};
+
+const TIME: Duration = Duration::from_secs(2);
+const FLOWS: u16 = 6;
+
+/// Connections whose tuples differ in a port, and whose ways and translations differ in all.
+fn flows() -> Vec<Flow> {
+    (0..FLOWS)
+        .map(|i| {
+            let source = SocketAddrV4::new([10, 9, i as u8, 3].into(), 7000 + 11 * i);
+            let far = if i % 2 == 0 { WAN } else { DMZ };
+            let (before, after) = ((LAN.at(40000 + i), WAN.at(443)), (source, far.at(53 + i)));
+            // Numbers whose first bit, which the datapath flips for replies, is free.
+            let id = 1000 + 2 * u32::from(i);
+            Flow { far, id, ..Flow::new(Protocol::Udp, before, after) }
+        })
+        .collect()
+}
+
+/// Deletes each connection and adds the next one, which is likely to get its memory.
+fn churn(connections: &ConnMap, flows: &[Flow], stop: &AtomicBool) -> u64 {
+    let mut rounds = 0;
+    for index in (0..flows.len()).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let (old, new) = (&flows[index], &flows[(index + 1) % flows.len()]);
+        let tuples = [false, true].map(|reply| bpfw_tuple::from(old.tuple(reply)));
+        connections.remove(&tuples[0], &tuples[1]).expect("removing");
+        let added = connections.add(&new.connection()).expect("adding");
+        assert_eq!(added, Added::Added);
+        rounds += 1;
+    }
+    rounds
+}
+
+/// Runs frames until time is up; returns how many were forwarded.
+fn run_frames(datapath: &Datapath<'_>, flows: &[Flow]) -> u64 {
+    let frames: Vec<_> = flows
+        .iter()
+        .map(|flow| [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(b"x").build()))
+        .collect();
+    let (end, mut forwarded) = (Instant::now() + TIME, 0);
+    while Instant::now() < end {
+        for [before, after] in &frames {
+            let outcome = datapath.run_uncounted(Input::new(LAN, before)).expect("a test run");
+            if outcome.action == datapath.redirect() {
+                assert_eq!(&outcome.frame, after);
+                forwarded += 1;
+            } else {
+                assert_eq!(outcome.action, datapath.pass());
+                assert_eq!(&outcome.frame, before);
+            }
+        }
+    }
+    forwarded
+}
+
+/// Sets its flag when it goes, also in a panic: the other thread must end.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn stress(datapath: &mut Datapath<'_>) {
+    let flows = flows();
+    let connections = ConnMap::new(datapath.object.object()).expect("connections");
+    let stop = AtomicBool::new(false);
+    let (forwarded, rounds) = std::thread::scope(|scope| {
+        let churner = scope.spawn(|| churn(&connections, &flows, &stop));
+        let stopping = Stop(&stop);
+        let forwarded = run_frames(datapath, &flows);
+        drop(stopping);
+        (forwarded, churner.join().expect("no panic"))
+    });
+    eprintln!("{forwarded} packets forwarded in {rounds} changes");
+    assert!(forwarded > 100 && rounds > 100, "{forwarded} packets, {rounds} changes: no stress");
+}
+
+#[test]
+fn xdp_never_mixes_connections() {
+    on_hook("stress", Hook::Xdp, stress);
+}
+
+#[test]
+fn tc_never_mixes_connections() {
+    on_hook("stress", Hook::Tc, stress);
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Single frames through the datapath, by `BPF_PROG_TEST_RUN`: nothing is sent for real, but the
+//! routing look-ups are the kernel's own, in a namespace with one router and no hosts.
+
+use super::flow::{DMZ, Flow, LAN, Side, WAN};
+use super::lab::show;
+use super::live::root_or_skip;
+use super::netns::Namespace;
+use super::push_tag::TagPusher;
+use bpfw::abi::{
+    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_VERDICTS, bpfw_conn, bpfw_egress, bpfw_link,
+    bpfw_link_key, bpfw_tuple, bpfw_verdict,
+};
+use bpfw::datapath::Hook;
+use bpfw::datapath::conn_map::{Added, ConnMap};
+use bpfw::datapath::counters::{Counters, VERDICTS};
+use bpfw::datapath::devices::Devices;
+use bpfw::datapath::object::{LoadedObject, Settings};
+use bpfw::datapath::signals::Signals;
+use bpfw::datapath::skeleton::Storage;
+use bpfw::datapath::state::State;
+use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
+use libbpf_sys::xdp_md;
+use std::cell::RefCell;
+use std::mem::offset_of;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+pub const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
+
+/// A heartbeat never gets too old within a test.
+const PATIENT: u32 = 10_000_000;
+
+/// Larger than any frame here, with room for a tag.
+const OUTPUT: usize = 4096;
+
+/// Where the fields are in `struct __sk_buff` of linux/bpf.h, which libbpf-sys does not have.
+mod skb {
+    pub const PRIORITY: usize = 32;
+    pub const IFINDEX: usize = 40;
+    pub const CB: usize = 48;
+    pub const GSO_SIZE: usize = 176;
+    pub const SIZE: usize = 192;
+}
+
+/// An entry of `link_map`.
+pub type Link = (bpfw_link_key, bpfw_link);
+
+/// Runs `check` on each hook, each time with a namespace and a loaded object of its own.
+pub fn on_both_hooks(test: &str, check: impl Fn(&mut Datapath<'_>) + Sync) {
+    for hook in HOOKS {
+        on_hook(test, hook, &check);
+    }
+}
+
+/// Runs `check` on one hook.
+pub fn on_hook(test: &str, hook: Hook, check: impl Fn(&mut Datapath<'_>) + Sync) {
+    on_hook_with(test, hook, PATIENT, check);
+}
+
+/// As `on_hook`; a heartbeat is too old after `beat_limit` jiffies.
+pub fn on_hook_with(
+    test: &str,
+    hook: Hook,
+    beat_limit: u32,
+    check: impl Fn(&mut Datapath<'_>) + Sync,
+) {
+    if !root_or_skip(&format!("{test} on {}", hook.name())) {
+        return;
+    }
+    let namespace = router(&format!("{}-{test}", hook.name()));
+    let settings = Settings { hook, log_level: 0, beat_limit, max_connections: 4096 };
+    // The harness shows this only if the test fails.
+    eprintln!("{test} on hook {}", hook.name());
+    namespace.enter(|| {
+        let mut storage = Storage::uninit();
+        let object = LoadedObject::load(None, &settings, &mut storage).expect("loading");
+        check(&mut Datapath::new(hook, &namespace, object));
+    });
+}
+
+/// A router with three interfaces; their peers swallow what might come.
+fn router(name: &str) -> Namespace {
+    let namespace = Namespace::new(name);
+    let mut commands = String::new();
+    for side in [LAN, WAN, DMZ] {
+        let (device, mac) = (side.device, show(side.router_mac));
+        commands += &format!(
+            "link add {device} address {mac} type veth peer name {device}-peer\n\
+             link set {device}-peer up\nlink set {device} up\n\
+             addr add {}/24 dev {device}\n\
+             neigh add {} lladdr {} dev {device} nud permanent\n",
+            side.router,
+            side.host,
+            show(side.host_mac)
+        );
+    }
+    commands += &format!(
+        "neigh add {} lladdr {} dev {} nud permanent\n",
+        super::flow::HOST2.host,
+        show(super::flow::HOST2.host_mac),
+        LAN.device
+    );
+    commands += &format!("route add default via {}\n", WAN.host);
+    commands += &format!("route add 10.0.0.0/8 via {}\n", LAN.host);
+    namespace.ip(&commands);
+    namespace.sysctl("net/ipv4/ip_forward", "1");
+    // Only then have the devices the receive queues that an XDP test run asks for.
+    namespace.sh("for device in lan0 wan0 dmz0; do ethtool -K $device gro on; done");
+    namespace
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whose counter went up.
+    pub verdict: bpfw_verdict,
+    /// The program's answer.
+    pub action: i32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// TC: the packet's priority; 0 on XDP.
+    pub priority: u32,
+}
+
+/// A frame and what the kernel knows about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    pub side: Side,
+    pub frame: &'a [u8],
+    /// TC: bytes of payload in each segment, 0: one packet.
+    pub gso_size: u32,
+    /// TC: the kernel follows a sum over the packet, and checks it after the run.
+    pub complete: bool,
+    /// TC: tags that lie beside the frame, by protocol and the tag's word; 0: none.
+    pub tags: [(u16, u16); 2],
+}
+
+impl<'a> Input<'a> {
+    pub fn new(side: Side, frame: &'a [u8]) -> Self {
+        Self { side, frame, gso_size: 0, complete: false, tags: [(0, 0); 2] }
+    }
+}
+
+/// A hook's loaded program and its maps.
+pub struct Datapath<'obj> {
+    pub hook: Hook,
+    pub namespace: &'obj Namespace,
+    pub object: LoadedObject<'obj>,
+    pub state: State,
+    pub connections: ConnMap,
+    pub devices: Devices,
+    pub signals: RefCell<Signals>,
+    counters: Counters,
+    pusher: Option<TagPusher>,
+}
+
+impl<'obj> Datapath<'obj> {
+    fn new(hook: Hook, namespace: &'obj Namespace, object: LoadedObject<'obj>) -> Self {
+        let inner = object.object();
+        let mut state = State::new(inner).expect("state");
+        state.bump().expect("bump");
+        object.beat().expect("beat");
+        let datapath = Self {
+            hook,
+            namespace,
+            state,
+            connections: ConnMap::new(inner).expect("connections"),
+            devices: Devices::new(inner).expect("devices"),
+            signals: RefCell::new(Signals::new(inner).expect("signals")),
+            counters: Counters::new(inner).expect("counters"),
+            object,
+            pusher: None,
+        };
+        datapath.devices.set(&links(), &egresses()).expect("devices");
+        datapath
+    }
+
+    /// Lets `Input::tags` work, which needs a program of the tests' own.
+    pub fn prepare_tags(&mut self) {
+        let program = self.object.hook_program(self.hook).expect("the hook's program");
+        self.pusher = Some(TagPusher::load(&program));
+    }
+
+    /// Puts TC's program to work on an interface; it goes with the namespace.
+    pub fn attach_tc(&self, side: Side) {
+        let program = self.object.program(Hook::Tc.program_name()).expect("the program");
+        let mut builder = TcHookBuilder::new(program.as_fd());
+        builder.ifindex(side.ifindex() as i32).handle(1).priority(1);
+        let mut hook = builder.hook(TC_INGRESS);
+        hook.create().expect("clsact");
+        hook.attach().expect("attaching");
+    }
+
+    /// Offloads a connection.
+    pub fn add(&self, flow: &Flow) {
+        let added = self.connections.add(&flow.connection()).expect("adding");
+        assert_eq!(added, Added::Added);
+    }
+
+    /// Ends the offload of a connection.
+    pub fn remove(&self, flow: &Flow) {
+        let tuples = [false, true].map(|reply| bpfw_tuple::from(flow.tuple(reply)));
+        assert!(self.connections.remove(&tuples[0], &tuples[1]).expect("removing"));
+    }
+
+    /// The entry of one direction.
+    pub fn entry(&self, flow: &Flow, reply: bool) -> bpfw_conn {
+        let tuple = bpfw_tuple::from(flow.tuple(reply));
+        self.connections.get(&tuple).expect("reading").expect("an entry")
+    }
+
+    /// The kernel's jiffies64, more or less now.
+    pub fn now(&self) -> u64 {
+        self.object.beat().expect("beat");
+        self.state.last_beat().expect("beat")
+    }
+
+    /// The signals since the last time.
+    pub fn take_signals(&self) -> Vec<bpfw_tuple> {
+        let until = Instant::now() + Duration::from_secs(10);
+        self.signals.borrow_mut().take(until).expect("signals")
+    }
+
+    /// Runs one frame, and finds out the verdict.
+    pub fn run(&self, input: Input<'_>) -> Outcome {
+        let before = self.count();
+        let mut outcome = self.run_uncounted(input).expect("a test run");
+        let after = self.count();
+        let counted: Vec<_> = (0..before.len()).filter(|i| before[*i] != after[*i]).collect();
+        assert_eq!(counted.len(), 1, "one frame, one verdict: {counted:?}");
+        assert_eq!(after[counted[0]], before[counted[0]] + 1);
+        outcome.verdict = VERDICTS[counted[0]].0;
+        outcome
+    }
+
+    /// As `run`, in the simplest case.
+    pub fn run_frame(&self, side: Side, frame: &[u8]) -> Outcome {
+        self.run(Input::new(side, frame))
+    }
+
+    /// As `run` without the verdict, which is left 0; says what the kernel refuses.
+    pub fn run_uncounted(&self, input: Input<'_>) -> libbpf_rs::Result<Outcome> {
+        let mut context = match self.hook {
+            Hook::Xdp => xdp_context(input),
+            Hook::Tc => skb_context(input),
+        };
+        let mut frame = vec![0; OUTPUT];
+        let mut context_out = vec![0; context.len()];
+        let run = ProgramInput {
+            context_in: Some(&mut context),
+            context_out: Some(&mut context_out),
+            data_in: Some(input.frame),
+            data_out: Some(&mut frame),
+            flags: if input.complete { libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE } else { 0 },
+            ..Default::default()
+        };
+        let output = match &self.pusher {
+            Some(pusher) if input.tags[0].0 != 0 => pusher.run(run)?,
+            _ => self
+                .object
+                .program(self.hook.program_name())
+                .expect("the hook's program")
+                .test_run(run)?,
+        };
+        let (action, length) = (output.return_value as i32, output.data.map_or(0, |d| d.len()));
+        frame.truncate(length);
+        let priority = match self.hook {
+            Hook::Xdp => 0,
+            Hook::Tc => get(&context_out, skb::PRIORITY),
+        };
+        Ok(Outcome { verdict: 0, action, frame, priority })
+    }
+
+    fn count(&self) -> [u64; BPFW_VERDICTS as usize - 1] {
+        VERDICTS.map(|(verdict, _)| self.counters.packets(verdict).expect("counters"))
+    }
+
+    /// The hook's word for "to the stack".
+    pub fn pass(&self) -> i32 {
+        if self.hook == Hook::Xdp { 2 } else { -1 }
+    }
+
+    /// The hook's word for "into the void".
+    pub fn drop(&self) -> i32 {
+        if self.hook == Hook::Xdp { 1 } else { 2 }
+    }
+
+    /// The hook's word for "to another device".
+    pub fn redirect(&self) -> i32 {
+        if self.hook == Hook::Xdp { 4 } else { 7 }
+    }
+
+    /// The frame goes to the stack for this reason, as it was.
+    #[track_caller]
+    pub fn expect_passed(&self, input: Input<'_>, verdict: bpfw_verdict) {
+        let outcome = self.run(input);
+        assert_eq!(name(outcome.verdict), name(verdict));
+        assert_eq!(outcome.action, self.pass());
+        assert_eq!(outcome.frame, input.frame, "a frame for the stack must not change");
+    }
+
+    /// The frame is forwarded, and looks like this.
+    #[track_caller]
+    pub fn expect_forwarded(&self, input: Input<'_>, expected: &[u8]) {
+        let outcome = self.run(input);
+        assert_eq!(name(outcome.verdict), name(BPFW_FORWARDED));
+        assert_eq!(outcome.action, self.redirect());
+        assert_eq!(outcome.frame, expected);
+    }
+
+    /// A packet of this connection is forwarded as routing and translation want it.
+    #[track_caller]
+    pub fn expect_flow(&self, flow: &Flow, reply: bool) {
+        let (before, after) = (flow.incoming(reply).build(), flow.outgoing(reply).build());
+        self.expect_forwarded(Input::new(flow.ingress(reply), &before), &after);
+    }
+}
+
+/// A verdict's words, for messages.
+pub fn name(verdict: bpfw_verdict) -> &'static str {
+    VERDICTS.iter().find(|(each, _)| *each == verdict).map_or("no verdict", |(_, name)| name)
+}
+
+/// The interfaces' entries for `link_map`, all untagged.
+pub fn links() -> Vec<Link> {
+    [LAN, WAN, DMZ].map(|side| link(side, side, 0, 0)).to_vec()
+}
+
+/// Frames that come in at `port` with this tag belong to the interface `interface`.
+pub fn link(port: Side, interface: Side, vlan_id: u16, vlan_proto: u16) -> Link {
+    let key = bpfw_link_key { ifindex: port.ifindex(), vlan_id, vlan_proto: vlan_proto.to_be() };
+    let slot = interface.slot;
+    (key, bpfw_link { ifindex: interface.ifindex(), slot, mac: interface.router_mac })
+}
+
+/// The interfaces' entries for `egress_map`, all untagged.
+pub fn egresses() -> Vec<(u32, bpfw_egress)> {
+    [LAN, WAN, DMZ].map(|side| egress(side, 0, 0, 1500)).to_vec()
+}
+
+/// Packets leave through `side` with this tag.
+pub fn egress(side: Side, vlan_id: u16, vlan_proto: u16, mtu: u32) -> (u32, bpfw_egress) {
+    let port = side.ifindex();
+    let vlan_proto = vlan_proto.to_be();
+    (port, bpfw_egress { port, mtu, vlan_id, vlan_proto, flags: BPFW_EGRESS_REDIRECT })
+}
+
+fn put(bytes: &mut [u8], offset: usize, value: u32) {
+    bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+}
+
+fn get(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_ne_bytes(bytes[offset..offset + 4].try_into().expect("four bytes"))
+}
+
+fn xdp_context(input: Input<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; size_of::<xdp_md>()];
+    put(&mut bytes, offset_of!(xdp_md, data_end), input.frame.len() as u32);
+    put(&mut bytes, offset_of!(xdp_md, ingress_ifindex), input.side.ifindex());
+    bytes
+}
+
+fn skb_context(input: Input<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; skb::SIZE];
+    put(&mut bytes, skb::IFINDEX, input.side.ifindex());
+    put(&mut bytes, skb::GSO_SIZE, input.gso_size);
+    for (index, (protocol, word)) in input.tags.into_iter().enumerate() {
+        let value = u32::from(protocol) << 16 | u32::from(word);
+        put(&mut bytes, skb::CB + 4 * index, value);
+    }
+    bytes
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Connections as the tests of the datapath make them: how each direction comes in, goes out.
+
+use super::lab;
+use super::packet::{Mac, Packet};
+use bpfw::datapath::conn_map::Connection;
+use bpfw::flow::tuple::{Protocol, Tuple};
+use nix::net::if_::if_nametoindex;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// A host and the router's interface towards it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub device: &'static str,
+    /// The interface's slot in hop words.
+    pub slot: u16,
+    pub router: Ipv4Addr,
+    pub router_mac: Mac,
+    pub host: Ipv4Addr,
+    pub host_mac: Mac,
+}
+
+pub const LAN: Side = Side {
+    device: "lan0",
+    slot: 1,
+    router: lab::ROUTER_LAN,
+    router_mac: lab::ROUTER_LAN_MAC,
+    host: lab::CLIENT,
+    host_mac: lab::CLIENT_MAC,
+};
+
+/// Another host in the LAN.
+pub const HOST2: Side = Side { host: lab::HOST2, host_mac: lab::HOST2_MAC, ..LAN };
+
+pub const WAN: Side = Side {
+    device: "wan0",
+    slot: 2,
+    router: lab::ROUTER_WAN,
+    router_mac: lab::ROUTER_WAN_MAC,
+    host: lab::SERVER,
+    host_mac: lab::SERVER_MAC,
+};
+
+/// A third network.
+pub const DMZ: Side = Side {
+    device: "dmz0",
+    slot: 3,
+    router: Ipv4Addr::new(203, 0, 113, 1),
+    router_mac: [2, 0, 0, 0, 3, 1],
+    host: Ipv4Addr::new(203, 0, 113, 2),
+    host_mac: [2, 0, 0, 0, 3, 2],
+};
+
+impl Side {
+    /// The interface's number in the thread's namespace.
+    pub fn ifindex(self) -> u32 {
+        if_nametoindex(self.device).unwrap_or_else(|error| panic!("{}: {error}", self.device))
+    }
+
+    /// The host with this port.
+    pub fn at(self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(self.host, port)
+    }
+
+    /// The router's own address on this side with this port.
+    pub fn router_at(self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(self.router, port)
+    }
+}
+
+/// Source and destination.
+pub type Ends = (SocketAddrV4, SocketAddrV4);
+
+/// A connection through the router.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub protocol: Protocol,
+    /// The first packet as it comes in.
+    pub before: Ends,
+    /// The first packet as it goes out.
+    pub after: Ends,
+    /// Where the first packet comes from.
+    pub near: Side,
+    /// Where the first packet goes to.
+    pub far: Side,
+    /// Conntrack's id.
+    pub id: u32,
+    /// jiffies64 from which packets go to the stack.
+    pub pass_from: u64,
+}
+
+impl Flow {
+    /// From the LAN to the WAN.
+    pub fn new(protocol: Protocol, before: Ends, after: Ends) -> Self {
+        Self { protocol, before, after, near: LAN, far: WAN, id: 4711, pass_from: 0 }
+    }
+
+    /// Client to server, addresses and ports as they are.
+    pub fn plain(protocol: Protocol) -> Self {
+        let ends = (LAN.at(40000), WAN.at(443));
+        Self::new(protocol, ends, ends)
+    }
+
+    /// Client to server, behind the router's address and another port.
+    pub fn snat(protocol: Protocol) -> Self {
+        Self::new(protocol, (LAN.at(40000), WAN.at(443)), (WAN.router_at(61000), WAN.at(443)))
+    }
+
+    /// As the daemon hands it to the datapath.
+    pub fn connection(&self) -> Connection {
+        Connection {
+            original: self.tuple(false),
+            reply: self.tuple(true),
+            id: self.id,
+            assured: true,
+            pass_from: self.pass_from,
+        }
+    }
+
+    /// Conntrack's tuple of one direction.
+    pub fn tuple(&self, reply: bool) -> Tuple {
+        let (source, destination) = self.ends_in(reply);
+        Tuple { protocol: self.protocol, source, destination }
+    }
+
+    fn ends_in(&self, reply: bool) -> Ends {
+        if reply { (self.after.1, self.after.0) } else { self.before }
+    }
+
+    fn ends_out(&self, reply: bool) -> Ends {
+        if reply { (self.before.1, self.before.0) } else { self.after }
+    }
+
+    /// Where packets of a direction come in.
+    pub fn ingress(&self, reply: bool) -> Side {
+        if reply { self.far } else { self.near }
+    }
+
+    /// Where packets of a direction go out.
+    pub fn egress(&self, reply: bool) -> Side {
+        if reply { self.near } else { self.far }
+    }
+
+    /// A packet of a direction as it comes in.
+    pub fn incoming(&self, reply: bool) -> Packet {
+        let side = self.ingress(reply);
+        self.packet(self.ends_in(reply)).mac(side.host_mac, side.router_mac)
+    }
+
+    /// The same packet as it goes out.
+    pub fn outgoing(&self, reply: bool) -> Packet {
+        let side = self.egress(reply);
+        self.packet(self.ends_out(reply)).mac(side.router_mac, side.host_mac).ttl(63)
+    }
+
+    fn packet(&self, (src, dst): Ends) -> Packet {
+        match self.protocol {
+            Protocol::Tcp => Packet::tcp(src, dst),
+            Protocol::Udp => Packet::udp(src, dst),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The BPF maps of a running daemon, read from outside.
+
+use bpfw::abi::{Pod, bpfw_conn, bpfw_tuple, bpfw_verdict};
+use bpfw::flow::tuple::Tuple;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use std::fs;
+
+/// Maps that a process holds open.
+pub struct Maps(Vec<MapHandle>);
+
+impl Maps {
+    /// Finds them by the ids that /proc tells.
+    pub fn of(pid: u32) -> Self {
+        let directory = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the daemon runs");
+        let ids = directory.filter_map(|file| {
+            let text = fs::read_to_string(file.ok()?.path()).ok()?;
+            let id = text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim();
+            id.parse().ok()
+        });
+        Self(ids.filter_map(|id| MapHandle::from_map_id(id).ok()).collect())
+    }
+
+    fn named(&self, name: &str) -> &MapHandle {
+        let found = self.0.iter().find(|map| map.name() == name);
+        found.unwrap_or_else(|| panic!("the daemon has no map {name}"))
+    }
+
+    /// The entries of `conn_map`.
+    pub fn connections(&self) -> Vec<bpfw_conn> {
+        let map = self.named("conn_map");
+        let value = |key: Vec<u8>| map.lookup(&key, MapFlags::ANY).ok().flatten();
+        map.keys().filter_map(value).filter_map(|bytes| bpfw_conn::from_bytes(&bytes)).collect()
+    }
+
+    /// Whether this direction of a connection is in `conn_map`.
+    pub fn has_connection(&self, tuple: Tuple) -> bool {
+        let key = bpfw_tuple::from(tuple);
+        self.named("conn_map").lookup(key.bytes(), MapFlags::ANY).is_ok_and(|entry| entry.is_some())
+    }
+
+    /// Packets with this verdict, over all CPUs.
+    pub fn packets(&self, verdict: bpfw_verdict) -> u64 {
+        let values = self.named("counter_map").lookup_percpu(verdict.bytes(), MapFlags::ANY);
+        let values = values.expect("readable").expect("a verdict");
+        values.iter().filter_map(|value| u64::from_bytes(value)).sum()
+    }
+
+    /// How many keys a map has.
+    pub fn len(&self, name: &str) -> usize {
+        self.named(name).keys().count()
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A lab whose router runs bpfw at one of the hooks, and how to see which path packets take.
+
+use super::daemon::Daemon;
+use super::lab::{CLIENT, Lab, Offloads, SERVER};
+use super::maps::Maps;
+use super::tcp::TcpPair;
+use super::udp::{UdpClient, UdpEcho, udp_echo};
+use super::wait::{becomes_true, eventually};
+use bpfw::abi;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine; nothing is timed by it.
+pub const LIMIT: Duration = Duration::from_secs(10);
+pub const ECHO: SocketAddrV4 = SocketAddrV4::new(SERVER, 7);
+
+pub fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(address, port)
+}
+
+/// Makes two tests of a function: one for each hook. The function gets the hook's word and the
+/// test's name.
+#[macro_export]
+macro_rules! on_both_hooks {
+    ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            $(#[$meta])*
+            fn xdp() {
+                if $crate::support::live::root_or_skip(concat!(stringify!($name), "::xdp")) {
+                    super::$name("xdp", concat!(stringify!($name), "-x"));
+                }
+            }
+
+            #[test]
+            $(#[$meta])*
+            fn tc() {
+                if $crate::support::live::root_or_skip(concat!(stringify!($name), "::tc")) {
+                    super::$name("tc", concat!(stringify!($name), "-t"));
+                }
+            }
+        }
+    )+};
+}
+
+/// What the hosts' interfaces must be set to: TC copes with everything.
+pub fn offloads(hook: &str) -> Offloads {
+    if hook == "xdp" { Offloads::Plain } else { Offloads::Default }
+}
+
+/// A lab with these rules, ready for bpfw.
+pub fn lab(hook: &str, test: &str, rules: &str) -> Lab {
+    let lab = Lab::new(test, offloads(hook));
+    lab.nft(rules);
+    lab.route_server_via_router();
+    lab
+}
+
+/// Starts bpfw on both interfaces of the lab's router and waits until it forwards.
+pub fn start(lab: &Lab, hook: &str, options: &[&str]) -> Daemon {
+    let level = if options.contains(&"--log-level") { &[][..] } else { &["--log-level", "debug"] };
+    let args = [&[hook][..], options, level, &["lan0", "wan0"]].concat();
+    let daemon = Daemon::start(&lab.router, &args);
+    daemon.wait_for_line("forwarding", LIMIT);
+    daemon
+}
+
+/// An echo server at the lab's server, and a client with this port.
+pub fn echo(lab: &Lab, port: u16) -> (UdpEcho, UdpClient) {
+    let server = udp_echo(&lab.server, ECHO);
+    (server, UdpClient::open(&lab.client, at(CLIENT, port), ECHO))
+}
+
+/// Whether an echo came back without the router's stack forwarding anything.
+pub fn echo_is_fast(lab: &Lab, client: &UdpClient, number: u64) -> bool {
+    let before = lab.stack_packets();
+    assert!(client.echoes(number, LIMIT), "echo {number} is lost");
+    lab.stack_packets() == before
+}
+
+/// Sends echoes until conntrack calls them a stream, which takes 2 s, and one takes the fast
+/// path both ways.
+pub fn wait_until_fast(lab: &Lab, client: &UdpClient) {
+    let mut number = 1_000_000;
+    eventually(LIMIT, "the echo takes the fast path, as a stream", || {
+        number += 1;
+        std::thread::sleep(Duration::from_millis(20));
+        echo_is_fast(lab, client, number) && is_stream(lab, client)
+    });
+}
+
+fn is_stream(lab: &Lab, client: &UdpClient) -> bool {
+    let port = client.socket().local_addr().expect("bound").port();
+    let entries = lab.conntrack_list();
+    let mut own = entries.lines().filter(|entry| entry.contains(&format!("sport={port} ")));
+    own.any(|entry| entry.contains("[ASSURED]"))
+}
+
+/// Sends texts until an exchange takes the fast path both ways.
+pub fn wait_until_tcp_fast(lab: &Lab, pair: &TcpPair) {
+    eventually(LIMIT, "TCP takes the fast path", || tcp_is_fast(lab, pair));
+}
+
+/// Whether a short exchange took the fast path both ways.
+pub fn tcp_is_fast(lab: &Lab, pair: &TcpPair) -> bool {
+    let before = lab.stack_packets();
+    pair.exchange();
+    // The last acknowledgement may be on its way.
+    std::thread::sleep(Duration::from_millis(60));
+    lab.stack_packets() == before
+}
+
+/// How many connections the daemon has offloaded.
+pub fn offloaded(daemon: &Daemon) -> usize {
+    Maps::of(daemon.pid()).connections().len() / 2
+}
+
+/// Waits until the daemon has this many connections offloaded.
+pub fn wait_until_offloaded(daemon: &Daemon, number: usize) {
+    let reached = becomes_true(LIMIT, || offloaded(daemon) == number);
+    assert!(reached, "{} connections instead of {number}", offloaded(daemon));
+}
+
+/// Packets that the datapath of this daemon forwarded.
+pub fn forwarded(daemon: &Daemon) -> u64 {
+    Maps::of(daemon.pid()).packets(abi::BPFW_FORWARDED)
+}
