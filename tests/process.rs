@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The daemon as a process: its command line, its start, its end, and what it leaves behind.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::process::{Command, Output};
+use std::time::Duration;
+use support::daemon::Daemon;
+use support::lab::Lab;
+use support::netns::text;
+use support::router::*;
+use support::rules::snat_rules;
+use support::wait::eventually;
+
+on_both_hooks!(
+    sigterm_and_sigint_leave_nothing_behind,
+    sigkill_leaves_the_stack_in_charge,
+    a_late_daemon_loses_the_fast_path_and_regains_it,
+    the_originals_command_line_works,
+    objects_that_do_not_fit_are_refused,
+    one_bad_interface_attaches_none,
+    a_second_instance_is_refused,
+    an_idle_daemon_sleeps,
+    the_datapath_logs_to_the_trace_pipe_when_asked,
+);
+
+const BPFW: &str = env!("CARGO_BIN_EXE_bpfw");
+
+/// What stands at the router's interfaces, as tools see it.
+fn attached(lab: &Lab) -> String {
+    lab.router.sh("ip -o link; tc qdisc show; bpftool_net() { :; }; for i in lan0 wan0; do tc filter show dev $i ingress; done")
+}
+
+/// Runs the program in the router to its end.
+fn run(lab: &Lab, args: &[&str]) -> Output {
+    lab.router.try_run(&[&["timeout", "10", BPFW], args].concat())
+}
+
+/// The program refuses: with this exit code, and all of these words in its one error line.
+fn refuses(output: &Output, code: i32, words: &[&str]) {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    for word in words {
+        assert!(error.contains(word), "no '{word}' in: {error}");
+    }
+}
+
+fn sigterm_and_sigint_leave_nothing_behind(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = start(&lab, hook, &[]);
+        let (server, client) = echo(&lab, 40000);
+        assert!(client.echoes(0, LIMIT));
+        wait_until_offloaded(&daemon, 1);
+        if hook == "xdp" {
+            assert_ne!(attached(&lab), before, "it was attached");
+        }
+        daemon.signal(signal);
+        assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0));
+        assert_eq!(attached(&lab), before);
+        assert!(!echo_is_fast(&lab, &client, 1), "the stack goes on with the connection");
+        drop((server, client));
+        lab.conntrack(&["-F"]);
+    }
+}
+
+fn sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let mut daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_exit(LIMIT);
+    // The kernel closes the links in the process's wake.
+    eventually(LIMIT, "nothing is attached", || attached(&lab) == before);
+    assert!(!echo_is_fast(&lab, &client, 1));
+    let daemon = start(&lab, hook, &[]);
+    wait_until_fast(&lab, &client);
+    drop(daemon);
+}
+
+fn a_late_daemon_loses_the_fast_path_and_regains_it(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    daemon.signal(Signal::SIGSTOP);
+    let mut number = 0;
+    eventually(LIMIT, "the heartbeat's limit takes the fast path away", || {
+        number += 1;
+        !echo_is_fast(&lab, &client, number)
+    });
+    for number in 100..110 {
+        assert!(!echo_is_fast(&lab, &client, number), "it stays away");
+    }
+    // What happens meanwhile must not be forwarded when the daemon is back.
+    lab.conntrack(&["-F"]);
+    let mark = daemon.mark();
+    daemon.signal(Signal::SIGCONT);
+    daemon.wait_for_line_after(mark, "comparing with conntrack", LIMIT);
+    daemon.wait_for_line_after(mark, "forwarding", LIMIT);
+    wait_until_offloaded(&daemon, 0);
+    wait_until_fast(&lab, &client);
+}
+
+/// The objects as `make` builds them, found where the build script put its own.
+fn object(hook: &str, order: &str) -> String {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let path = format!("{root}/bpf/obj/{hook}_{order}_bpfw.o");
+    let made = Command::new("make").args(["-s", "-C", root, "all"]).status().unwrap();
+    assert!(made.success(), "make");
+    path
+}
+
+fn native_order() -> [&'static str; 2] {
+    if cfg!(target_endian = "little") { ["le", "be"] } else { ["be", "le"] }
+}
+
+fn the_originals_command_line_works(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let object = object(hook, native_order()[0]);
+    let daemon = Daemon::start(&lab.router, &[hook, &object, "lan0", "wan0"]);
+    daemon.wait_for_line("forwarding", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn objects_that_do_not_fit_are_refused(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let other_hook = if hook == "xdp" { "tc" } else { "xdp" };
+    let [native, foreign] = native_order();
+    let foreign_object = object(hook, foreign);
+    refuses(&run(&lab, &[hook, &foreign_object, "lan0"]), 1, &["endian"]);
+    let wrong_hook = object(other_hook, native);
+    refuses(&run(&lab, &[hook, &wrong_hook, "lan0"]), 1, &["not made for the hook"]);
+    refuses(&run(&lab, &[hook, "/nonexistent.o", "lan0"]), 1, &["/nonexistent.o", "No such file"]);
+    refuses(&run(&lab, &[hook, "/etc/hostname", "lan0"]), 1, &["/etc/hostname"]);
+    refuses(&run(&lab, &[hook, BPFW, "lan0"]), 1, &["not of BPF code"]);
+    refuses(&run(&lab, &[hook, "/", "lan0"]), 1, &["reading the object"]);
+    let stranger = stranger(&lab);
+    refuses(&run(&lab, &[hook, &stranger, "lan0"]), 1, &["not one of bpfw"]);
+    std::fs::remove_file(&stranger).unwrap();
+    assert_eq!(attached(&lab), before);
+}
+
+/// Somebody else's BPF object.
+fn stranger(lab: &Lab) -> String {
+    let path = std::env::temp_dir().join(format!("{}.o", lab.router.name()));
+    let path = path.display().to_string();
+    let source = "__attribute__((section(\"xdp\"), used)) int pass(void *c) { return 2; }
+        char LICENSE[] __attribute__((section(\"license\"), used)) = \"GPL\";";
+    let target = if cfg!(target_endian = "little") { "bpfel" } else { "bpfeb" };
+    let compiler = ["clang", "-target", target, "-O2", "-g", "-x", "c", "-c", "-", "-o", &path];
+    lab.router.run_with_input(&compiler, source);
+    path
+}
+
+fn one_bad_interface_attaches_none(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    refuses(&run(&lab, &[hook, "lan0", "wan0", "wann0"]), 1, &["no interface wann0", "lan0"]);
+    refuses(&run(&lab, &[hook, "lan0", "lo"]), 1, &["lo is not an Ethernet interface"]);
+    refuses(&run(&lab, &[hook, "lan0", "lan0"]), 2, &["lan0 is named twice"]);
+    assert_eq!(attached(&lab), before);
+}
+
+fn a_second_instance_is_refused(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    refuses(&run(&lab, &[hook, "wan0"]), 1, &["another bpfw runs at wan0"]);
+    assert!(echo_is_fast(&lab, &client, 5), "the first one is untouched");
+    drop(daemon);
+}
+
+/// Voluntary context switches: how often the daemon went to sleep, and so woke up.
+fn wake_ups(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Ticks of CPU time, user and system.
+fn cpu_ticks(daemon: &Daemon) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn an_idle_daemon_sleeps(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    std::thread::sleep(Duration::from_secs(1));
+    let (woken, busy) = (wake_ups(&daemon), cpu_ticks(&daemon));
+    std::thread::sleep(Duration::from_secs(3));
+    let (woken, busy) = (wake_ups(&daemon) - woken, cpu_ticks(&daemon) - busy);
+    println!("{hook}: {woken} wake-ups and {busy} ticks of CPU in 3 s");
+    // Ten rounds of housekeeping a second are its pace; a busy loop would be thousands.
+    assert!(woken <= 3 * 10 * 3, "{woken} wake-ups in 3 s");
+    assert!(busy <= 15, "{busy} ticks of CPU in 3 s");
+}
+
+/// A tracefs of the test's own, unmounted at its end.
+struct Tracefs(std::path::PathBuf);
+
+impl Tracefs {
+    fn mount(test: &str) -> Option<Self> {
+        let place = std::env::temp_dir().join(format!("bpfw-{test}-{}", std::process::id()));
+        std::fs::create_dir(&place).expect("a new directory");
+        let mounted = Command::new("mount").args(["-t", "tracefs", "nodev"]).arg(&place).status();
+        let tracefs = Self(place);
+        mounted.expect("mount runs").success().then_some(tracefs)
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.0.join("trace")).expect("the trace buffer can be read")
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn the_datapath_logs_to_the_trace_pipe_when_asked(hook: &str, test: &str) {
+    let Some(tracefs) = Tracefs::mount(test) else {
+        return support::live::skip(test, "the kernel has no tracefs");
+    };
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &["--bpf-log-level", "debug"]);
+    let (_server, client) = echo(&lab, 43_210);
+    assert!(client.echoes(0, LIMIT));
+    wait_until_offloaded(&daemon, 1);
+    assert!(client.echoes(1, LIMIT));
+    // Ports are printed as they lie in memory.
+    let port = format!("{:x}", 43_210_u16.to_be());
+    eventually(LIMIT, "messages in the trace buffer", || {
+        let trace = tracefs.text();
+        trace.contains("bpfw: verdict 1") && trace.contains(&format!("ports {port}"))
+    });
+}
+
+#[test]
+fn usage_errors_end_with_2_and_say_what_is_meant() {
+    let run = |args: &[&str]| Command::new(BPFW).args(args).output().unwrap();
+    for (args, word) in [
+        (&[][..], "Usage"),
+        (&["udp", "lan0"], "unrecognized subcommand"),
+        (&["xdp"], "required"),
+        (&["xdp", "a.o"], "no interface"),
+        (&["tc", "a.o", "b.o", "lan0"], "b.o"),
+        (&["tc", "--interval", "5", "lan0"], "10..=1000"),
+        (&["tc", "--interval", "x", "lan0"], "--interval"),
+        (&["tc", "--max-connections", "0", "lan0"], "--max-connections"),
+        (&["tc", "--log-level", "loud", "lan0"], "possible values"),
+        (&["tc", "--bpf-log-level", "3", "lan0"], "possible values"),
+        (&["xdp", "--xdp-mode", "fast", "lan0"], "native"),
+        (&["tc", "--offload-mark", "0x1/0x0", "lan0"], "mask"),
+        (&["tc", "--offload-mark", "z", "lan0"], "32-bit number"),
+    ] {
+        refuses(&run(args), 2, &[word]);
+    }
+    let help = text(&run(&["tc", "--help"]).stdout);
+    for option in [
+        "--interval",
+        "--max-connections",
+        "--log-level",
+        "--bpf-log-level",
+        "--xdp-mode",
+        "--offload-mark",
+        "default",
+    ] {
+        assert!(help.contains(option), "{help}");
+    }
+}
+
+#[test]
+fn without_rights_the_error_says_which() {
+    if !support::live::root_or_skip("without_rights_the_error_says_which") {
+        return;
+    }
+    let lab = Lab::new("rights", support::lab::Offloads::Plain);
+    lab.nft(&snat_rules());
+    for hook in ["xdp", "tc"] {
+        // All files can still be read; it is the capabilities that are missing.
+        let output = lab.router.try_run(&[
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "timeout",
+            "10",
+            BPFW,
+            hook,
+            "lan0",
+        ]);
+        refuses(&output, 1, &["root", "CAP_"]);
+    }
+}
+
+#[test]
+fn a_foreign_xdp_program_is_left_alone() {
+    if !support::live::root_or_skip("a_foreign_xdp_program_is_left_alone") {
+        return;
+    }
+    let lab = Lab::new("foreign", support::lab::Offloads::Plain);
+    lab.nft(&snat_rules());
+    let object = stranger(&lab);
+    lab.router.sh(&format!("ip link set dev wan0 xdp obj {object} sec xdp"));
+    std::fs::remove_file(&object).unwrap();
+    let before = attached(&lab);
+    refuses(&run(&lab, &["xdp", "lan0", "wan0"]), 1, &["wan0 has an XDP program already", "pass"]);
+    assert_eq!(attached(&lab), before, "neither lan0 nor wan0 has changed");
+}
+
+#[test]
+fn filters_of_others_stay_and_keep_working() {
+    if !support::live::root_or_skip("filters_of_others_stay_and_keep_working") {
+        return;
+    }
+    let lab = lab("tc", "filters", &snat_rules());
+    let filter = "u32 match ip dport 9 0xffff action drop";
+    lab.router.sh(&format!(
+        "tc qdisc add dev lan0 clsact && tc filter add dev lan0 ingress protocol ip prio 5 {filter} \
+         || tc filter add dev lan0 ingress protocol ip prio 5 u32 match ip dport 9 0xffff classid 1:1"
+    ));
+    let before = attached(&lab);
+    let daemon = start(&lab, "tc", &[]);
+    daemon.wait_for_line("lan0 has TC filters", LIMIT);
+    assert!(attached(&lab).contains("bpfw_tc"), "attached by clsact");
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    assert!(daemon.stop(LIMIT).success());
+    assert_eq!(attached(&lab), before);
+    // A killed one leaves its filter there; the next one takes it over.
+    let mut killed = start(&lab, "tc", &[]);
+    killed.signal(Signal::SIGKILL);
+    killed.wait_exit(LIMIT);
+    assert!(attached(&lab).contains("bpfw_tc"), "filters of clsact stay");
+    let daemon = start(&lab, "tc", &[]);
+    daemon.wait_for_line("another bpfw left", LIMIT);
+    wait_until_fast(&lab, &client);
+    assert!(daemon.stop(LIMIT).success());
+    assert_eq!(attached(&lab), before);
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Lost events, changed policies, vanished interfaces: what the fast path does not know for sure
+//! it leaves to the stack, and then finds its way back.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::time::Duration;
+use support::lab::{CLIENT, Lab, SERVER};
+use support::router::*;
+use support::rules::snat_rules;
+use support::udp::{UdpClient, udp_echo};
+use support::wait::eventually;
+
+on_both_hooks!(
+    lost_events_are_made_good_by_a_resync,
+    a_found_connection_becomes_a_stream,
+    rules_by_mark_stop_offloading,
+    ipsec_policies_stop_offloading,
+    a_vanished_interface_does_not_end_the_daemon,
+    without_events_all_are_audited,
+);
+
+/// More UDP connections than the event queue of a stopped daemon can hold come and go.
+fn flood(lab: &Lab) {
+    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "120");
+    let batch = |from: u32| {
+        let mut lines = String::new();
+        for number in from..from + 10_000 {
+            let (port, low) = (1024 + number % 60_000, number / 60_000 + 10);
+            lines += &format!(
+                "-I -p udp -s 192.0.2.{low} -d 203.0.113.9 --sport {port} --dport 9 \
+                 -r 203.0.113.9 -q 192.0.2.{low} --reply-port-src 9 --reply-port-dst {port} \
+                 -t 60 -u SEEN_REPLY\n"
+            );
+        }
+        lines
+    };
+    for from in [0, 10_000, 20_000, 30_000] {
+        lab.router.run_with_input(&["conntrack", "-R", "-"], &batch(from));
+    }
+}
+
+/// Messages that netfilter's sockets in the router could not take (/proc/net/netlink, Drops).
+fn lost_events(lab: &Lab) -> u64 {
+    let sockets = lab.router.sh("cat /proc/net/netlink");
+    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let netfilter = fields.filter(|fields| fields.get(1) == Some(&"12"));
+    netfilter.filter_map(|fields| fields.get(8)?.parse::<u64>().ok()).sum()
+}
+
+fn lost_events_are_made_good_by_a_resync(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &["--log-level", "info"]);
+    let (_server, client) = echo(&lab, 40000);
+    let _other_server = udp_echo(&lab.server, at(SERVER, 8));
+    let other = UdpClient::open(&lab.client, at(CLIENT, 40001), at(SERVER, 8));
+    wait_until_fast(&lab, &client);
+    wait_until_fast(&lab, &other);
+    daemon.signal(Signal::SIGSTOP);
+    flood(&lab);
+    // 40,000 DESTROY events at once, and among them that of a connection that was offloaded.
+    lab.conntrack(&["-D", "-p", "udp", "--dport", "9"]);
+    flood(&lab);
+    lab.conntrack(&["-D", "-p", "udp", "--dport", "9"]);
+    lab.conntrack(&["-D", "-p", "udp", "--sport", "40001"]);
+    assert!(lost_events(&lab) > 0, "the queue overflowed");
+    let mark = daemon.mark();
+    daemon.signal(Signal::SIGCONT);
+    daemon.wait_for_line_after(mark, "comparing with conntrack", LIMIT);
+    daemon.wait_for_line_after(mark, "forwarding", Duration::from_secs(60));
+    wait_until_offloaded(&daemon, 1);
+    assert!(!echo_is_fast(&lab, &other, 1), "it ended while nobody listened");
+    wait_until_fast(&lab, &other);
+    wait_until_fast(&lab, &client);
+}
+
+/// It sends no events, so that only the audit sees how conntrack's word of it changes.
+fn a_found_connection_becomes_a_stream(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let (_server, client) = echo(&lab, 40000);
+    assert!(client.echoes(0, LIMIT));
+    let _daemon = start(&lab, hook, &[]);
+    std::thread::sleep(Duration::from_secs(3));
+    wait_until_fast(&lab, &client);
+    for number in 1..20 {
+        assert!(echo_is_fast(&lab, &client, number), "and it stays fast");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn rules_by_mark_stop_offloading(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    lab.router.ip("rule add fwmark 0x100 lookup 100\n");
+    daemon.wait_for_line("nothing is offloaded", LIMIT);
+    wait_until_offloaded(&daemon, 0);
+    for number in 0..10 {
+        assert!(!echo_is_fast(&lab, &client, number));
+    }
+    lab.router.ip("rule del fwmark 0x100 lookup 100\n");
+    wait_until_fast(&lab, &client);
+}
+
+/// Whatever a policy covers must not leave in clear, by either path.
+fn ipsec_policies_stop_offloading(hook: &str, test: &str) {
+    let policy = "src 192.0.2.0/24 dst 198.51.100.0/24 dir out action block";
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.ip(&format!("xfrm policy add {policy}\n"));
+    let daemon = start(&lab, hook, &[]);
+    daemon.wait_for_line("nothing is offloaded", LIMIT);
+    lab.router.ip("xfrm policy flush\n");
+    daemon.wait_for_line("nothing stands against offloading", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    // Matches after the translation of the source, as the stack would ask.
+    let policy = "src 198.51.100.1/32 dst 198.51.100.2/32 dir out action block";
+    lab.router.ip(&format!("xfrm policy add {policy}\n"));
+    eventually(LIMIT, "the policy stops the packets", || {
+        !client.echoes(1, Duration::from_millis(200))
+    });
+    wait_until_offloaded(&daemon, 0);
+    lab.router.ip("xfrm policy flush\n");
+    wait_until_fast(&lab, &client);
+}
+
+fn a_vanished_interface_does_not_end_the_daemon(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let mut daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    lab.router.ip("link del lan0\n");
+    daemon.wait_for_line("lan0 is gone", LIMIT);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(daemon.exited().is_none());
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn without_events_all_are_audited(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_events", "0");
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    lab.conntrack(&["-F"]);
+    eventually(LIMIT, "the audit finds it gone", || offloaded(&daemon) == 0);
+}

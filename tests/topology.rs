@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the fast path found out about routing follows every change of it.
+
+mod support;
+
+use bpfw::abi;
+use std::time::Duration;
+use support::capture::Capture;
+use support::daemon::Daemon;
+use support::lab::{Lab, SERVER, show};
+use support::maps::Maps;
+use support::packet::Mac;
+use support::router::*;
+use support::rules::{no_nat_rules, snat_rules};
+use support::udp::{UdpClient, UdpEcho};
+use support::wait::eventually;
+
+on_both_hooks!(
+    a_neighbors_new_mac_is_followed,
+    a_route_to_another_gateway_is_followed,
+    a_route_to_another_interface_starts_over,
+    a_blackhole_route_drops,
+    a_vanished_route_is_the_stacks_business,
+    a_smaller_mtu_is_heeded,
+    a_replaced_interface_mac_is_followed,
+    neighbors_in_use_stay_valid,
+);
+
+const NEW_MAC: Mac = [2, 0, 0, 0, 2, 99];
+
+fn fast_udp(hook: &str, test: &str, rules: &str) -> (Lab, Daemon, UdpEcho, UdpClient) {
+    let lab = lab(hook, test, rules);
+    let daemon = start(&lab, hook, &[]);
+    let (server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    (lab, daemon, server, client)
+}
+
+fn a_neighbors_new_mac_is_followed(hook: &str, test: &str) {
+    let (lab, _daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    // The server's interface changes its address, and says so by an unasked ARP reply.
+    lab.server.ip(&format!("link set eth0 address {}\n", show(NEW_MAC)));
+    lab.router
+        .ip(&format!("neigh replace {SERVER} lladdr {} dev wan0 nud reachable\n", show(NEW_MAC)));
+    wait_until_fast(&lab, &client);
+    let capture = Capture::open(&lab.server, "eth0");
+    assert!(echo_is_fast(&lab, &client, 3));
+    let seen = capture.expect(LIMIT, "the datagram", |view| view.protocol == 17);
+    assert_eq!(seen.ethernet.dst, NEW_MAC);
+}
+
+/// A second gateway in the WAN: another address of the server, with a MAC of its own.
+fn a_route_to_another_gateway_is_followed(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.server.ip("addr add 203.0.113.7/32 dev lo\n");
+    lab.router.ip(&format!(
+        "route add 203.0.113.7 via {SERVER}\n\
+         neigh replace 198.51.100.77 lladdr {} dev wan0 nud permanent\n",
+        show(NEW_MAC)
+    ));
+    let daemon = start(&lab, hook, &[]);
+    let service = at("203.0.113.7".parse().unwrap(), 7);
+    let _server = support::udp::udp_echo(&lab.server, service);
+    let client = UdpClient::open(&lab.client, at(support::lab::CLIENT, 40000), service);
+    wait_until_fast(&lab, &client);
+    let capture = Capture::open(&lab.server, "eth0");
+    lab.router.ip("route replace 203.0.113.7 via 198.51.100.77\n");
+    // The frame goes to the new gateway; nobody answers there.
+    eventually(Duration::from_secs(5), "the new gateway gets the frames", || {
+        client.send(1);
+        capture
+            .next(Duration::from_millis(100), |frame| {
+                frame.view().is_some_and(|view| view.protocol == 17 && view.ethernet.dst == NEW_MAC)
+            })
+            .is_some()
+    });
+    assert_eq!(offloaded(&daemon), 1, "the same connection, another next hop");
+}
+
+fn a_route_to_another_interface_starts_over(hook: &str, test: &str) {
+    let (lab, daemon, _server, client) = fast_udp(hook, test, &no_nat_rules());
+    // A second cable between router and server.
+    lab.server.ip(&format!(
+        "link add eth1 type veth peer name wan1 netns {}\nlink set eth1 up\n\
+         addr add 203.0.113.2/24 dev eth1\n",
+        lab.router.name()
+    ));
+    lab.router.ip("link set wan1 up\naddr add 203.0.113.1/24 dev wan1\n");
+    lab.server.sysctl("net/ipv4/conf/all/rp_filter", "0");
+    lab.router.sysctl("net/ipv4/conf/all/rp_filter", "0");
+    lab.router.sysctl("net/ipv4/conf/wan0/rp_filter", "0");
+    let maps = Maps::of(daemon.pid());
+    lab.router.ip(&format!("route add {SERVER}/32 via 203.0.113.2 dev wan1\n"));
+    eventually(LIMIT, "the new egress is noticed", || {
+        client.echoes(1, Duration::from_millis(100));
+        maps.packets(abi::BPFW_PASS_MOVED) > 0 || maps.packets(abi::BPFW_PASS_REVERSE) > 0
+    });
+    assert!(client.echoes(2, LIMIT), "the stack goes on with it");
+}
+
+fn a_blackhole_route_drops(hook: &str, test: &str) {
+    let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    let maps = Maps::of(daemon.pid());
+    lab.router.ip(&format!("route add blackhole {SERVER}/32\n"));
+    eventually(LIMIT, "the fast path drops", || {
+        client.send(1);
+        maps.packets(abi::BPFW_DROP_BLACKHOLE) > 0
+    });
+    assert!(!client.echoes(2, Duration::from_millis(300)));
+    lab.router.ip(&format!("route del blackhole {SERVER}/32\n"));
+    wait_until_fast(&lab, &client);
+}
+
+fn a_vanished_route_is_the_stacks_business(hook: &str, test: &str) {
+    let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    let maps = Maps::of(daemon.pid());
+    lab.router.ip("link set wan0 down\n");
+    eventually(LIMIT, "packets go to the stack", || {
+        client.send(1);
+        maps.packets(abi::BPFW_PASS_NO_ROUTE) + maps.packets(abi::BPFW_PASS_UNKNOWN) > 0
+    });
+    lab.router.ip("link set wan0 up\n");
+    wait_until_fast(&lab, &client);
+}
+
+fn a_smaller_mtu_is_heeded(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    // Without path MTU discovery the router splits packets, and the sender learns nothing.
+    lab.client.sysctl("net/ipv4/ip_no_pmtu_disc", "1");
+    let daemon = start(&lab, hook, &[]);
+    let _server = support::udp::udp_echo(&lab.server, ECHO);
+    let client = UdpClient::open(&lab.client, at(support::lab::CLIENT, 40000), ECHO).size(1400);
+    wait_until_fast(&lab, &client);
+    let maps = Maps::of(daemon.pid());
+    // 1,400 bytes of payload no longer fit: the stack splits them, the fast path must not.
+    lab.router.ip(&format!("route add {SERVER}/32 dev wan0 mtu 1280\n"));
+    eventually(LIMIT, "large packets go to the stack", || {
+        client.echoes(1, Duration::from_millis(200));
+        maps.packets(abi::BPFW_PASS_TOO_BIG) > 0
+    });
+    lab.router.ip(&format!("route del {SERVER}/32 dev wan0\n"));
+    wait_until_fast(&lab, &client);
+}
+
+fn a_replaced_interface_mac_is_followed(hook: &str, test: &str) {
+    let (lab, _daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    lab.router.ip(&format!("link set wan0 address {}\n", show(NEW_MAC)));
+    lab.server.ip(&format!(
+        "neigh replace {} lladdr {} dev eth0 nud reachable\n",
+        support::lab::ROUTER_WAN,
+        show(NEW_MAC)
+    ));
+    wait_until_fast(&lab, &client);
+    let capture = Capture::open(&lab.server, "eth0");
+    assert!(echo_is_fast(&lab, &client, 3));
+    let seen = capture.expect(LIMIT, "the datagram", |view| view.protocol == 17);
+    assert_eq!(seen.ethernet.src, NEW_MAC);
+}
+
+/// The stack sees no packets any more, and would let its entry go stale, then fail.
+fn neighbors_in_use_stay_valid(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "8");
+    for device in ["lan0", "wan0"] {
+        lab.router.sysctl(&format!("net/ipv4/neigh/{device}/base_reachable_time_ms"), "1000");
+        lab.router.sysctl(&format!("net/ipv4/neigh/{device}/delay_first_probe_time"), "1");
+    }
+    let _daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let capture = Capture::open(&lab.server, "eth0");
+    let mut number = 0;
+    // An ARP request to the server shows that the entry was found in use and is probed.
+    eventually(Duration::from_secs(20), "the neighbor is probed", || {
+        number += 1;
+        assert!(client.echoes(number, LIMIT));
+        capture
+            .next(Duration::from_millis(50), |frame| {
+                !frame.outgoing && frame.bytes.get(12..14) == Some(&[8, 6])
+            })
+            .is_some()
+    });
+    assert!(echo_is_fast(&lab, &client, 9_999));
+}
