@@ -100,6 +100,42 @@ fn hairpin(hook: &str, test: &str) {
     try_both_protocols(&lab, hook, client, path, ends);
 }
 
+/// On the sk_buff, where the driver has no XDP: slower, and right all the same.
+#[test]
+fn generic_xdp() {
+    if !support::live::root_or_skip("generic_xdp") {
+        return;
+    }
+    let lab = lab("xdp", "generic", &rules::snat_rules());
+    let daemon = start(&lab, "xdp", &["--xdp-mode", "generic"]);
+    daemon.wait_for_line("wan0 (XdpGeneric)", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let before = lab.stack_packets();
+    assert_eq!(client.count_echoes(0..50, LIMIT), 50);
+    assert_eq!(lab.stack_packets(), before);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// A bridge's port has no routes of its own: its packets stay with the stack, and the log says so.
+#[test]
+fn ports_of_a_bridge_stay_with_the_stack() {
+    if !support::live::root_or_skip("ports_of_a_bridge_stay_with_the_stack") {
+        return;
+    }
+    let rules = rules::snat_rules().replace("iifname lan0", "iifname br0");
+    let lab = lab("tc", "bridge-port", &rules);
+    lab.router.ip("link add br0 type bridge\nlink set br0 up\naddr flush dev lan0\n\
+         link set lan0 master br0\naddr add 192.0.2.1/24 dev br0\n");
+    let daemon = start(&lab, "tc", &[]);
+    daemon.wait_for_line("lan0 is part of a bridge", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    for number in 0..20 {
+        assert!(!echo_is_fast(&lab, &client, number));
+    }
+    assert!(daemon.stop(LIMIT).success());
+}
+
 /// The header fields that forwarding keeps, and the one that it changes.
 fn tos_and_ttl(hook: &str, test: &str) {
     let lab = lab(hook, test, &rules::snat_rules());

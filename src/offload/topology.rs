@@ -113,3 +113,100 @@ fn slot(place: usize) -> u16 {
 fn tagged(vlan: &Vlan) -> bpfw_link_key {
     bpfw_link_key { ifindex: vlan.port, vlan_id: vlan.id, vlan_proto: vlan.protocol.to_be() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            up: true,
+            running: true,
+            mac: Some(MAC),
+            ethernet: true,
+            mtu: 1500,
+            master: None,
+            vlan: None,
+            kind: None,
+        }
+    }
+
+    fn vlan(index: u32, port: u32, id: u16) -> Link {
+        let vlan = Vlan { port, id, protocol: 0x8100, has_egress_qos: false };
+        Link { vlan: Some(vlan), mtu: 1496, ..link(index, "vlan") }
+    }
+
+    /// The devices of these links; the program is at 1 and 2, whose drivers transmit.
+    fn devices(hook: Hook, links: Vec<Link>) -> Devices {
+        let links = links.into_iter().map(|link| (link.index, link)).collect();
+        View {
+            hook,
+            links: &links,
+            attached: &|index| index <= 2,
+            can_transmit: &|link| link.index <= 2,
+            route_mtu: &|index| (index == 2).then_some(1280),
+        }
+        .devices()
+    }
+
+    fn key(ifindex: u32, vlan_id: u16) -> bpfw_link_key {
+        let vlan_proto = if vlan_id == 0 { 0 } else { 0x8100_u16.to_be() };
+        bpfw_link_key { ifindex, vlan_id, vlan_proto }
+    }
+
+    fn egress(devices: &Devices, index: u32) -> Option<bpfw_egress> {
+        devices.egresses.iter().find(|(key, _)| *key == index).map(|(_, egress)| *egress)
+    }
+
+    #[test]
+    fn a_tag_leads_to_the_vlan_device_of_its_port() {
+        let devices = devices(Hook::Xdp, vec![link(1, "a"), vlan(5, 1, 10), vlan(6, 3, 10)]);
+        let found: Vec<_> = devices.links.iter().map(|(key, link)| (*key, link.ifindex)).collect();
+        assert_eq!(found, [(key(1, 0), 1), (key(1, 10), 5)]);
+        let slots: Vec<u16> = devices.links.iter().map(|(_, link)| link.slot).collect();
+        assert_eq!(slots, [1, 2], "each has its own, and none is 0");
+    }
+
+    #[test]
+    fn xdp_tags_by_itself_and_tc_leaves_it_to_the_device() {
+        let links = || vec![link(1, "a"), vlan(5, 1, 10)];
+        let xdp = egress(&devices(Hook::Xdp, links()), 5).unwrap();
+        let tag = (xdp.port, xdp.vlan_id, xdp.vlan_proto, xdp.mtu);
+        assert_eq!(tag, (1, 10, 0x8100_u16.to_be(), 1496));
+        let tc = egress(&devices(Hook::Tc, links()), 5).unwrap();
+        assert_eq!((tc.port, tc.vlan_id, tc.vlan_proto, tc.mtu), (5, 0, 0, 1496));
+    }
+
+    #[test]
+    fn xdp_redirects_only_to_attached_ports_that_transmit() {
+        let mut marked = vlan(6, 1, 20);
+        marked.vlan = marked.vlan.map(|vlan| Vlan { has_egress_qos: true, ..vlan });
+        let links = vec![link(1, "a"), link(3, "not attached"), vlan(5, 3, 10), marked];
+        let found = devices(Hook::Xdp, links.clone());
+        assert_eq!(found.egresses.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
+        let found = devices(Hook::Tc, links);
+        assert_eq!(found.egresses.len(), 4, "TC needs neither");
+    }
+
+    #[test]
+    fn ports_of_bridges_and_devices_without_ethernet_are_left_out() {
+        let port = Link { master: Some(9), ..link(1, "port") };
+        let tunnel = Link { ethernet: false, mac: None, ..link(2, "tun") };
+        let down = Link { up: false, ..link(3, "down") };
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let all = vec![port.clone(), tunnel.clone(), down.clone()];
+            assert_eq!(devices(hook, all), Devices::default());
+        }
+    }
+
+    #[test]
+    fn the_smallest_route_mtu_counts() {
+        let devices = devices(Hook::Tc, vec![link(1, "a"), link(2, "b")]);
+        assert_eq!(egress(&devices, 1).unwrap().mtu, 1500);
+        assert_eq!(egress(&devices, 2).unwrap().mtu, 1280);
+    }
+}
