@@ -89,6 +89,12 @@ struct Daemon<'obj> {
     pending: Pending,
 }
 
+/// Whose events wait.
+struct Ready {
+    conntrack: bool,
+    network: bool,
+}
+
 /// Whether everything that conntrack had told is handled.
 #[derive(Default)]
 struct Pending {
@@ -99,23 +105,32 @@ struct Pending {
 impl Daemon<'_> {
     fn turns(&mut self) -> Result<()> {
         loop {
-            self.wait()?;
+            let ready = self.wait()?;
             if self.shutdown.is_asked() {
                 return Ok(());
             }
             // Nothing that fails in a turn is a reason to give up: the stack takes over, and all
             // is compared anew.
-            if let Err(error) = self.turn() {
+            if let Err(error) = self.turn(ready) {
                 self.recover(&error)?;
             }
         }
     }
 
-    fn turn(&mut self) -> Result<()> {
+    fn turn(&mut self, ready: Ready) -> Result<()> {
+        let tick = self.last_tick.elapsed() >= self.request.options.interval();
         self.notice_pause()?;
-        self.read_conntrack()?;
-        self.read_network()?;
-        if self.last_tick.elapsed() >= self.request.options.interval() {
+        if ready.conntrack || self.rest.must_discard() {
+            self.read_conntrack()?;
+        } else {
+            self.pending.queue_was_empty = true;
+        }
+        // Once a tick in any case: what failed before is tried again.
+        if ready.network || tick {
+            self.read_network()?;
+        }
+        self.follow_topology()?;
+        if tick {
             self.last_tick = Instant::now();
             self.tick()?;
         }
@@ -124,7 +139,7 @@ impl Daemon<'_> {
     }
 
     /// Sleeps until something happens or the next piece of work is due.
-    fn wait(&self) -> Result<()> {
+    fn wait(&self) -> Result<Ready> {
         let mut fds: Vec<PollFd<'_>> =
             [self.shutdown.as_fd(), self.events.as_fd(), self.monitor.as_fd()]
                 .into_iter()
@@ -142,9 +157,13 @@ impl Daemon<'_> {
         let timeout = timeout.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Error::system("waiting for events", errno)),
+            Ok(_) => {}
+            // All are looked at.
+            Err(nix::errno::Errno::EINTR) => return Ok(Ready { conntrack: true, network: true }),
+            Err(errno) => return Err(Error::system("waiting for events", errno)),
         }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(Ready { conntrack: is_ready(&fds[1]), network: fds[2..].iter().any(is_ready) })
     }
 
     fn read_conntrack(&mut self) -> Result<()> {
@@ -194,6 +213,11 @@ impl Daemon<'_> {
             self.check_policies()?;
         }
         self.must_bump |= changes.forwarding;
+        Ok(())
+    }
+
+    /// Makes all connections look up again, once in a while at most.
+    fn follow_topology(&mut self) -> Result<()> {
         if self.must_bump && self.last_bump.elapsed() >= BUMP_PAUSE {
             self.bump()?;
         }

@@ -40,9 +40,4 @@ impl Signals {
     pub fn refuse(&self, tuple: &bpfw_tuple, until: u64, reason: u32) -> Result<()> {
         self.refused_map.set(tuple, &bpfw_refused { until, reason, reserved: 0 })
     }
-
-    /// Takes a refusal back.
-    pub fn allow(&self, tuple: &bpfw_tuple) -> Result<()> {
-        self.refused_map.remove(tuple).map(|_| ())
-    }
 }

@@ -123,9 +123,6 @@ impl Offload {
         if let Some(admitted) = &mut self.admitted {
             admitted.insert(connection.id);
         }
-        for tuple in [connection.original, connection.reply] {
-            self.signals.allow(&tuple.into())?;
-        }
         // After the insert: from here on conntrack may miss segments.
         if connection.original.protocol == Protocol::Tcp {
             self.requests.queue_update(&connection.original, None, true)?;
