@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::abi::bpfw_egress;
 use crate::cli::Run;
 use crate::conntrack::events::{Drained, Events};
-use crate::datapath::attachment::{Attachment, Kind, can_transmit};
+use crate::datapath::attachment::{Attachment, Kind};
 use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
 use crate::datapath::hop_map::HopMap;
@@ -68,7 +69,8 @@ struct Daemon<'obj> {
     hops: HopMap,
     counters: Counters,
     device_maps: devices::Devices,
-    devices: topology::Devices,
+    /// What the device maps hold, if that is known.
+    devices: Option<topology::Devices>,
     offload: Offload,
     events: Events,
     monitor: Monitor,
@@ -82,11 +84,21 @@ struct Daemon<'obj> {
     last_bump: Instant,
     last_device_check: Instant,
     must_bump: bool,
+    /// Attached interfaces that nothing can be redirected to, as was warned.
+    unusable: Vec<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
     /// Slots of next hops whose neighbors are to be kept in use.
     neighbors_due: Vec<u32>,
     pending: Pending,
+}
+
+/// An interface that nothing can be redirected to.
+#[derive(PartialEq, Eq)]
+struct Unusable {
+    index: u32,
+    /// It still exists.
+    there: bool,
 }
 
 /// Whose events wait.
@@ -108,6 +120,9 @@ impl Daemon<'_> {
             let ready = self.wait()?;
             if self.shutdown.is_asked() {
                 return Ok(());
+            }
+            if self.rest.pause().is_some() {
+                continue;
             }
             // Nothing that fails in a turn is a reason to give up: the stack takes over, and all
             // is compared anew.
@@ -153,6 +168,10 @@ impl Daemon<'_> {
         if self.busy || self.rest.wants_time() {
             timeout = Duration::ZERO;
         }
+        if let Some(pause) = self.rest.pause() {
+            fds.truncate(1);
+            timeout = pause;
+        }
         // Rounded up: a poll that returns a little early would spin.
         let timeout = timeout.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
@@ -163,7 +182,10 @@ impl Daemon<'_> {
             Err(errno) => return Err(Error::system("waiting for events", errno)),
         }
         let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        Ok(Ready { conntrack: is_ready(&fds[1]), network: fds[2..].iter().any(is_ready) })
+        Ok(Ready {
+            conntrack: fds.get(1).is_some_and(is_ready),
+            network: fds.iter().skip(2).any(is_ready),
+        })
     }
 
     fn read_conntrack(&mut self) -> Result<()> {
@@ -224,22 +246,26 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded.
     fn check_policies(&mut self) -> Result<()> {
+        if self.forbid_by_policy() { self.distrust() } else { Ok(()) }
+    }
+
+    /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded.
+    /// `true` if that has changed.
+    fn forbid_by_policy(&mut self) -> bool {
         let rules = &self.monitor.network().rules;
         let reason = if self.xfrm.covers_forwarding() {
             Some(Refusal::Ipsec)
         } else {
             (rules.fwmark || rules.tos).then_some(Refusal::PolicyRouting)
         };
-        if self.offload.forbid(reason) {
-            match reason {
-                Some(reason) => tracing::warn!("nothing is offloaded: {reason}"),
-                None => tracing::info!("nothing stands against offloading any more"),
-            }
-            self.distrust()?;
+        let changed = self.offload.forbid(reason);
+        match reason {
+            Some(reason) if changed => tracing::warn!("nothing is offloaded: {reason}"),
+            None if changed => tracing::info!("nothing stands against offloading any more"),
+            _ => {}
         }
-        Ok(())
+        changed
     }
 
     fn bump(&mut self) -> Result<()> {
@@ -253,42 +279,57 @@ impl Daemon<'_> {
     fn update_devices(&mut self) -> Result<()> {
         self.last_device_check = Instant::now();
         let network = self.monitor.network();
-        let attached = |ifindex| self.attachments.iter().any(|a| a.ifindex() == ifindex);
+        let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
         let all_generic = self.attachments.iter().all(|a| a.kind() == Kind::XdpGeneric);
         let devices = View {
             hook: self.request.hook,
             links: &network.links,
-            attached: &attached,
+            attached: &|ifindex| attachment(ifindex).is_some(),
             // Generic XDP hands the sk_buff over, which every driver sends.
-            can_transmit: &|link| all_generic || can_transmit(link.index, &link.name),
+            can_transmit: &|ifindex| {
+                all_generic || attachment(ifindex).is_some_and(Attachment::can_transmit)
+            },
             route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
         }
         .devices();
-        if devices == self.devices {
+        if self.devices.as_ref() == Some(&devices) {
             return Ok(());
         }
         self.state.rest()?;
+        self.devices = None;
         self.device_maps.set(&devices.links, &devices.egresses)?;
-        self.devices = devices;
-        self.report_devices();
+        self.report_devices(&devices);
+        self.devices = Some(devices);
         self.offload.resend_flags();
         self.bump()
     }
 
     /// What the user would wonder about otherwise.
-    fn report_devices(&self) {
+    fn report_devices(&mut self, devices: &topology::Devices) {
         for attachment in &self.attachments {
-            let name = attachment.name();
             let index = attachment.ifindex();
-            let is_egress = |(_, egress): &(u32, crate::abi::bpfw_egress)| egress.port == index;
-            if !self.monitor.network().links.contains_key(&index) {
-                tracing::warn!("{name} is gone: restart bpfw when it is back");
-            } else if self.request.hook == Hook::Xdp && !self.devices.egresses.iter().any(is_egress)
-            {
+            let is_egress = |(_, egress): &(u32, bpfw_egress)| egress.port == index;
+            let there = self.monitor.network().links.contains_key(&index);
+            let usable = there && devices.egresses.iter().any(is_egress);
+            let now = Unusable { index, there };
+            let known = self.unusable.contains(&now);
+            self.unusable.retain(|other| other.index != index);
+            if usable {
+                continue;
+            }
+            self.unusable.push(now);
+            if known {
+                continue;
+            }
+            let name = attachment.name();
+            if there {
                 tracing::warn!(
-                    "{name} takes no redirected frames now: packets to it go by the stack. It is \
-                     down, or its driver cannot (a veth can while its peer has GRO or XDP)"
+                    "nothing is redirected to {name} now: packets to it go by the stack. It is \
+                     down, part of a bridge, or its driver cannot (a veth can while its peer has \
+                     GRO or XDP)"
                 );
+            } else {
+                tracing::warn!("{name} is gone: restart bpfw when it is back");
             }
         }
     }

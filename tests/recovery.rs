@@ -21,6 +21,24 @@ on_both_hooks!(
     without_events_all_are_audited,
 );
 
+/// With a filter of someone else's on lan0, bpfw attaches by clsact: it vanishes with the interface.
+#[test]
+fn a_vanished_interface_with_clsact_is_no_error() {
+    if !support::live::root_or_skip("a_vanished_interface_with_clsact_is_no_error") {
+        return;
+    }
+    let lab = lab("tc", "vanish-clsact", &snat_rules());
+    lab.router.sh(
+        "tc qdisc add dev lan0 clsact && \
+         tc filter add dev lan0 ingress protocol ip prio 5 u32 match ip dport 9 0xffff classid 1:1",
+    );
+    let daemon = start(&lab, "tc", &[]);
+    daemon.wait_for_line("lan0 (Clsact)", LIMIT);
+    lab.router.ip("link del lan0\n");
+    daemon.wait_for_line("lan0 is gone", LIMIT);
+    assert!(daemon.stop(LIMIT).success());
+}
+
 /// More UDP connections than the event queue of a stopped daemon can hold come and go.
 fn flood(lab: &Lab) {
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "120");

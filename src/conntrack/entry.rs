@@ -68,7 +68,10 @@ impl Entry {
             has_helper: object.has(Text::HELPER_NAME),
             has_seqadj: object.has(U32::ORIGINAL_SEQUENCE_OFFSET)
                 || object.has(U32::REPLY_SEQUENCE_OFFSET),
-            has_synproxy: object.has(U32::SYNPROXY_ISN) || object.has(U32::SYNPROXY_TSOFF),
+            // Entries made through netlink carry the attribute whether they have a proxy or not.
+            has_synproxy: [U32::SYNPROXY_ISN, U32::SYNPROXY_TSOFF]
+                .iter()
+                .any(|value| object.u32(*value).unwrap_or(0) != 0),
             timeout: object.u32(U32::TIMEOUT).map(|seconds| Duration::from_secs(seconds.into())),
         })
     }

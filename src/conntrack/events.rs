@@ -97,6 +97,22 @@ impl Events {
     }
 }
 
+impl Events {
+    /// Throws events away, unread; `true` when there are none left.
+    pub fn discard(&mut self, until: Instant) -> Result<bool> {
+        loop {
+            match self.socket.receive() {
+                Err(cause) => return Err(Error::system("reading conntrack events", cause)),
+                Ok(Received::Empty) => return Ok(true),
+                Ok(Received::Overrun | Received::Datagram(_)) => {}
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+    }
+}
+
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -25,8 +25,8 @@ const TCP_FLAG_MASK: u8 = BE_LIBERAL | 0x20;
 /// The updates that the kernel refused.
 #[derive(Debug, Default)]
 pub struct UpdateErrors {
-    /// Updates of entries that do not exist any more, which is no fault.
-    pub gone: usize,
+    /// Connections that conntrack does not know any more.
+    pub gone: Vec<Tuple>,
     /// Updates refused for other reasons.
     pub failed: usize,
     /// The first of those reasons.
@@ -41,6 +41,8 @@ pub struct Requests {
     updates: Socket,
     sequence: u32,
     queue: Vec<u8>,
+    /// The connections of the queued updates, by the updates' sequence numbers.
+    queued: Vec<(u32, Tuple)>,
     errors: UpdateErrors,
 }
 
@@ -61,6 +63,7 @@ impl Requests {
             updates,
             sequence: 0,
             queue: Vec::with_capacity(BATCH),
+            queued: Vec::new(),
             errors: UpdateErrors::default(),
         })
     }
@@ -126,7 +129,9 @@ impl Requests {
                 }
                 draft.append_to(header, queue)
             })
-            .ok_or_else(|| updating(io::ErrorKind::OutOfMemory.into()))
+            .ok_or_else(|| updating(io::ErrorKind::OutOfMemory.into()))?;
+        self.queued.push((header.sequence, *original));
+        Ok(())
     }
 
     /// Sends what is queued, and tells which updates failed since the last flush.
@@ -141,6 +146,7 @@ impl Requests {
             return Ok(());
         }
         let sent = self.updates.send(&self.queue);
+        let queued = std::mem::take(&mut self.queued);
         self.queue.clear();
         sent.map_err(updating)?;
         loop {
@@ -148,8 +154,8 @@ impl Requests {
                 Received::Empty => return Ok(()),
                 Received::Overrun => self.errors.incomplete = true,
                 Received::Datagram(datagram) => messages(datagram)
-                    .filter_map(|message| message.verdict()?.err())
-                    .for_each(|error| self.errors.add(error)),
+                    .filter_map(|message| Some((message.sequence, message.verdict()?.err()?)))
+                    .for_each(|(sequence, error)| self.errors.add(&queued, sequence, error)),
             }
         }
     }
@@ -161,9 +167,10 @@ impl Requests {
 }
 
 impl UpdateErrors {
-    fn add(&mut self, error: io::Error) {
+    fn add(&mut self, queued: &[(u32, Tuple)], sequence: u32, error: io::Error) {
         if is_gone(&error) {
-            self.gone += 1;
+            let known = queued.iter().find(|(number, _)| *number == sequence);
+            self.gone.extend(known.map(|(_, tuple)| *tuple));
         } else {
             self.failed += 1;
             self.reason.get_or_insert(error);

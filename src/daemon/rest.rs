@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Daemon, SLICE};
-use crate::conntrack::events::Drained;
+use super::{Daemon, Pending, SLICE};
 use crate::error::{Error, Result};
 use crate::offload::Resync;
 
@@ -19,7 +18,7 @@ pub(super) enum Rest {
     Awake,
     /// Events were lost, or are too old. What is still queued must not be believed, and the
     /// kernel says no word of further losses until the queue was empty (netlink(7), ENOBUFS):
-    /// it is emptied first. Not before this time.
+    /// it is emptied first. Not before this time: until then nothing is done at all.
     Discard(Instant),
     /// The map is compared with conntrack's table.
     Resync(Resync),
@@ -30,18 +29,28 @@ pub(super) enum Rest {
 }
 
 impl Rest {
+    /// Whether the daemon, not only the fast path, rests: how long.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Discard(from) => Some(from.saturating_duration_since(Instant::now())),
+            _ => None,
+        }
+        .filter(|pause| !pause.is_zero())
+    }
+
     /// Whether there is something to do at once.
     pub(super) fn wants_time(&self) -> bool {
-        match self {
-            Self::Resync(_) | Self::CatchUp => true,
-            Self::Discard(from) => Instant::now() >= *from,
-            Self::Awake | Self::HopsFull(_) => false,
-        }
+        matches!(self, Self::Discard(_) | Self::Resync(_) | Self::CatchUp)
     }
 
     /// Whether events are to be thrown away.
     pub(super) fn must_discard(&self) -> bool {
         matches!(self, Self::Discard(_))
+    }
+
+    /// Whether nothing is doubted: heartbeats mean something.
+    pub(super) fn is_sure(&self) -> bool {
+        matches!(self, Self::Awake | Self::HopsFull(_))
     }
 }
 
@@ -49,7 +58,7 @@ impl Daemon<'_> {
     /// After a missed beat nothing is certain: what the queues hold may be incomplete.
     pub(super) fn notice_pause(&mut self) -> Result<()> {
         let late = self.last_beat.elapsed();
-        if late > self.limit && matches!(self.rest, Rest::Awake | Rest::HopsFull(_)) {
+        if late > self.limit && self.rest.is_sure() {
             tracing::warn!("late by {late:?}: comparing with conntrack");
             self.distrust()?;
         }
@@ -66,7 +75,7 @@ impl Daemon<'_> {
     /// Something failed that should not: the stack takes over, and after a pause all is compared.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
-        self.distrust()?;
+        self.state.rest()?;
         self.rest = Rest::Discard(Instant::now() + RETRY);
         self.busy = false;
         Ok(())
@@ -74,31 +83,39 @@ impl Daemon<'_> {
 
     /// Throws away what is queued, in slices; once there is nothing left, the resync begins.
     pub(super) fn discard_events(&mut self) -> Result<()> {
-        let drained = self.events.read(&[], Instant::now() + SLICE, &mut |_| ())?;
-        let due = matches!(self.rest, Rest::Discard(from) if Instant::now() >= from);
-        if drained == Drained::Empty && due {
-            self.rest = Rest::Resync(self.offload.start_resync()?);
+        if self.events.discard(Instant::now() + SLICE)? {
+            self.start_resync()?;
         }
+        Ok(())
+    }
+
+    /// A failure may have hidden changes of the network: all that follows from it is done anew.
+    fn start_resync(&mut self) -> Result<()> {
+        let network = self.monitor.network();
+        self.offload.set_local_addresses(&network.local_addresses);
+        self.forbid_by_policy();
+        self.devices = None;
+        self.update_devices()?;
+        self.rest = Rest::Resync(self.offload.start_resync()?);
         Ok(())
     }
 
     pub(super) fn go_on_resting(&mut self) -> Result<()> {
         let caught_up = self.has_caught_up()?;
         match &mut self.rest {
-            Rest::Awake | Rest::Discard(_) => Ok(()),
             Rest::Resync(resync) => {
                 if self.offload.resync(resync, Instant::now() + SLICE)? {
-                    self.pending = super::Pending::default();
+                    self.pending = Pending::default();
                     self.rest = Rest::CatchUp;
                 }
                 Ok(())
             }
             Rest::CatchUp if caught_up => self.wake(),
-            Rest::HopsFull(since) if since.elapsed() >= GRACE => {
+            Rest::HopsFull(since) if since.elapsed() >= GRACE && caught_up => {
                 self.hops.clear()?;
                 self.wake()
             }
-            Rest::CatchUp | Rest::HopsFull(_) => Ok(()),
+            Rest::Awake | Rest::Discard(_) | Rest::CatchUp | Rest::HopsFull(_) => Ok(()),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::datapath::state::State;
 use crate::error::{Error, Result};
 use crate::netlink::monitor::Monitor;
 use crate::netlink::xfrm::Xfrm;
-use crate::offload::{Offload, topology};
+use crate::offload::Offload;
 use crate::shutdown::Shutdown;
 
 /// The heartbeat's limit, in intervals, and at least.
@@ -62,7 +62,7 @@ impl<'obj> Daemon<'obj> {
             hops: HopMap::new(object.object())?,
             counters: Counters::new(object.object())?,
             device_maps: devices::Devices::new(object.object())?,
-            devices: topology::Devices::default(),
+            devices: None,
             rest: Rest::Resync(offload.start_resync()?),
             request,
             object,
@@ -79,12 +79,13 @@ impl<'obj> Daemon<'obj> {
             last_bump: now,
             last_device_check: now,
             must_bump: false,
+            unusable: Vec::new(),
             busy: false,
             neighbors_due: Vec::new(),
             pending: Pending::default(),
         };
         daemon.beat()?;
-        daemon.check_policies()?;
+        daemon.forbid_by_policy();
         daemon.attach(&interfaces)?;
         daemon.update_devices()?;
         Ok(daemon)

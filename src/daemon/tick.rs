@@ -24,7 +24,7 @@ impl Daemon<'_> {
         if matches!(self.rest, Rest::Awake) {
             self.offload.drain_signals(Instant::now() + SLICE)?;
         }
-        if self.has_caught_up()? {
+        if self.rest.is_sure() && self.has_caught_up()? {
             self.beat()?;
         }
         Ok(())

@@ -118,12 +118,16 @@ impl Attachment {
         match std::mem::replace(&mut self.holder, Holder::Gone) {
             Holder::Link(link) => drop(link),
             Holder::Filter { mut hook, made_qdisc } => {
-                let name = &self.interface.name;
-                hook.detach().map_err(|error| {
-                    libbpf_error(format!("removing the filter from {name}"), &error)
-                })?;
+                let Interface { index, name, .. } = &self.interface;
+                let detached = hook.detach();
+                // With the interface, or someone's removal of the qdisc, our filter went too.
+                let left = tc::ingress(*index).map(|found| found.filters.iter().any(is_ours));
+                if let (Err(error), Ok(true)) = (detached, left) {
+                    let doing = format!("removing the filter from {name}");
+                    return Err(libbpf_error(doing, &error));
+                }
                 if made_qdisc {
-                    remove_unused_clsact(self.interface.index)?;
+                    remove_unused_clsact(*index)?;
                 }
             }
             Holder::Gone => return Ok(()),
@@ -141,14 +145,18 @@ impl Drop for Attachment {
     }
 }
 
-/// Whether the driver of an interface with our program sends frames that XDP redirects to it.
-/// Drivers change this at run time: veth follows its peer, virtio the attached program.
-pub fn can_transmit(ifindex: u32, name: &str) -> bool {
-    match sys::xdp_query(ifindex) {
-        // A driver that runs a program has features: the kernel cannot tell them, before 6.3.
-        Ok(state) if state.features == 0 && state.program != 0 => is_known_to_transmit(name),
-        Ok(state) => state.features & CAN_TRANSMIT != 0,
-        Err(_) => false,
+impl Attachment {
+    /// Whether the interface's driver sends frames that native XDP redirects to it. Drivers
+    /// change this at run time: veth follows its peer, virtio the attached program.
+    pub fn can_transmit(&self) -> bool {
+        match sys::xdp_query(self.interface.index) {
+            // A driver that runs a program has features: before 6.3 the kernel cannot tell them.
+            Ok(state) if state.features == 0 && self.kind == Kind::XdpNative => {
+                is_known_to_transmit(&self.interface.name)
+            }
+            Ok(state) => state.features & CAN_TRANSMIT != 0,
+            Err(_) => false,
+        }
     }
 }
 
@@ -302,7 +310,10 @@ fn remove_leftover(interface: &Interface) -> Result<()> {
 }
 
 fn remove_unused_clsact(ifindex: u32) -> Result<()> {
-    let found = tc::ingress(ifindex)?;
+    // No answer: the interface is gone, and its qdisc with it.
+    let Ok(found) = tc::ingress(ifindex) else {
+        return Ok(());
+    };
     if found.qdisc == Some(tc::IngressQdisc::Clsact) && found.filters.is_empty() {
         tc::delete_clsact(ifindex)?;
     }

@@ -67,10 +67,6 @@ impl Offload {
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
-        let audited = source == Source::Found || !self.events_sent;
-        if audited && !self.audit.has_room_for(entry.id) {
-            return Ok(Some(Refusal::AuditFull));
-        }
         let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
         let connection = Connection {
             original: entry.original,
@@ -79,15 +75,15 @@ impl Offload {
             assured,
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
         };
-        let mut added = self.conn_map.add(&connection)?;
-        if added == Added::Exists {
-            if self.is_offloaded_already(&connection)? {
-                return Ok(None);
-            }
-            self.clear_way(&connection)?;
-            added = self.conn_map.add(&connection)?;
+        if self.is_offloaded_already(&connection)? {
+            return Ok(None);
         }
-        match added {
+        self.clear_way(&connection)?;
+        let audited = source == Source::Found || !self.events_sent;
+        if audited && !self.audit.has_room() {
+            return Ok(Some(Refusal::AuditFull));
+        }
+        match self.conn_map.add(&connection)? {
             Added::Added => self.offloaded(&connection, audited).map(|()| None),
             Added::Exists => Ok(None),
             Added::Full => Ok(Some(Refusal::Full)),
@@ -137,18 +133,23 @@ impl Offload {
     }
 
     /// Tells the datapath not to ask for this connection for a while.
-    pub(super) fn refuse(&mut self, entry: &Entry, refusal: Refusal) -> Result<()> {
-        if matches!(refusal, Refusal::Full | Refusal::AuditFull) && !self.warned_full {
-            self.warned_full = true;
+    pub(super) fn refuse(&mut self, entry: &Entry, refusal: Refusal) {
+        if matches!(refusal, Refusal::Full | Refusal::AuditFull) && !self.warned.contains(&refusal)
+        {
+            self.warned.push(refusal);
             tracing::warn!("{refusal}: further ones stay with the stack");
         }
-        self.refuse_tuple(&entry.original, refusal)?;
-        self.refuse_tuple(&entry.reply, refusal)
+        self.refuse_tuple(&entry.original, refusal);
+        self.refuse_tuple(&entry.reply, refusal);
     }
 
-    pub(super) fn refuse_tuple(&self, tuple: &Tuple, refusal: Refusal) -> Result<()> {
+    pub(super) fn refuse_tuple(&self, tuple: &Tuple, refusal: Refusal) {
         let time = if refusal.is_lasting() { REFUSED_LASTINGLY } else { REFUSED_BRIEFLY };
         tracing::trace!("{tuple}: {refusal}");
-        self.signals.refuse(&(*tuple).into(), self.clock.after(time), refusal as u32)
+        let until = self.clock.after(time);
+        // A refusal spares the datapath a signal; without it nothing is wrong.
+        if let Err(error) = self.signals.refuse(&(*tuple).into(), until, refusal as u32) {
+            tracing::debug!("{error}");
+        }
     }
 }

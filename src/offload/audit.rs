@@ -15,22 +15,28 @@ use crate::datapath::conn_map::Connection;
 use crate::error::Result;
 use crate::flow::decision::Decision;
 
-/// How many there may be: what a dump a second can bear.
+/// How many there may be.
 const LIMIT: usize = 16_384;
+/// So many are asked for one by one; a dump costs as much as the whole table is large.
+const ONE_BY_ONE: usize = 1024;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Between two dumps, in times of what one takes: however large the table is.
+const PAUSE: u32 = 4;
 
 /// The connections that are audited, and the audit that goes on.
 #[derive(Default)]
 pub(super) struct Audit {
     connections: HashMap<u32, Connection>,
-    last: Option<Instant>,
+    started: Option<Instant>,
+    next: Option<Instant>,
     running: Option<Running>,
 }
 
-struct Running {
-    dump: Dump,
+enum Running {
+    /// Still to be asked for.
+    Asking(Vec<Connection>),
     /// Those that were audited when the dump began and were not seen in it yet.
-    missing: HashMap<u32, Connection>,
+    Dumping { dump: Dump, missing: HashMap<u32, Connection> },
 }
 
 impl Audit {
@@ -42,31 +48,76 @@ impl Audit {
         self.connections.remove(&id);
     }
 
-    pub(super) fn has_room_for(&self, id: u32) -> bool {
-        self.connections.len() < LIMIT || self.connections.contains_key(&id)
+    pub(super) fn has_room(&self) -> bool {
+        self.connections.len() < LIMIT
     }
 
     fn is_due(&self) -> bool {
-        !self.connections.is_empty() && self.last.is_none_or(|last| last.elapsed() >= PERIOD)
+        !self.connections.is_empty() && self.next.is_none_or(|next| Instant::now() >= next)
     }
 
     fn start(&mut self) -> Result<Running> {
-        self.last = Some(Instant::now());
-        Ok(Running { dump: Dump::start()?, missing: self.connections.clone() })
+        self.started = Some(Instant::now());
+        Ok(if self.connections.len() <= ONE_BY_ONE {
+            Running::Asking(self.connections.values().copied().collect())
+        } else {
+            Running::Dumping { dump: Dump::start()?, missing: self.connections.clone() }
+        })
+    }
+
+    fn end(&mut self, dumped: bool) {
+        let now = Instant::now();
+        let started = self.started.unwrap_or(now);
+        let pause = if dumped { now.duration_since(started) * PAUSE } else { Duration::ZERO };
+        self.next = Some((started + PERIOD).max(now + pause));
     }
 }
 
 impl Offload {
     /// Starts or goes on with the audit; `true` if it wants to go on at once.
     pub fn audit(&mut self, until: Instant) -> Result<bool> {
-        let mut running = match self.audit.running.take() {
+        let running = match self.audit.running.take() {
             Some(running) => running,
             None if self.audit.is_due() => self.audit.start()?,
             None => return Ok(false),
         };
+        let dumped = matches!(running, Running::Dumping { .. });
+        self.audit.running = match running {
+            Running::Asking(connections) => self.ask_for(connections, until)?,
+            Running::Dumping { dump, missing } => self.read_audit(dump, missing, until)?,
+        };
+        if self.audit.running.is_none() {
+            self.audit.end(dumped);
+        }
+        Ok(self.audit.running.is_some())
+    }
+
+    fn ask_for(
+        &mut self,
+        mut connections: Vec<Connection>,
+        until: Instant,
+    ) -> Result<Option<Running>> {
+        while let Some(known) = connections.pop() {
+            match self.requests.get(&known.original)? {
+                Some(entry) if self.confirms(&known, &entry) => {}
+                Some(entry) => self.consider(&entry, Source::Found).map(|_| ())?,
+                None => self.remove_audited(&known)?,
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        Ok((!connections.is_empty()).then_some(Running::Asking(connections)))
+    }
+
+    fn read_audit(
+        &mut self,
+        mut dump: Dump,
+        mut missing: HashMap<u32, Connection>,
+        until: Instant,
+    ) -> Result<Option<Running>> {
         let mut changed = Vec::new();
-        let missing = &mut running.missing;
-        let progress = running.dump.read(until, &mut |entry| {
+        let progress = dump.read(until, &mut |entry| {
             if let Some(known) = missing.remove(&entry.id) {
                 if !self.confirms(&known, &entry) {
                     changed.push(entry);
@@ -77,28 +128,28 @@ impl Offload {
             self.consider(&entry, Source::Found)?;
         }
         match progress {
-            DumpProgress::More => {
-                self.audit.running = Some(running);
-                Ok(true)
-            }
+            DumpProgress::More => return Ok(Some(Running::Dumping { dump, missing })),
             // Entries may be missing from an interrupted dump: it proves nothing.
-            DumpProgress::Interrupted => Ok(false),
-            DumpProgress::Done => self.remove_missing(&running.missing).map(|()| false),
+            DumpProgress::Interrupted => {}
+            DumpProgress::Done => {
+                for known in missing.values() {
+                    self.remove_audited(known)?;
+                }
+            }
         }
+        Ok(None)
     }
 
     /// Whether the entry is what was offloaded. Ids repeat, so the tuples count as well.
     fn confirms(&self, known: &Connection, entry: &Entry) -> bool {
-        (known.original, known.reply) == (entry.original, entry.reply)
+        (known.id, known.original, known.reply) == (entry.id, entry.original, entry.reply)
             && self.decide(entry) == (Decision::Offload { assured: known.assured })
     }
 
-    fn remove_missing(&mut self, missing: &HashMap<u32, Connection>) -> Result<()> {
-        for (id, connection) in missing {
-            if self.audit.connections.get(id) == Some(connection) {
-                self.remove_if(&connection.original.into(), *id)?;
-                self.audit.forget(*id);
-            }
+    fn remove_audited(&mut self, known: &Connection) -> Result<()> {
+        if self.audit.connections.get(&known.id) == Some(known) {
+            self.remove_if(&known.original.into(), known.id)?;
+            self.audit.forget(known.id);
         }
         Ok(())
     }

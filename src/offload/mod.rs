@@ -25,6 +25,7 @@ use crate::datapath::signals::Signals;
 use crate::error::Result;
 use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
+use crate::flow::tuple::Tuple;
 
 pub use resync::Resync;
 pub use sweep::Round;
@@ -70,7 +71,8 @@ pub struct Offload {
     audit: audit::Audit,
     /// While a resync goes on: the connections offloaded meanwhile.
     admitted: Option<HashSet<u32>>,
-    warned_full: bool,
+    /// Reasons that were warned of, once each.
+    warned: Vec<Refusal>,
 }
 
 impl Offload {
@@ -94,7 +96,7 @@ impl Offload {
             sweep: sweep::Sweep::default(),
             audit: audit::Audit::default(),
             admitted: None,
-            warned_full: false,
+            warned: Vec::new(),
         })
     }
 
@@ -129,10 +131,10 @@ impl Offload {
         match event {
             Event::Update(entry) => {
                 let refusal = self.consider(&entry, admission::Source::Event)?;
-                match refusal.filter(|refusal| refusal.is_lasting()) {
-                    Some(refusal) => self.refuse(&entry, refusal),
-                    None => Ok(()),
+                if let Some(refusal) = refusal.filter(|refusal| refusal.is_lasting()) {
+                    self.refuse(&entry, refusal);
                 }
+                Ok(())
             }
             Event::Destroy(entry) => self.remove_if(&entry.original.into(), entry.id),
         }
@@ -141,11 +143,26 @@ impl Offload {
     /// Sends conntrack what has been gathered for it.
     pub fn flush(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
-        // Connections that are gone are no failure; their events are on their way.
+        for original in errors.gone {
+            self.remove_gone(&original)?;
+        }
         if let Some(reason) = errors.reason {
             tracing::debug!("conntrack refused {} updates: {reason}", errors.failed);
         }
         Ok(())
+    }
+
+    /// Conntrack says that it does not know this connection. Its event is on its way, or there is
+    /// none (`ct event set` can leave DESTROY out): the map must not keep what is gone.
+    fn remove_gone(&mut self, original: &Tuple) -> Result<()> {
+        let tuple = bpfw_tuple::from(*original);
+        match self.conn_map.get(&tuple)? {
+            // By now it may be a new one with the same tuple.
+            Some(conn) if self.requests.get(original)?.is_none_or(|entry| entry.id != conn.id) => {
+                self.remove(&tuple, &conn.reverse(), conn.id)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the connection with this tuple, in both directions, if it has this id.

@@ -10,7 +10,6 @@ use super::admission::Source;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::typed_map::Cursor;
 use crate::error::Result;
-use crate::flow::decision::Decision;
 
 /// A resync that goes on, in slices.
 pub struct Resync {
@@ -50,7 +49,6 @@ impl Offload {
         self.flush()?;
         if complete {
             self.admitted = None;
-            self.resend_flags();
         }
         Ok(complete)
     }
@@ -62,14 +60,16 @@ impl Offload {
         until: Instant,
     ) -> Result<DumpProgress> {
         let mut failed = None;
-        let progress = dump.read(until, &mut |entry| {
-            if matches!(self.decide(&entry), Decision::Offload { .. }) {
-                confirmed.insert(entry.id);
-                if let Err(error) = self.consider(&entry, Source::Found) {
+        let progress =
+            dump.read(until, &mut |entry| match self.consider(&entry, Source::Found) {
+                Ok(None) => {
+                    confirmed.insert(entry.id);
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
                     failed.get_or_insert(error);
                 }
-            }
-        })?;
+            })?;
         match failed {
             Some(error) => Err(error),
             None => Ok(progress),

@@ -34,11 +34,12 @@ impl Offload {
             None => {}
         }
         let Some(entry) = self.requests.get(&plain)? else {
-            return self.refuse_tuple(&plain, Refusal::NotTracked);
+            self.refuse_tuple(&plain, Refusal::NotTracked);
+            return Ok(());
         };
-        match self.consider(&entry, Source::Found)? {
-            Some(refusal) => self.refuse(&entry, refusal),
-            None => Ok(()),
+        if let Some(refusal) = self.consider(&entry, Source::Found)? {
+            self.refuse(&entry, refusal);
         }
+        Ok(())
     }
 }

@@ -28,7 +28,7 @@ const FORWARD: &str = "
     chain forward {
         type filter hook forward priority 0; policy accept;
         ct state established,related accept
-        ct state invalid drop
+        ct state invalid counter drop
         iifname lan0 accept
         ct status dnat accept
         counter drop
