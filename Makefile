@@ -7,8 +7,12 @@ HOOK     ?= xdp
 OBJ      := bpf/obj
 SOURCES  := $(wildcard bpf/*.[ch] bpf/shim/asm/*.h include/bpfw_abi.h) bpf/flags
 FLAGS    := $(shell cat bpf/flags) $(BPF_CFLAGS)
-# build.rs compiles the same sources by the same flags.
-export BPF_CLANG ?= $(CLANG)
+# build.rs compiles the same sources by the same flags, and by the same compiler if one is named.
+# The default is not passed on: cargo would take it for a change, and build anew.
+BPF_CLANG ?= $(CLANG)
+ifneq ($(BPF_CLANG),clang)
+export BPF_CLANG
+endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps \
@@ -58,7 +62,9 @@ check: install-deps
 test: install-deps
 	scripts/test
 
-demo: release
+demo:
+	@test "$$(id -u)" = 0 || { echo 'make demo needs root, for network namespaces and BPF: sudo make demo' >&2; exit 1; }
+	@$(MAKE) --no-print-directory release
 	scripts/demo
 
 run: release

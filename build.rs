@@ -13,8 +13,14 @@ const HOOKS: [&str; 2] = ["xdp", "tc"];
 const BYTE_ORDERS: [(&str, &str); 2] = [("bpfel", "le"), ("bpfeb", "be")];
 
 fn main() {
-    for path in ["bpf", "include"] {
+    // Not bpf/ as a whole: make writes its objects below it.
+    for path in ["bpf/flags", "bpf/shim", "include"] {
         println!("cargo:rerun-if-changed={path}");
+    }
+    for entry in fs::read_dir("bpf").expect("bpf/ is part of the sources").flatten() {
+        if entry.path().is_file() {
+            println!("cargo:rerun-if-changed={}", entry.path().display());
+        }
     }
     for variable in ["BPF_CLANG", "BPF_CFLAGS"] {
         println!("cargo:rerun-if-env-changed={variable}");
@@ -106,8 +112,13 @@ fn conntrack_bindings(out: &Path) {
 
 fn write_bindings(builder: bindgen::Builder, path: &Path) {
     let oldest = bindgen::RustTarget::stable(85, 0).expect("rust-version of Cargo.toml");
-    let builder = builder.rust_target(oldest).rust_edition(bindgen::RustEdition::Edition2024);
-    // bindgen panics when it finds no libclang.
+    let builder = builder
+        .rust_target(oldest)
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        // Nobody reads it, and not every machine has rustfmt.
+        .formatter(bindgen::Formatter::None);
+    // bindgen panics when it finds no libclang, with a message that says less than ours.
+    std::panic::set_hook(Box::new(|_| {}));
     let bindings = match std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate())) {
         Ok(Ok(bindings)) => bindings,
         Ok(Err(error)) => fail(&format!(
@@ -116,5 +127,6 @@ fn write_bindings(builder: bindgen::Builder, path: &Path) {
         )),
         Err(_) => fail("bindgen finds no libclang; install the package libclang-dev"),
     };
+    drop(std::panic::take_hook());
     bindings.write_to_file(path).expect("OUT_DIR is writable");
 }

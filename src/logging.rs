@@ -7,10 +7,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogLevel;
 
-/// Starts logging: `RUST_LOG` says what, or else the level.
+/// Starts logging: at the level, and as `RUST_LOG` says in more detail.
 pub fn start(level: LogLevel) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.as_directive()));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    // What RUST_LOG does not mention keeps its level: a misspelt word would else be taken for a
+    // module's name, and silence everything, errors included.
+    let filter = EnvFilter::try_new(format!("{},{asked}", level.as_directive()));
+    let refused = filter.as_ref().err().map(ToString::to_string);
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level.as_directive()));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -18,4 +22,7 @@ pub fn start(level: LogLevel) {
         .with_target(false)
         .without_time()
         .init();
+    if let Some(error) = refused {
+        tracing::warn!("RUST_LOG={asked} is not understood: {error}");
+    }
 }
