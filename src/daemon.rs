@@ -257,7 +257,7 @@ impl Daemon<'_> {
         let reason = if self.xfrm.covers_forwarding() {
             Some(Refusal::Ipsec)
         } else {
-            (rules.fwmark || rules.tos).then_some(Refusal::PolicyRouting)
+            (rules.has_fwmark_rules() || rules.tos).then_some(Refusal::PolicyRouting)
         };
         let changed = self.offload.forbid(reason);
         match reason {
