@@ -21,20 +21,28 @@ SEC("syscall") int bpfw_beat(void *ctx __attribute__((unused)))
 /* Whether the devices and routes are still what they were when the packet's walk began. */
 static __always_inline int is_current(__u32 generation)
 {
-	__u32 *current = only_slot(&generation_map);
+	struct bpfw_generation *now = only_slot(&generation_map);
 
-	return current && *(volatile __u32 *)current == generation;
+	return now && *(volatile __u32 *)&now->current == generation;
+}
+
+/* Whether routing has been as it is since this generation. The numbers wrap around. */
+static __always_inline int is_routed_since(__u32 generation)
+{
+	struct bpfw_generation *now = only_slot(&generation_map);
+
+	return now && (__s32)(generation - *(volatile __u32 *)&now->routing) >= 0;
 }
 
 static __always_inline int check_daemon(__u64 now, __u32 *generation)
 {
-	__u32 *current = only_slot(&generation_map);
+	struct bpfw_generation *current = only_slot(&generation_map);
 	__u64 *beat = only_slot(&beat_map);
 
 	if (!current || !beat)
 		return BPFW_PASS_REST;
 	/* Read once, and before any look-up: what the look-ups find is at least this new. */
-	*generation = *(volatile __u32 *)current;
+	*generation = *(volatile __u32 *)&current->current;
 	if (*generation == 0)
 		return BPFW_PASS_REST;
 	/* A beat of another CPU may be a jiffy ahead of now: the difference is signed. */

@@ -56,12 +56,12 @@ struct {
 	MAP_TYPE(value, __u32);
 } hop_count SEC(".maps");
 
-/* The topology's generation, 0 while the fast path rests. Written by the daemon. */
+/* The topology's generation. Written by the daemon. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_UINT(max_entries, 1);
 	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	MAP_TYPE(value, struct bpfw_generation);
 } generation_map SEC(".maps");
 
 /* jiffies64 of the last heartbeat. Written by bpfw_beat. */

@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "handover.h"
+#include "heartbeat.h"
 #include "log.h"
 
 #define FAMILY_IPV4 2
@@ -139,6 +140,18 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 	return BPFW_GO_ON;
 }
 
+/*
+ * Whether the stack has sent this connection out of this interface: it ends a masqueraded one that
+ * leaves by another (nf_nat_oif_changed in net/netfilter/nf_nat_core.c), so it must see the change.
+ * Before the first look-up the egress is not known; what has not changed since is the same.
+ */
+static __always_inline int check_egress(const struct bpfw_conn *conn, __u32 egress)
+{
+	if (conn->egress)
+		return conn->egress == egress ? BPFW_GO_ON : BPFW_PASS_MOVED;
+	return is_routed_since(conn->since) ? BPFW_GO_ON : BPFW_PASS_UNPROVEN;
+}
+
 /* Ask routing where this packet goes, and remember the answer for those that follow. */
 static __always_inline int look_up(void *ctx, const struct packet *pkt,
 				   const struct bpfw_link *link, struct bpfw_conn *conn,
@@ -157,9 +170,10 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	verdict = look_reverse(ctx, pkt, snap, link->ifindex, fib.ifindex);
 	if (verdict)
 		return verdict;
-	if (conn->egress && conn->egress != fib.ifindex) {
+	verdict = check_egress(conn, fib.ifindex);
+	if (verdict) {
 		finish(pkt, conn, snap, now, BPFW_FINISHED_MOVED);
-		return BPFW_PASS_MOVED;
+		return verdict;
 	}
 	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))

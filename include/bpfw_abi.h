@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 1
+#define BPFW_ABI_VERSION 2
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -86,10 +86,12 @@ struct bpfw_conn {
 	__u64 pass_from; /* jiffies64 from which packets go to the stack, 0: never */
 	__u32 id;        /* conntrack's id */
 	__u32 origin;    /* BPFW_ORIGIN_* */
+	__u32 since;     /* the generation in which the stack is known to have forwarded it */
+	__u32 reserved;
 };
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
-#define BPFW_FINISHED_MOVED 2 /* the route leads to another interface than at first */
+#define BPFW_FINISHED_MOVED 2 /* the route leads, or may lead, elsewhere than at first */
 
 #define BPFW_ORIGIN_REPLY   (1 << 0) /* this is the reply direction */
 #define BPFW_ORIGIN_ASSURED (1 << 1) /* conntrack's ASSURED bit at the time of the insert */
@@ -128,6 +130,12 @@ struct bpfw_egress {
 	__u16 vlan_id;
 	__be16 vlan_proto;
 	__u32 flags; /* BPFW_EGRESS_* */
+};
+
+/* Value of generation_map: how the topology ages. */
+struct bpfw_generation {
+	__u32 current; /* changes with whatever may send packets another way, 0 while at rest */
+	__u32 routing; /* the one since which routes, rules, addresses and links are as they are */
 };
 
 /* Value of refused_map: a connection that the daemon will not offload for now. */
@@ -183,6 +191,7 @@ enum bpfw_verdict {
 	BPFW_PASS_EGRESS,      /* the egress interface cannot be redirected to */
 	BPFW_PASS_REVERSE,     /* the way back does not lead to where the packet came in */
 	BPFW_PASS_MOVED,       /* the route leads to another interface than at first */
+	BPFW_PASS_UNPROVEN,    /* routing changed before its first packet: the stack must see one */
 	BPFW_PASS_HOPS_FULL,   /* no free slot for a new next hop */
 	BPFW_PASS_RESIZE,      /* no room for the new header */
 	BPFW_VERDICTS
@@ -193,11 +202,12 @@ enum bpfw_verdict {
 
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
-BPFW_SIZE_IS(bpfw_conn, 112);
+BPFW_SIZE_IS(bpfw_conn, 120);
 BPFW_SIZE_IS(bpfw_hop, 40);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 16);
+BPFW_SIZE_IS(bpfw_generation, 8);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 20);
 

@@ -53,6 +53,8 @@ unsafe impl Pod for bpfw_link {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_egress {}
 // SAFETY: as above.
+unsafe impl Pod for bpfw_generation {}
+// SAFETY: as above.
 unsafe impl Pod for bpfw_refused {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_settings {}

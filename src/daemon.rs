@@ -21,7 +21,7 @@ use crate::datapath::counters::Counters;
 use crate::datapath::hop_map::HopMap;
 use crate::datapath::object::LoadedObject;
 use crate::datapath::skeleton::Storage;
-use crate::datapath::state::State;
+use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
 use crate::flow::decision::Refusal;
@@ -83,7 +83,8 @@ struct Daemon<'obj> {
     last_beat: Instant,
     last_bump: Instant,
     last_device_check: Instant,
-    must_bump: bool,
+    /// All must look up again because of this.
+    bump_due: Option<Change>,
     /// Attached interfaces that nothing can be redirected to, as was warned.
     unusable: Vec<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
@@ -138,7 +139,7 @@ impl Daemon<'_> {
         if ready.conntrack || self.rest.must_discard() {
             self.read_conntrack()?;
         } else {
-            self.pending.queue_was_empty = true;
+            self.conntrack_is_silent();
         }
         // Once a tick in any case: what failed before is tried again.
         if ready.network || tick {
@@ -162,7 +163,7 @@ impl Daemon<'_> {
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
         let mut timeout = self.request.options.interval().saturating_sub(self.last_tick.elapsed());
-        if self.must_bump {
+        if self.bump_due.is_some() {
             timeout = timeout.min(BUMP_PAUSE);
         }
         if self.busy || self.rest.wants_time() {
@@ -207,7 +208,7 @@ impl Daemon<'_> {
         self.offload.flush()?;
         self.pending.bytes_read += self.events.bytes_read().wrapping_sub(before);
         match drained {
-            Drained::Empty => self.pending.queue_was_empty = true,
+            Drained::Empty => self.conntrack_is_silent(),
             Drained::More => {}
             Drained::Overrun => {
                 tracing::warn!("conntrack events were lost: comparing with conntrack");
@@ -215,6 +216,11 @@ impl Daemon<'_> {
             }
         }
         Ok(())
+    }
+
+    fn conntrack_is_silent(&mut self) {
+        self.pending.queue_was_empty = true;
+        self.offload.events_are_read();
     }
 
     /// Whether all that was waiting in conntrack's queue is handled. Its messages come in order:
@@ -234,16 +240,21 @@ impl Daemon<'_> {
         if self.xfrm.read(Instant::now() + SLICE)? || changes.forwarding {
             self.check_policies()?;
         }
-        self.must_bump |= changes.forwarding;
+        let change = match (changes.routing, changes.forwarding) {
+            (true, _) => Some(Change::Routing),
+            (false, true) => Some(Change::NextHops),
+            (false, false) => None,
+        };
+        self.bump_due = self.bump_due.max(change);
         Ok(())
     }
 
     /// Makes all connections look up again, once in a while at most.
     fn follow_topology(&mut self) -> Result<()> {
-        if self.must_bump && self.last_bump.elapsed() >= BUMP_PAUSE {
-            self.bump()?;
+        match self.bump_due {
+            Some(change) if self.last_bump.elapsed() >= BUMP_PAUSE => self.bump(change),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check_policies(&mut self) -> Result<()> {
@@ -268,11 +279,20 @@ impl Daemon<'_> {
         changed
     }
 
-    fn bump(&mut self) -> Result<()> {
-        self.must_bump = false;
-        self.last_bump = Instant::now();
+    fn bump(&mut self, change: Change) -> Result<()> {
         // At rest it is bumped anyway, at the end.
-        if matches!(self.rest, Rest::Awake) { self.state.bump() } else { Ok(()) }
+        if !matches!(self.rest, Rest::Awake) {
+            return Ok(());
+        }
+        let change = self.bump_due.take().map_or(change, |due| due.max(change));
+        self.last_bump = Instant::now();
+        self.state.bump(change)?;
+        if change == Change::Routing {
+            self.offload.routing_changed(self.state.generation());
+            // What waits is older; what comes after it is not.
+            self.read_conntrack()?;
+        }
+        Ok(())
     }
 
     /// Brings the device maps up to date, at rest: a packet must not see half of the change.
@@ -301,7 +321,7 @@ impl Daemon<'_> {
         self.report_devices(&devices);
         self.devices = Some(devices);
         self.offload.resend_flags();
-        self.bump()
+        self.bump(Change::NextHops)
     }
 
     /// What the user would wonder about otherwise.

@@ -4,6 +4,7 @@
 mod support;
 
 use bpfw::abi::{self, Pod, bpfw_tuple};
+use bpfw::datapath::state::Change;
 use bpfw::flow::tuple::Protocol;
 use std::time::Duration;
 use support::datapath::{Datapath, Input, on_both_hooks};
@@ -115,7 +116,7 @@ fn a_forged_packet_leaves_no_trace() {
             for side in [WAN, DMZ] {
                 expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_INGRESS);
             }
-            datapath.state.bump().expect("bump");
+            datapath.state.bump(Change::NextHops).expect("bump");
             for side in [WAN, DMZ] {
                 expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_REVERSE);
             }
@@ -141,7 +142,7 @@ fn a_bump_makes_entries_look_up_again() {
         datapath.expect_flow(&flow, false);
         set_neighbor(datapath, WAN, NEW);
         datapath.expect_flow(&flow, false);
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         let before = flow.incoming(false).build();
         let after = flow.outgoing(false).mac(WAN.router_mac, NEW).build();
         datapath.expect_forwarded(Input::new(LAN, &before), &after);
@@ -159,7 +160,7 @@ fn a_new_gateway_on_the_same_interface_is_followed() {
         datapath.add(&flow);
         datapath.expect_flow(&flow, false);
         datapath.namespace.ip(&format!("route replace 10.0.0.0/8 via {}\n", HOST2.host));
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         datapath.expect_flow(&Flow { far: HOST2, ..flow }, false);
     });
 }
@@ -175,7 +176,7 @@ fn a_move_to_another_interface_ends_both_directions() {
         datapath.namespace.ip(&format!("route add {} via {}\n", WAN.host, DMZ.host));
         // Nobody has said so yet.
         datapath.expect_flow(&flow, false);
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         let frame = flow.incoming(false).build();
         datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_MOVED);
         assert_eq!(finished(datapath, &flow), [abi::BPFW_FINISHED_MOVED; 2]);
@@ -195,7 +196,7 @@ fn a_neighbor_that_went_and_came_back() {
         datapath.add(&flow);
         datapath.expect_flow(&flow, false);
         datapath.namespace.ip(&format!("neigh del {} dev {}\n", WAN.host, WAN.device));
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         let frame = flow.incoming(false).build();
         for _ in 0..2 {
             datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_NO_NEIGHBOR);

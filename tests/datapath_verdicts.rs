@@ -6,6 +6,7 @@ mod support;
 use bpfw::abi::{self, bpfw_conn, bpfw_tuple, bpfw_verdict};
 use bpfw::datapath::Hook;
 use bpfw::datapath::counters::VERDICTS;
+use bpfw::datapath::state::Change;
 use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
 use support::datapath::{Datapath, HOOKS, Input, egress, egresses, links, on_hook, on_hook_with};
@@ -64,6 +65,7 @@ verdicts! {
     no_egress: BPFW_PASS_EGRESS on BOTH;
     reverse: BPFW_PASS_REVERSE on BOTH;
     moved: BPFW_PASS_MOVED on BOTH;
+    unproven: BPFW_PASS_UNPROVEN on BOTH;
     hops_full: BPFW_PASS_HOPS_FULL on BOTH;
     resize: BPFW_PASS_RESIZE on TC;
 }
@@ -143,7 +145,7 @@ mod cases {
     pub fn rest(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
         datapath.state.rest().expect("rest");
         expect(datapath, verdict, |packet| packet);
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         forwarded(datapath, abi::BPFW_FORWARDED);
     }
 
@@ -439,8 +441,23 @@ mod cases {
         datapath.add(&flow);
         datapath.expect_flow(&flow, false);
         datapath.namespace.ip(&format!("route add {} via {}\n", WAN.host, DMZ.host));
-        datapath.state.bump().expect("bump");
+        datapath.state.bump(Change::NextHops).expect("bump");
         datapath.expect_passed(Input::new(LAN, &flow.incoming(false).build()), verdict);
+    }
+
+    pub fn unproven(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+        let [first, second] = PROTOCOLS.map(Flow::snat);
+        datapath.add(&first);
+        datapath.state.bump(Change::NextHops).expect("bump");
+        datapath.expect_flow(&first, false);
+        datapath.add(&second);
+        datapath.state.bump(Change::Routing).expect("bump");
+        // Known since before the change, or not at all.
+        datapath.expect_flow(&first, false);
+        datapath.expect_passed(Input::new(LAN, &second.incoming(false).build()), verdict);
+        for reply in [false, true] {
+            assert_eq!(datapath.entry(&second, reply).finished, abi::BPFW_FINISHED_MOVED);
+        }
     }
 
     pub fn hops_full(datapath: Run<'_, '_>, verdict: bpfw_verdict) {

@@ -217,7 +217,10 @@ fn found_connections_end_by_audit(hook: &str, test: &str) {
     let (_server, client) = echo(&lab, 40000);
     assert!(client.echoes(0, LIMIT));
     let daemon = start(&lab, hook, &[]);
-    wait_until_offloaded(&daemon, 1);
+    eventually(LIMIT, "a packet brings it to the fast path", || {
+        assert!(client.echoes(1, LIMIT));
+        offloaded(&daemon) == 1
+    });
     assert!(lab.conntrack(&["-F"]).status.success());
     wait_until_offloaded(&daemon, 0);
 }

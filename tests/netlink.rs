@@ -295,7 +295,13 @@ fn hazard_30_lost_events_are_made_up_for() {
         lines += "neigh replace 10.0.0.2 dev v0 lladdr 02:00:00:00:00:ff nud stale\n";
         run_batch("neighbors", &lines);
         let changes = read(&mut monitor);
-        let all = Changes { forwarding: true, links: true, addresses: true, drained: true };
+        let all = Changes {
+            forwarding: true,
+            routing: true,
+            links: true,
+            addresses: true,
+            drained: true,
+        };
         assert_eq!(changes, all);
         let key = (index(&monitor, "v0"), PEER);
         assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 0xff]);

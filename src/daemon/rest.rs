@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Daemon, Pending, SLICE};
+use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::offload::Resync;
 
@@ -123,7 +124,7 @@ impl Daemon<'_> {
         self.offload.resend_flags();
         self.rest = Rest::Awake;
         self.beat()?;
-        self.bump()?;
+        self.bump(Change::Routing)?;
         tracing::info!("forwarding");
         Ok(())
     }

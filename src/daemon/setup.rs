@@ -78,7 +78,7 @@ impl<'obj> Daemon<'obj> {
             last_beat: now,
             last_bump: now,
             last_device_check: now,
-            must_bump: false,
+            bump_due: None,
             unusable: Vec::new(),
             busy: false,
             neighbors_due: Vec::new(),

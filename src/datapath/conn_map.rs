@@ -24,6 +24,8 @@ pub struct Connection {
     pub assured: bool,
     /// jiffies64 from which its packets go to the stack, 0 for never.
     pub pass_from: u64,
+    /// The generation of the topology in which the stack forwarded a packet of it.
+    pub since: u32,
 }
 
 impl Connection {
@@ -47,6 +49,7 @@ impl Connection {
             pass_from: self.pass_from,
             id: self.id,
             origin,
+            since: self.since,
             ..Default::default()
         };
         (tuple, conn)

@@ -39,6 +39,7 @@ pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_PASS_EGRESS, "passed: egress cannot be redirected to"),
     (abi::BPFW_PASS_REVERSE, "passed: the way back leads elsewhere"),
     (abi::BPFW_PASS_MOVED, "passed: egress changed"),
+    (abi::BPFW_PASS_UNPROVEN, "passed: routing changed before the first packet"),
     (abi::BPFW_PASS_HOPS_FULL, "passed: next hops full"),
     (abi::BPFW_PASS_RESIZE, "passed: frame cannot be resized"),
 ];

@@ -26,11 +26,12 @@ impl Signals {
         })
     }
 
-    /// Takes signals out of the map, until there are none left or time is up.
-    pub fn take(&mut self, until: Instant) -> Result<Vec<bpfw_tuple>> {
+    /// Takes signals out of the map, until there are none left or time is up: each with the
+    /// jiffies64 at which it was given.
+    pub fn take(&mut self, until: Instant) -> Result<Vec<(bpfw_tuple, u64)>> {
         let mut taken = Vec::new();
-        self.new_conn_map.walk(&mut self.cursor, until, |tuple, _| taken.push(tuple))?;
-        for tuple in &taken {
+        self.new_conn_map.walk(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
+        for (tuple, _) in &taken {
             self.new_conn_map.remove(tuple)?;
         }
         Ok(taken)

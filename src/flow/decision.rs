@@ -72,6 +72,8 @@ pub enum Refusal {
     PolicyRouting,
     /// An IPsec policy may cover forwarded packets.
     Ipsec,
+    /// Routing may have changed since the stack saw a packet of it.
+    Unproven,
     /// There is no room for more connections.
     Full,
     /// There is no room for more connections that send no events.
@@ -114,6 +116,7 @@ impl fmt::Display for Refusal {
             Self::NotEstablished => "TCP not established",
             Self::PolicyRouting => "routing rules by mark or type of service",
             Self::Ipsec => "IPsec policies",
+            Self::Unproven => "no packet seen yet",
             Self::Full => "too many connections",
             Self::AuditFull => "too many connections without events",
         })

@@ -36,6 +36,8 @@ pub struct Network {
 pub struct Changes {
     /// Packets may have to be forwarded elsewhere or otherwise: look up every next hop again.
     pub forwarding: bool,
+    /// More than neighbors: packets may have to leave by another interface.
+    pub routing: bool,
     /// The links or the route MTUs changed: what was derived from them must be derived anew.
     pub links: bool,
     /// The router's own addresses changed.
@@ -47,12 +49,13 @@ pub struct Changes {
 impl Changes {
     /// Everything may have changed.
     pub(super) const ALL: Self =
-        Self { forwarding: true, links: true, addresses: true, drained: false };
+        Self { forwarding: true, routing: true, links: true, addresses: true, drained: false };
 }
 
 impl BitOrAssign for Changes {
     fn bitor_assign(&mut self, other: Self) {
         self.forwarding |= other.forwarding;
+        self.routing |= other.routing;
         self.links |= other.links;
         self.addresses |= other.addresses;
         self.drained |= other.drained;
@@ -82,7 +85,7 @@ impl Network {
             RTM_NEWADDR | RTM_DELADDR if self.addresses.change(message) => {
                 self.local_addresses = self.addresses.local();
                 changes.addresses = true;
-                changes.forwarding = true;
+                changes.routing = true;
             }
             RTM_NEWNEIGH | RTM_DELNEIGH => {
                 changes.forwarding = neighbor::event(message)
@@ -90,14 +93,15 @@ impl Network {
             }
             RTM_NEWROUTE | RTM_DELROUTE => {
                 changes.links = self.route_mtus.change(message);
-                changes.forwarding = true;
+                changes.routing = true;
             }
             RTM_NEWRULE | RTM_DELRULE | RTM_NEWNETCONF | RTM_DELNETCONF | RTM_NEWNEXTHOP
             | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
-                changes.forwarding = true;
+                changes.routing = true;
             }
             _ => {}
         }
+        changes.forwarding |= changes.routing;
         changes
     }
 
@@ -107,9 +111,11 @@ impl Network {
             self.neighbors.retain(|&(ifindex, _), _| ifindex != index);
             self.route_mtus.interface_down(index);
         }
+        let routing = matches!(outcome, Outcome::Forwarding | Outcome::Down(_));
         Changes {
             links: outcome != Outcome::Unchanged,
-            forwarding: matches!(outcome, Outcome::Forwarding | Outcome::Down(_)),
+            forwarding: routing,
+            routing,
             ..Changes::default()
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Offload;
-use crate::abi;
+use crate::abi::{self, bpfw_conn};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
@@ -22,10 +22,12 @@ const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
 /// How a connection came to our attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// By its own event.
+    /// By its own event, which a packet caused that the stack forwarded.
     Event,
-    /// By a dump, or by a packet that the datapath saw: it may never send events.
-    Found,
+    /// By a packet that the datapath handed to the stack: it may never send events.
+    Signal,
+    /// By conntrack's table alone: nobody knows when the stack has seen a packet of it.
+    Table,
 }
 
 impl Offload {
@@ -67,6 +69,10 @@ impl Offload {
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
+        let known = self.known(entry)?;
+        let Some(since) = self.proven_since(known.as_ref(), source) else {
+            return Ok(Some(Refusal::Unproven));
+        };
         let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
         let connection = Connection {
             original: entry.original,
@@ -74,12 +80,13 @@ impl Offload {
             id: entry.id,
             assured,
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
+            since,
         };
-        if self.is_offloaded_already(&connection)? {
+        if known.is_some_and(|known| is_current(&known, &connection)) {
             return Ok(None);
         }
         self.clear_way(&connection)?;
-        let audited = source == Source::Found || !self.events_sent;
+        let audited = source != Source::Event || !self.events_sent;
         if audited && !self.audit.has_room() {
             return Ok(Some(Refusal::AuditFull));
         }
@@ -90,15 +97,22 @@ impl Offload {
         }
     }
 
-    /// Whether the map holds this very connection, with nothing about it that has changed.
-    fn is_offloaded_already(&self, connection: &Connection) -> Result<bool> {
-        let Some(known) = self.conn_map.get(&connection.original.into())? else {
-            return Ok(false);
-        };
-        let assured = known.origin & abi::BPFW_ORIGIN_ASSURED != 0;
-        // Conntrack's ids repeat when an entry with the same tuple gets the same memory again.
-        let same = known.id == connection.id && known.reverse() == connection.reply.into();
-        Ok(same && known.finished == 0 && (assured || !connection.assured))
+    /// The map's entry of this very connection. Conntrack's ids repeat when an entry with the same
+    /// tuple gets the same memory again.
+    fn known(&self, entry: &Entry) -> Result<Option<bpfw_conn>> {
+        let known = self.conn_map.get(&entry.original.into())?;
+        Ok(known.filter(|known| known.id == entry.id && known.reverse() == entry.reply.into()))
+    }
+
+    /// The generation of the topology in which the stack has forwarded a packet of the connection,
+    /// if that is known: the datapath takes the way that the stack took, see `check_egress` in
+    /// bpf/next_hop.h.
+    fn proven_since(&self, known: Option<&bpfw_conn>, source: Source) -> Option<u32> {
+        match source {
+            Source::Event => Some(self.events_since),
+            Source::Signal => Some(self.routing.generation),
+            Source::Table => known.map(|known| known.since),
+        }
     }
 
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
@@ -152,4 +166,10 @@ impl Offload {
             tracing::debug!("{error}");
         }
     }
+}
+
+/// Whether the map's entry says all that there is to say of its connection.
+fn is_current(known: &bpfw_conn, connection: &Connection) -> bool {
+    let assured = known.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+    known.finished == 0 && (assured || !connection.assured)
 }

@@ -100,7 +100,7 @@ impl Offload {
         while let Some(known) = connections.pop() {
             match self.requests.get(&known.original)? {
                 Some(entry) if self.confirms(&known, &entry) => {}
-                Some(entry) => self.consider(&entry, Source::Found).map(|_| ())?,
+                Some(entry) => self.consider(&entry, Source::Table).map(|_| ())?,
                 None => self.remove_audited(&known)?,
             }
             if Instant::now() >= until {
@@ -125,7 +125,7 @@ impl Offload {
             }
         })?;
         for entry in changed {
-            self.consider(&entry, Source::Found)?;
+            self.consider(&entry, Source::Table)?;
         }
         match progress {
             DumpProgress::More => return Ok(Some(Running::Dumping { dump, missing })),

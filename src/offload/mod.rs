@@ -53,6 +53,14 @@ impl JiffyClock {
     }
 }
 
+/// Routing as the datapath knows it.
+#[derive(Clone, Copy, Debug)]
+struct Routing {
+    /// The topology's generation that began with it.
+    generation: u32,
+    since: Instant,
+}
+
 /// The offloaded connections. The truth about them is in `conn_map`; what is kept here does not
 /// grow with their number.
 pub struct Offload {
@@ -66,6 +74,9 @@ pub struct Offload {
     events_sent: bool,
     timeouts: Timeouts,
     local_addresses: HashSet<Ipv4Addr>,
+    routing: Routing,
+    /// The generation of routing in which, or after which, all events happened that are to come.
+    events_since: u32,
     clock: JiffyClock,
     sweep: sweep::Sweep,
     audit: audit::Audit,
@@ -92,6 +103,8 @@ impl Offload {
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
             local_addresses: HashSet::new(),
+            routing: Routing { generation: 0, since: Instant::now() },
+            events_since: 0,
             clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
             sweep: sweep::Sweep::default(),
             audit: audit::Audit::default(),
@@ -118,6 +131,17 @@ impl Offload {
         }
         self.forbidden = reason;
         true
+    }
+
+    /// Routing has changed, and the datapath is told so by this generation: what happened before
+    /// now tells nothing of the way that packets take from now on.
+    pub fn routing_changed(&mut self, generation: u32) {
+        self.routing = Routing { generation, since: Instant::now() };
+    }
+
+    /// No event waits: those to come are younger than the last change of routing.
+    pub fn events_are_read(&mut self) {
+        self.events_since = self.routing.generation;
     }
 
     /// The datapath's time at a heartbeat just now.

@@ -61,7 +61,7 @@ impl Offload {
     ) -> Result<DumpProgress> {
         let mut failed = None;
         let progress =
-            dump.read(until, &mut |entry| match self.consider(&entry, Source::Found) {
+            dump.read(until, &mut |entry| match self.consider(&entry, Source::Table) {
                 Ok(None) => {
                     confirmed.insert(entry.id);
                 }

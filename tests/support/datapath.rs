@@ -12,13 +12,13 @@ use bpfw::abi::{
     bpfw_link_key, bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::Hook;
-use bpfw::datapath::conn_map::{Added, ConnMap};
+use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
 use bpfw::datapath::counters::{Counters, VERDICTS};
 use bpfw::datapath::devices::Devices;
 use bpfw::datapath::object::{LoadedObject, Settings};
 use bpfw::datapath::signals::Signals;
 use bpfw::datapath::skeleton::Storage;
-use bpfw::datapath::state::State;
+use bpfw::datapath::state::{Change, State};
 use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
 use libbpf_sys::xdp_md;
 use std::cell::RefCell;
@@ -159,7 +159,7 @@ impl<'obj> Datapath<'obj> {
     fn new(hook: Hook, namespace: &'obj Namespace, object: LoadedObject<'obj>) -> Self {
         let inner = object.object();
         let mut state = State::new(inner).expect("state");
-        state.bump().expect("bump");
+        state.bump(Change::NextHops).expect("bump");
         object.beat().expect("beat");
         let datapath = Self {
             hook,
@@ -192,9 +192,10 @@ impl<'obj> Datapath<'obj> {
         hook.attach().expect("attaching");
     }
 
-    /// Offloads a connection.
+    /// Offloads a connection, which the stack forwards as routing is now.
     pub fn add(&self, flow: &Flow) {
-        let added = self.connections.add(&flow.connection()).expect("adding");
+        let connection = Connection { since: self.state.generation(), ..flow.connection() };
+        let added = self.connections.add(&connection).expect("adding");
         assert_eq!(added, Added::Added);
     }
 
@@ -219,7 +220,8 @@ impl<'obj> Datapath<'obj> {
     /// The signals since the last time.
     pub fn take_signals(&self) -> Vec<bpfw_tuple> {
         let until = Instant::now() + Duration::from_secs(10);
-        self.signals.borrow_mut().take(until).expect("signals")
+        let signals = self.signals.borrow_mut().take(until).expect("signals");
+        signals.into_iter().map(|(tuple, _)| tuple).collect()
     }
 
     /// Runs one frame, and finds out the verdict.

@@ -116,6 +116,7 @@ impl Flow {
             id: self.id,
             assured: true,
             pass_from: self.pass_from,
+            since: 0,
         }
     }
 
