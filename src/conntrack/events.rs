@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::entry::Entry;
 use super::ffi::attach_tcp_udp_filter;
-use super::socket::{DELETE, NEW, Received, Socket, messages};
+use super::socket::{DELETE, Message, NEW, Received, Socket, messages};
 use crate::error::{Error, Result};
 
 const GROUP_UPDATE: u32 = 2;
@@ -15,8 +15,10 @@ const GROUP_DESTROY: u32 = 3;
 /// A change of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The entry has changed.
+    /// A packet changed the entry.
     Update(Entry),
+    /// Another program changed the entry.
+    Edit(Entry),
     /// The entry is gone.
     Destroy(Entry),
 }
@@ -86,7 +88,7 @@ impl Events {
                     self.bytes_read = self.bytes_read.wrapping_add(datagram.len() as u64);
                     messages(datagram)
                         .filter(|message| !own_ports.contains(&message.port))
-                        .filter_map(|message| decode(message.kind, message.bytes))
+                        .filter_map(|message| decode(&message))
                         .for_each(&mut *f);
                 }
             }
@@ -119,10 +121,12 @@ impl AsFd for Events {
     }
 }
 
-fn decode(kind: u16, message: &[u8]) -> Option<Event> {
-    match kind {
-        NEW => Entry::decode(message).map(Event::Update),
-        DELETE => Entry::decode(message).map(Event::Destroy),
+/// What packets cause has no port.
+fn decode(message: &Message<'_>) -> Option<Event> {
+    match (message.kind, message.port) {
+        (NEW, 0) => Entry::decode(message.bytes).map(Event::Update),
+        (NEW, _) => Entry::decode(message.bytes).map(Event::Edit),
+        (DELETE, _) => Entry::decode(message.bytes).map(Event::Destroy),
         _ => None,
     }
 }

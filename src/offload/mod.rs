@@ -17,6 +17,7 @@ use libbpf_rs::Object;
 use crate::abi::bpfw_tuple;
 use crate::cli::OffloadMark;
 use crate::clock::Jiffies;
+use crate::conntrack::entry::Entry;
 use crate::conntrack::events::Event;
 use crate::conntrack::requests::Requests;
 use crate::conntrack::sysctl::Sysctls;
@@ -27,6 +28,7 @@ use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
 use crate::flow::tuple::Tuple;
 
+use admission::Source;
 pub use resync::Resync;
 pub use sweep::Round;
 
@@ -153,15 +155,18 @@ impl Offload {
     /// One event of conntrack's.
     pub fn on_event(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Update(entry) => {
-                let refusal = self.consider(&entry, admission::Source::Event)?;
-                if let Some(refusal) = refusal.filter(|refusal| refusal.is_lasting()) {
-                    self.refuse(&entry, refusal);
-                }
-                Ok(())
-            }
+            Event::Update(entry) => self.on_update(&entry, Source::Event),
+            Event::Edit(entry) => self.on_update(&entry, Source::Table),
             Event::Destroy(entry) => self.remove_if(&entry.original.into(), entry.id),
         }
+    }
+
+    fn on_update(&mut self, entry: &Entry, source: Source) -> Result<()> {
+        let refusal = self.consider(entry, source)?;
+        if let Some(refusal) = refusal.filter(|refusal| refusal.is_lasting()) {
+            self.refuse(entry, refusal);
+        }
+        Ok(())
     }
 
     /// Sends conntrack what has been gathered for it.
