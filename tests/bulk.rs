@@ -8,9 +8,9 @@ use support::router::*;
 use support::rules::snat_rules;
 use support::tcp::{Direction, Path, TcpPair};
 
-on_both_hooks!(a_gibibyte_arrives_as_it_was_sent);
+on_both_hooks!(hazard_01_a_gibibyte_arrives_as_it_was_sent);
 
-fn a_gibibyte_arrives_as_it_was_sent(hook: &str, test: &str) {
+fn hazard_01_a_gibibyte_arrives_as_it_was_sent(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at(SERVER, 5001)));

@@ -7,6 +7,7 @@ use bpfw::abi;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
+use support::conntrack::{entry, time_left};
 use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab, SERVER};
 use support::maps::Maps;
@@ -19,19 +20,19 @@ use support::wait::{becomes_true, eventually};
 
 on_both_hooks!(
     offloading_follows_the_first_reply,
-    udp_becomes_a_stream,
+    hazard_05_udp_becomes_a_stream,
     connections_before_the_start_are_offloaded,
-    an_unanswered_connection_stays_with_the_stack,
-    fin_in_either_order_closes_through_the_stack,
-    rst_closes_through_the_stack,
-    a_reused_port_gets_its_own_translation,
-    conntrack_delete_ends_the_fast_path,
-    conntrack_flush_ends_the_fast_path,
-    found_connections_end_by_audit,
-    timeouts_are_refreshed_while_there_is_traffic,
-    idle_connections_expire,
-    only_marked_connections_are_offloaded,
-    a_full_map_leaves_new_connections_to_the_stack,
+    hazard_05_an_unanswered_connection_stays_with_the_stack,
+    hazard_02_fin_in_either_order_closes_through_the_stack,
+    hazard_02_rst_closes_through_the_stack,
+    hazard_02_a_reused_port_gets_its_own_translation,
+    hazard_04_conntrack_delete_ends_the_fast_path,
+    hazard_04_conntrack_flush_ends_the_fast_path,
+    hazard_04_found_connections_end_by_audit,
+    hazard_06_timeouts_are_refreshed_while_there_is_traffic,
+    hazard_06_idle_connections_expire,
+    hazard_27_only_marked_connections_are_offloaded,
+    hazard_26_a_full_map_leaves_new_connections_to_the_stack,
 );
 
 fn tcp_path() -> Path {
@@ -47,23 +48,11 @@ fn fast_tcp(hook: &str, test: &str) -> (Lab, Daemon, TcpPair) {
     (lab, daemon, pair)
 }
 
-/// The conntrack entry with this port on the client's side.
-fn entry(lab: &Lab, port: u16) -> Option<String> {
-    let list = lab.conntrack_list();
-    list.lines().find(|line| line.contains(&format!("sport={port} "))).map(str::to_owned)
-}
-
 fn client_port(pair: &TcpPair) -> u16 {
     pair.client.local_addr().unwrap().port()
 }
 
-/// Seconds that conntrack's entry has left.
-fn time_left(lab: &Lab, port: u16) -> u64 {
-    let entry = entry(lab, port).expect("an entry");
-    entry.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a timeout")
-}
-
-fn udp_becomes_a_stream(hook: &str, test: &str) {
+fn hazard_05_udp_becomes_a_stream(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);
@@ -113,7 +102,7 @@ fn connections_before_the_start_are_offloaded(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 2);
 }
 
-fn an_unanswered_connection_stays_with_the_stack(hook: &str, test: &str) {
+fn hazard_05_an_unanswered_connection_stays_with_the_stack(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let client = UdpClient::open(&lab.client, at(CLIENT, 40000), at(SERVER, 9));
@@ -127,7 +116,7 @@ fn an_unanswered_connection_stays_with_the_stack(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 0);
 }
 
-fn fin_in_either_order_closes_through_the_stack(hook: &str, test: &str) {
+fn hazard_02_fin_in_either_order_closes_through_the_stack(hook: &str, test: &str) {
     let (lab, daemon, first) = fast_tcp(hook, test);
     let second = TcpPair::open(&lab.client, &lab.server, tcp_path());
     wait_until_tcp_fast(&lab, &second);
@@ -148,7 +137,7 @@ fn fin_in_either_order_closes_through_the_stack(hook: &str, test: &str) {
     assert!(rules.contains("invalid counter packets 0 "), "{rules}");
 }
 
-fn rst_closes_through_the_stack(hook: &str, test: &str) {
+fn hazard_02_rst_closes_through_the_stack(hook: &str, test: &str) {
     let (lab, daemon, pair) = fast_tcp(hook, test);
     pair.transfer(support::tcp::Direction::ToServer, 1 << 20, 3);
     let port = client_port(&pair);
@@ -160,7 +149,7 @@ fn rst_closes_through_the_stack(hook: &str, test: &str) {
 }
 
 /// The same client port twice, to the same server, with another translation each time.
-fn a_reused_port_gets_its_own_translation(hook: &str, test: &str) {
+fn hazard_02_a_reused_port_gets_its_own_translation(hook: &str, test: &str) {
     let rules = |port: u16| {
         let to = format!("meta l4proto udp oifname wan0 snat to {}:{port}", at_wan());
         snat_rules().replace("oifname wan0 masquerade", &to)
@@ -182,7 +171,7 @@ fn at_wan() -> std::net::Ipv4Addr {
     support::lab::ROUTER_WAN
 }
 
-fn conntrack_delete_ends_the_fast_path(hook: &str, test: &str) {
+fn hazard_04_conntrack_delete_ends_the_fast_path(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);
@@ -199,7 +188,7 @@ fn conntrack_delete_ends_the_fast_path(hook: &str, test: &str) {
     assert!(echo_is_fast(&lab, &other, 2), "the other one is untouched");
 }
 
-fn conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
+fn hazard_04_conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);
@@ -212,7 +201,7 @@ fn conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
 }
 
 /// Connections made before anyone listened send no events (nf_conntrack_events=2).
-fn found_connections_end_by_audit(hook: &str, test: &str) {
+fn hazard_04_found_connections_end_by_audit(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let (_server, client) = echo(&lab, 40000);
     assert!(client.echoes(0, LIMIT));
@@ -233,7 +222,7 @@ fn set_mark(lab: &Lab, (from, to): (u16, u16), mark: u32) {
     assert!(output.status.success(), "{}", support::netns::text(&output.stderr));
 }
 
-fn timeouts_are_refreshed_while_there_is_traffic(hook: &str, test: &str) {
+fn hazard_06_timeouts_are_refreshed_while_there_is_traffic(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "8");
     let daemon = start(&lab, hook, &[]);
@@ -256,7 +245,7 @@ fn timeouts_are_refreshed_while_there_is_traffic(hook: &str, test: &str) {
     assert!(entry.contains("mark=77"), "a mark set by others survives: {entry}");
 }
 
-fn idle_connections_expire(hook: &str, test: &str) {
+fn hazard_06_idle_connections_expire(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "3");
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "3");
@@ -274,7 +263,7 @@ fn idle_connections_expire(hook: &str, test: &str) {
     assert!(gone, "the fast path outlives conntrack's entry");
 }
 
-fn only_marked_connections_are_offloaded(hook: &str, test: &str) {
+fn hazard_27_only_marked_connections_are_offloaded(hook: &str, test: &str) {
     let marking = "
         chain marking {
             type filter hook prerouting priority -150; policy accept;
@@ -295,7 +284,7 @@ fn only_marked_connections_are_offloaded(hook: &str, test: &str) {
     wait_until_offloaded(&daemon, 0);
 }
 
-fn a_full_map_leaves_new_connections_to_the_stack(hook: &str, test: &str) {
+fn hazard_26_a_full_map_leaves_new_connections_to_the_stack(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &["--max-connections", "1"]);
     let (_server, first) = echo(&lab, 40000);
@@ -310,9 +299,9 @@ fn a_full_map_leaves_new_connections_to_the_stack(hook: &str, test: &str) {
 
 /// A RST with the connection's addresses, but from the other side, ends nothing.
 #[test]
-fn a_forged_rst_ends_nothing() {
+fn hazard_02_a_forged_rst_ends_nothing() {
     for hook in ["xdp", "tc"] {
-        if !support::live::root_or_skip("a_forged_rst_ends_nothing") {
+        if !support::live::root_or_skip("hazard_02_a_forged_rst_ends_nothing") {
             return;
         }
         let (lab, daemon, pair) = fast_tcp(hook, "forged-rst");

@@ -161,8 +161,16 @@ impl Lab {
 
     /// As `stack_packets`, of one protocol: `tcp`, `udp` or `icmp`.
     pub fn stack_packets_of(&self, protocol: &str) -> u64 {
-        let counter = format!("seen_{protocol}");
-        let output = self.router.run(&["nft", "list", "counter", "inet", "seen", &counter]);
+        self.counter("seen", &format!("seen_{protocol}"))
+    }
+
+    /// How many packets conntrack called invalid so far; only with the rules [`rules::INVALID`].
+    pub fn invalid_packets(&self) -> u64 {
+        self.counter("invalid_packets", "seen_invalid")
+    }
+
+    fn counter(&self, table: &str, counter: &str) -> u64 {
+        let output = self.router.run(&["nft", "list", "counter", "inet", table, counter]);
         let output = text(&output.stdout);
         let mut words = output.split_whitespace().skip_while(|word| *word != "packets");
         let packets = words.nth(1).and_then(|word| word.parse().ok());

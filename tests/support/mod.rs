@@ -6,6 +6,7 @@
 
 pub mod capture;
 pub mod checksum;
+pub mod conntrack;
 pub mod daemon;
 pub mod datapath;
 pub mod flow;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod push_tag;
 pub mod router;
 pub mod rules;
+pub mod segments;
 pub mod tcp;
 pub mod udp;
 pub mod view;

@@ -84,3 +84,15 @@ pub fn hairpin_rules(port: u16, to: SocketAddrV4) -> String {
 pub fn no_nat_rules() -> String {
     table(FORWARD)
 }
+
+/// Counts and drops what conntrack calls invalid, before NAT and routing: an answer to the
+/// router's own address would not be forwarded, and so not be seen by `snat_rules`.
+pub const INVALID: &str = "
+table inet invalid_packets {
+    counter seen_invalid { }
+    chain prerouting {
+        type filter hook prerouting priority -150; policy accept;
+        ct state invalid counter name seen_invalid drop
+    }
+}
+";

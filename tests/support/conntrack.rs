@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the router's conntrack says of single connections.
+
+use super::lab::Lab;
+
+/// The conntrack entry with this port on the client's side.
+pub fn entry(lab: &Lab, port: u16) -> Option<String> {
+    let list = lab.conntrack_list();
+    list.lines().find(|line| line.contains(&format!("sport={port} "))).map(str::to_owned)
+}
+
+/// Seconds that conntrack's entry has left.
+pub fn time_left(lab: &Lab, port: u16) -> u64 {
+    let entry = entry(lab, port).expect("an entry");
+    entry.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("a timeout")
+}
+
+/// Whether the TCP connection's entry is in this state.
+pub fn is_in_state(lab: &Lab, port: u16, state: &str) -> bool {
+    entry(lab, port).is_some_and(|entry| entry.contains(state))
+}
