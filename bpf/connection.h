@@ -10,6 +10,7 @@
 struct snapshot {
 	struct bpfw_rewrite rewrite;
 	__u64 hop_word;
+	__u64 seal;
 };
 
 static __always_inline __u64 seal_step(__u64 seal, __u64 word)
@@ -39,6 +40,17 @@ static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_c
 	if (seal != *(volatile __u64 *)&conn->seal || tuple[0] != key[0] || tuple[1] != key[1])
 		return BPFW_PASS_REUSED;
 	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
+	snap->seal = seal;
+	return BPFW_GO_ON;
+}
+
+/* The mark that the connection is routed by; it must belong to the copy. */
+static __always_inline int take_mark(struct bpfw_conn *conn, const struct snapshot *snap,
+				     __u32 *mark)
+{
+	*mark = *(volatile __u32 *)&conn->mark;
+	if (*(volatile __u64 *)&conn->mark_seal != seal_step(snap->seal, *mark))
+		return BPFW_PASS_REUSED;
 	return BPFW_GO_ON;
 }
 

@@ -7,6 +7,7 @@
 #include "handover.h"
 #include "heartbeat.h"
 #include "log.h"
+#include "settings.h"
 
 #define FAMILY_IPV4 2
 
@@ -16,6 +17,9 @@
  * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
  */
 #define ASK_FOR_MTU 1
+
+/* BPF_FIB_LOOKUP_MARK of Linux 6.10, which older headers do not have. */
+#define LOOK_UP_BY_MARK (1U << 5)
 
 static __always_inline __u32 hop_generation(__u64 hop_word)
 {
@@ -32,12 +36,21 @@ static __always_inline __u32 hop_slot(__u64 hop_word)
 	return hop_word & 0xffff;
 }
 
+/* The mark lies where smac is in the answer: it is set anew for each look-up. */
+static __always_inline long ask_routing(void *ctx, struct bpf_fib_lookup *fib, __u32 mark)
+{
+	if (!settings.route_mark)
+		return bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	__builtin_memcpy(fib->smac, &mark, sizeof(mark));
+	return bpf_fib_lookup(ctx, fib, sizeof(*fib), LOOK_UP_BY_MARK);
+}
+
 /*
  * Forward: as in PREROUTING's order, the destination is translated before the routing decision,
  * the source after it.
  */
 static __always_inline int look_forward(void *ctx, const struct packet *pkt,
-					const struct snapshot *snap, __u32 ifindex,
+					const struct snapshot *snap, __u32 ifindex, __u32 mark,
 					struct bpf_fib_lookup *fib)
 {
 	long answer;
@@ -53,7 +66,7 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 		.ipv4_src = pkt->tuple.src_addr,
 		.ipv4_dst = snap->rewrite.dst_addr,
 	};
-	answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	answer = ask_routing(ctx, fib, mark);
 	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
@@ -73,7 +86,8 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
  * this one came in. A stranger's packet with this connection's tuple fails here.
  */
 static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
-					const struct snapshot *snap, __u32 ingress, __u32 egress)
+					const struct snapshot *snap, __u32 ingress, __u32 egress,
+					__u32 mark)
 {
 	struct bpf_fib_lookup fib = {
 		.family = FAMILY_IPV4,
@@ -86,7 +100,7 @@ static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
 		.ipv4_src = snap->rewrite.dst_addr,
 		.ipv4_dst = pkt->tuple.src_addr,
 	};
-	long answer = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	long answer = ask_routing(ctx, &fib, mark);
 
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return BPFW_PASS_REVERSE;
@@ -161,13 +175,16 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	struct bpfw_egress *egress;
 	struct bpfw_hop hop = {};
 	__u64 hop_word;
-	__u32 slot;
+	__u32 slot, mark;
 	int verdict;
 
-	verdict = look_forward(ctx, pkt, snap, link->ifindex, &fib);
+	verdict = take_mark(conn, snap, &mark);
 	if (verdict)
 		return verdict;
-	verdict = look_reverse(ctx, pkt, snap, link->ifindex, fib.ifindex);
+	verdict = look_forward(ctx, pkt, snap, link->ifindex, mark, &fib);
+	if (verdict)
+		return verdict;
+	verdict = look_reverse(ctx, pkt, snap, link->ifindex, fib.ifindex, mark);
 	if (verdict)
 		return verdict;
 	verdict = check_egress(conn, fib.ifindex);

@@ -12,6 +12,7 @@ const volatile struct bpfw_settings settings SEC(".rodata.settings") = {
 	.hook = HOOK,
 	.log_level = BPFW_LOG_OFF,
 	.beat_limit = 0,
+	.route_mark = 0,
 };
 
 #endif

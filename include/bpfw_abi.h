@@ -87,7 +87,8 @@ struct bpfw_conn {
 	__u32 id;        /* conntrack's id */
 	__u32 origin;    /* BPFW_ORIGIN_* */
 	__u32 since;     /* the generation in which the stack is known to have forwarded it */
-	__u32 reserved;
+	__u32 mark;      /* conntrack's mark, as far as routing depends on it */
+	__u64 mark_seal; /* the seal, carried on over the mark, which only look-ups read */
 };
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
@@ -152,6 +153,7 @@ struct bpfw_settings {
 	__u32 hook;       /* BPFW_HOOK_* */
 	__u32 log_level;  /* BPFW_LOG_* */
 	__u32 beat_limit; /* jiffies after which a heartbeat is too old */
+	__u32 route_mark; /* bits of conntrack's mark that packets are routed by, 0: none */
 };
 
 #define BPFW_LOG_OFF   0
@@ -202,13 +204,13 @@ enum bpfw_verdict {
 
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
-BPFW_SIZE_IS(bpfw_conn, 120);
+BPFW_SIZE_IS(bpfw_conn, 128);
 BPFW_SIZE_IS(bpfw_hop, 40);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 16);
 BPFW_SIZE_IS(bpfw_generation, 8);
 BPFW_SIZE_IS(bpfw_refused, 16);
-BPFW_SIZE_IS(bpfw_settings, 20);
+BPFW_SIZE_IS(bpfw_settings, 24);
 
 #endif

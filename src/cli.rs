@@ -132,6 +132,13 @@ fn number(text: &str) -> std::result::Result<u32, String> {
     parsed.map_err(|error| format!("'{text}' is not a 32-bit number: {error}"))
 }
 
+fn mask(text: &str) -> std::result::Result<u32, String> {
+    match number(text)? {
+        0 => Err("the mask is 0: it would leave no bit of the mark".into()),
+        mask => Ok(mask),
+    }
+}
+
 /// Options and arguments of a hook.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -162,6 +169,13 @@ pub struct Run {
     /// How to attach XDP
     #[arg(long, value_enum, value_name = "MODE", default_value_t = XdpMode::Auto)]
     pub xdp_mode: XdpMode,
+
+    /// Bits of the conntrack mark that routing rules choose the way by, as mwan3 and pbr do it
+    ///
+    /// For rules that restore the packets' marks from their connections' marks. Without it, or on
+    /// kernels before 6.10, nothing is offloaded while there are routing rules by fwmark.
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub route_mark_mask: Option<u32>,
 
     /// Offload only connections with this conntrack mark, decimal or 0x hexadecimal
     /// [default: all]
@@ -232,6 +246,16 @@ mod tests {
         assert!(Cli::try_parse_from(["bpfw", "udp", "lan"]).is_err());
         assert!(Cli::try_parse_from(["bpfw", "tc", "--interval", "9", "lan"]).is_err());
         assert!(Cli::try_parse_from(["bpfw", "tc", "--max-connections", "0", "lan"]).is_err());
+    }
+
+    #[test]
+    fn the_route_marks_mask_is_a_number_other_than_0() {
+        assert_eq!(run(&["tc", "lan"]).route_mark_mask, None);
+        let mask = |text| Cli::try_parse_from(["bpfw", "tc", "--route-mark-mask", text, "lan"]);
+        assert_eq!(mask("0x3F00").unwrap().command.into_parts().1.route_mark_mask, Some(0x3f00));
+        for text in ["0", "0x", "mark", "0x100000000", "1/1"] {
+            assert!(mask(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
 use crate::flow::decision::Refusal;
-use crate::netlink::monitor::Monitor;
+use crate::netlink::monitor::{Monitor, Network};
+use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::offload::topology::{self, View};
@@ -72,6 +73,8 @@ struct Daemon<'obj> {
     /// What the device maps hold, if that is known.
     devices: Option<topology::Devices>,
     offload: Offload,
+    /// The bits of conntrack's mark that look-ups heed.
+    route_mark: u32,
     events: Events,
     monitor: Monitor,
     xfrm: Xfrm,
@@ -85,6 +88,8 @@ struct Daemon<'obj> {
     last_device_check: Instant,
     /// All must look up again because of this.
     bump_due: Option<Change>,
+    /// How the kernel chooses among several next hops, see [`multipath`].
+    spreads_by_address: bool,
     /// Attached interfaces that nothing can be redirected to, as was warned.
     unusable: Vec<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
@@ -261,22 +266,36 @@ impl Daemon<'_> {
         if self.forbid_by_policy() { self.distrust() } else { Ok(()) }
     }
 
+    /// A sysctl changes without an event.
+    fn check_multipath(&mut self) -> Result<()> {
+        let spreads_by_address = multipath::spreads_by_address()?;
+        if std::mem::replace(&mut self.spreads_by_address, spreads_by_address) == spreads_by_address
+        {
+            return Ok(());
+        }
+        self.check_policies()
+    }
+
     /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded.
     /// `true` if that has changed.
     fn forbid_by_policy(&mut self) -> bool {
-        let rules = &self.monitor.network().rules;
+        let Network { rules, multipath, .. } = self.monitor.network();
+        let unknown_marks = rules.fwmark_bits & !self.route_mark != 0;
         let reason = if self.xfrm.covers_forwarding() {
             Some(Refusal::Ipsec)
+        } else if unknown_marks || rules.tos {
+            Some(Refusal::PolicyRouting)
         } else {
-            (rules.has_fwmark_rules() || rules.tos).then_some(Refusal::PolicyRouting)
+            (!multipath.is_empty() && !self.spreads_by_address).then_some(Refusal::Multipath)
         };
+        let by_mark = self.offload.require_route_mark(rules.fwmark_bits != 0);
         let changed = self.offload.forbid(reason);
         match reason {
             Some(reason) if changed => tracing::warn!("nothing is offloaded: {reason}"),
             None if changed => tracing::info!("nothing stands against offloading any more"),
             _ => {}
         }
-        changed
+        changed || by_mark
     }
 
     fn bump(&mut self, change: Change) -> Result<()> {

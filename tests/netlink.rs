@@ -145,14 +145,34 @@ fn hazard_14_rules_are_reported_and_read() {
     in_namespace("hazard_14_rules_are_reported_and_read", || {
         let mut monitor = settled();
         let forwarding = |changes: &Changes| changes.forwarding;
-        assert!(!monitor.network().rules.has_fwmark_rules());
+        assert_eq!(monitor.network().rules.fwmark_bits, 0);
         expect(&mut monitor, "ip rule add fwmark 0x100/0x3f00 table 7", forwarding);
-        assert!(monitor.network().rules.has_fwmark_rules());
-        assert!(settled().network().rules.has_fwmark_rules());
+        assert_eq!(monitor.network().rules.fwmark_bits, 0x3f00);
+        assert_eq!(settled().network().rules.fwmark_bits, 0x3f00);
         expect(&mut monitor, "ip rule del fwmark 0x100/0x3f00", forwarding);
-        assert!(!monitor.network().rules.has_fwmark_rules());
+        assert_eq!(monitor.network().rules.fwmark_bits, 0);
         expect(&mut monitor, "ip rule add tos 0x10 table 7", forwarding);
         assert!(monitor.network().rules.tos);
+    });
+}
+
+#[test]
+fn hazard_14_routes_over_several_next_hops_are_known() {
+    in_namespace("hazard_14_routes_over_several_next_hops_are_known", || {
+        let mut monitor = settled();
+        let routing = |changes: &Changes| changes.routing;
+        let several = "nexthop via 10.0.0.2 nexthop via 10.0.0.3";
+        assert!(monitor.network().multipath.is_empty());
+        expect(&mut monitor, &format!("ip route add 10.7.0.0/16 {several}"), routing);
+        assert!(!monitor.network().multipath.is_empty());
+        assert!(!settled().network().multipath.is_empty(), "by a dump as well");
+        expect(&mut monitor, "ip route replace 10.7.0.0/16 via 10.0.0.2", routing);
+        assert!(monitor.network().multipath.is_empty());
+        expect(&mut monitor, &format!("ip route replace 10.7.0.0/16 {several}"), routing);
+        expect(&mut monitor, "ip route append 10.7.0.0/16 via 10.0.0.2", routing);
+        assert!(!monitor.network().multipath.is_empty());
+        expect(&mut monitor, &format!("ip route del 10.7.0.0/16 {several}"), routing);
+        assert!(monitor.network().multipath.is_empty());
     });
 }
 

@@ -15,7 +15,7 @@ use support::wait::eventually;
 on_both_hooks!(
     lost_events_are_made_good_by_a_resync,
     a_found_connection_becomes_a_stream,
-    rules_by_mark_stop_offloading,
+    hazard_14_rules_by_mark_stop_offloading,
     ipsec_policies_stop_offloading,
     a_vanished_interface_does_not_end_the_daemon,
     without_events_all_are_audited,
@@ -107,7 +107,7 @@ fn a_found_connection_becomes_a_stream(hook: &str, test: &str) {
     }
 }
 
-fn rules_by_mark_stop_offloading(hook: &str, test: &str) {
+fn hazard_14_rules_by_mark_stop_offloading(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);

@@ -15,10 +15,12 @@ use crate::datapath::counters::Counters;
 use crate::datapath::devices;
 use crate::datapath::hop_map::HopMap;
 use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::State;
 use crate::error::{Error, Result};
 use crate::netlink::monitor::Monitor;
+use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::shutdown::Shutdown;
@@ -44,17 +46,19 @@ impl<'obj> Daemon<'obj> {
         let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
+        let route_mark = route_mark(request)?;
         let settings = Settings {
             hook: request.hook,
             log_level: request.options.bpf_log_level.as_setting(),
             beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
+            route_mark,
             max_connections: max_connections(request, &sysctls),
         };
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER)?;
         let mark = request.options.offload_mark;
-        let mut offload = Offload::new(object.object(), mark, &sysctls, jiffies)?;
+        let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         let now = Instant::now();
         let mut daemon = Self {
@@ -69,6 +73,7 @@ impl<'obj> Daemon<'obj> {
             attachments: Vec::new(),
             _claims: claims,
             offload,
+            route_mark,
             events,
             monitor,
             xfrm,
@@ -79,6 +84,7 @@ impl<'obj> Daemon<'obj> {
             last_bump: now,
             last_device_check: now,
             bump_due: None,
+            spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,
             neighbors_due: Vec::new(),
@@ -104,6 +110,18 @@ impl<'obj> Daemon<'obj> {
         }
         Ok(())
     }
+}
+
+/// The bits of conntrack's mark that packets are routed by, as far as look-ups heed them here.
+fn route_mark(request: &Request) -> Result<u32> {
+    let Some(mask) = request.options.route_mark_mask else {
+        return Ok(0);
+    };
+    if probe::look_ups_heed_marks()? {
+        return Ok(mask);
+    }
+    tracing::warn!("--route-mark-mask has no effect: this kernel's look-ups heed no marks");
+    Ok(0)
 }
 
 fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {

@@ -20,6 +20,7 @@ impl Daemon<'_> {
     pub(super) fn tick(&mut self) -> Result<()> {
         if self.last_device_check.elapsed() >= DEVICE_CHECK {
             self.update_devices()?;
+            self.check_multipath()?;
         }
         if matches!(self.rest, Rest::Awake) {
             self.offload.drain_signals(Instant::now() + SLICE)?;

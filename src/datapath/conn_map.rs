@@ -26,6 +26,8 @@ pub struct Connection {
     pub pass_from: u64,
     /// The generation of the topology in which the stack forwarded a packet of it.
     pub since: u32,
+    /// The bits of conntrack's mark that packets are routed by.
+    pub mark: u32,
 }
 
 impl Connection {
@@ -40,16 +42,19 @@ impl Connection {
         {
             origin |= if set { flag } else { 0 };
         }
+        let seal = seal(&tuple, &rewrite);
         let conn = bpfw_conn {
             tuple,
             rewrite,
-            seal: seal(&tuple, &rewrite),
+            seal,
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(self.id ^ u32::from(reply)),
             pass_from: self.pass_from,
             id: self.id,
             origin,
             since: self.since,
+            mark: self.mark,
+            mark_seal: seal_step(seal, self.mark.into()),
             ..Default::default()
         };
         (tuple, conn)
@@ -61,8 +66,12 @@ fn seal(tuple: &bpfw_tuple, rewrite: &bpfw_rewrite) -> u64 {
     tuple.bytes().chunks_exact(8).chain(rewrite.bytes().chunks_exact(8)).fold(0, |seal, bytes| {
         let mut word = [0; 8];
         word.copy_from_slice(bytes);
-        (seal.wrapping_mul(abi::BPFW_SEAL_FACTOR as u64)).wrapping_add(u64::from_ne_bytes(word))
+        seal_step(seal, u64::from_ne_bytes(word))
     })
+}
+
+fn seal_step(seal: u64, word: u64) -> u64 {
+    seal.wrapping_mul(abi::BPFW_SEAL_FACTOR as u64).wrapping_add(word)
 }
 
 /// What came of offloading a connection.

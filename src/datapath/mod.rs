@@ -8,6 +8,7 @@ pub mod counters;
 pub mod devices;
 pub mod hop_map;
 pub mod object;
+pub mod probe;
 pub mod signals;
 pub mod skeleton;
 pub mod state;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub log_level: u32,
     /// Age in jiffies at which a heartbeat is too old.
     pub beat_limit: u32,
+    /// The bits of conntrack's mark that packets are routed by, 0 for none.
+    pub route_mark: u32,
     /// How many connections the map must hold, each in two directions.
     pub max_connections: u32,
 }
@@ -164,7 +166,12 @@ fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Resu
         ))
         .with_advice("XDP and TC have objects of their own"));
     }
-    Ok(bpfw_settings { log_level: settings.log_level, beat_limit: settings.beat_limit, ..old })
+    Ok(bpfw_settings {
+        log_level: settings.log_level,
+        beat_limit: settings.beat_limit,
+        route_mark: settings.route_mark,
+        ..old
+    })
 }
 
 fn not_ours(name: &str) -> Error {

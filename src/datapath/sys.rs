@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+/// Bytes of a frame without content: no kernel takes it for too short.
+const EMPTY_FRAME: usize = 64;
+
 /// Where a link attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachType {
@@ -35,6 +38,41 @@ pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, to: AttachType) -> io:
     }
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Loads a program for the TC hook, runs it once on an empty frame, and returns its answer.
+pub fn run_once(program: &[libbpf_sys::bpf_insn]) -> io::Result<i32> {
+    // SAFETY: the instructions live through the call and their number is given; name and license
+    // are constants that end with 0, and no options are given.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"bpfw_probe".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr(),
+            program.len() as libbpf_sys::size_t,
+            ptr::null_mut(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let frame = [0_u8; EMPTY_FRAME];
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: EMPTY_FRAME as u32,
+        ..Default::default()
+    };
+    // SAFETY: the descriptor is open, and frame and options, whose sizes are given, live through
+    // the call, which does not write to the frame.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), &mut options) };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(options.retval as i32)
 }
 
 /// What the kernel says of an interface's XDP.

@@ -24,6 +24,8 @@ pub struct Facts {
     pub zone: u16,
     /// The user asked for connections with this one's mark.
     pub mark_wanted: bool,
+    /// There are routing rules by mark, and this one's mark does not say what they make of it.
+    pub unmarked: bool,
 }
 
 /// What to do with a connection.
@@ -48,6 +50,8 @@ pub enum Refusal {
     NotTracked = 1,
     /// The user asked for connections with another mark.
     Mark,
+    /// Routing rules go by marks, and it has none that they could go by.
+    RouteMark,
     /// Its first packet has not left the machine yet.
     Unconfirmed,
     /// The entry is on its way out, or not a connection's.
@@ -70,6 +74,8 @@ pub enum Refusal {
     NotEstablished,
     /// Routing depends on what bpfw does not look at: a firewall mark or the type of service.
     PolicyRouting,
+    /// Routes spread packets over next hops by more than their addresses.
+    Multipath,
     /// An IPsec policy may cover forwarded packets.
     Ipsec,
     /// Routing may have changed since the stack saw a packet of it.
@@ -91,7 +97,6 @@ impl Refusal {
                 | Self::FlowTable
                 | Self::Local
                 | Self::NotUnicast
-                | Self::PolicyRouting
                 | Self::Ipsec
                 | Self::Full
                 | Self::AuditFull
@@ -104,6 +109,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::NotTracked => "not tracked",
             Self::Mark => "another mark",
+            Self::RouteMark => "no mark to be routed by",
             Self::Unconfirmed => "not confirmed",
             Self::Dying => "dying",
             Self::Zone => "in a zone",
@@ -115,6 +121,7 @@ impl fmt::Display for Refusal {
             Self::NoReply => "no reply yet",
             Self::NotEstablished => "TCP not established",
             Self::PolicyRouting => "routing rules by mark or type of service",
+            Self::Multipath => "routes over several next hops, by more than addresses",
             Self::Ipsec => "IPsec policies",
             Self::Unproven => "no packet seen yet",
             Self::Full => "too many connections",
@@ -129,6 +136,8 @@ pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
     let assured = status.contains(Status::ASSURED);
     let refusal = if !facts.mark_wanted {
         Refusal::Mark
+    } else if facts.unmarked {
+        Refusal::RouteMark
     } else if !status.contains(Status::CONFIRMED) {
         Refusal::Unconfirmed
     } else if status.intersects(Status::DYING | Status::TEMPLATE | Status::UNTRACKED) {
@@ -190,6 +199,7 @@ mod tests {
             watched: false,
             zone: 0,
             mark_wanted: true,
+            unmarked: false,
         }
     }
 
@@ -211,8 +221,9 @@ mod tests {
     #[test]
     fn each_guard_has_its_reason() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, Refusal); 15] = [
+        let cases: [(Change, Refusal); 16] = [
             (|f| f.mark_wanted = false, Refusal::Mark),
+            (|f| f.unmarked = true, Refusal::RouteMark),
             (|f| f.status = Status::SEEN_REPLY, Refusal::Unconfirmed),
             (|f| f.status = f.status | Status::DYING, Refusal::Dying),
             (|f| f.status = f.status | Status::TEMPLATE, Refusal::Dying),

@@ -9,6 +9,7 @@ mod address;
 mod attribute;
 pub mod link;
 pub mod monitor;
+pub mod multipath;
 pub mod neighbor;
 pub mod network;
 pub mod route;

@@ -8,6 +8,7 @@ use std::ops::BitOrAssign;
 
 use super::address::Addresses;
 use super::link::{self, Links, Outcome};
+use super::multipath::Multipath;
 use super::neighbor::{self, Neighbors};
 use super::route::RouteMtus;
 use super::rtnetlink::*;
@@ -26,6 +27,8 @@ pub struct Network {
     pub neighbors: Neighbors,
     /// The smallest route `mtu` metrics.
     pub route_mtus: RouteMtus,
+    /// Routes over several next hops.
+    pub multipath: Multipath,
     /// What policy rules select by.
     pub rules: RuleFacts,
     addresses: Addresses,
@@ -71,6 +74,7 @@ impl Network {
             local_addresses: addresses.local(),
             neighbors: neighbor::dump(socket)?,
             route_mtus: RouteMtus::dump(socket)?,
+            multipath: Multipath::dump(socket)?,
             rules: RuleFacts::dump(socket)?,
             addresses,
         })
@@ -93,6 +97,7 @@ impl Network {
             }
             RTM_NEWROUTE | RTM_DELROUTE => {
                 changes.links = self.route_mtus.change(message);
+                self.multipath.change(message);
                 changes.routing = true;
             }
             RTM_NEWRULE | RTM_DELRULE | RTM_NEWNETCONF | RTM_DELNETCONF | RTM_NEWNEXTHOP

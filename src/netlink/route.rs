@@ -3,7 +3,6 @@
 //! report unless they are locked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
@@ -14,14 +13,14 @@ use super::rtnetlink::{AF_INET, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use super::socket::{Message, Socket};
 use crate::error::Result;
 
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 const NEXT_HOP_HEADER: usize = 8;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_METRICS: u16 = 8;
-const RTA_MULTIPATH: u16 = 9;
+pub(super) const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTA_NH_ID: u16 = 30;
@@ -29,7 +28,7 @@ const RTAX_MTU: u16 = 2;
 
 /// What the kernel allows several routes to share, when they were appended or prepended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     table: u32,
     destination: [u8; 4],
     prefix_length: u8,
@@ -178,16 +177,29 @@ impl RouteMtus {
     }
 }
 
+impl Key {
+    /// The key of the route that a message is about.
+    pub(super) fn of(payload: &[u8]) -> Option<Self> {
+        let &[AF_INET, prefix_length, _, tos, table, ..] = payload else { return None };
+        let mut key = Self { table: table.into(), prefix_length, tos, ..Self::default() };
+        for (kind, value) in attributes(payload.get(HEADER..)?) {
+            match kind {
+                RTA_DST => key.destination = value.try_into().ok()?,
+                RTA_TABLE => key.table = u32_at(value, 0)?,
+                RTA_PRIORITY => key.priority = u32_at(value, 0)?,
+                _ => {}
+            }
+        }
+        Some(key)
+    }
+}
+
 fn parse(payload: &[u8]) -> Option<(Key, Option<Metric>)> {
-    let &[AF_INET, prefix_length, _, tos, table, ..] = payload else { return None };
-    let mut key = Key { table: table.into(), prefix_length, tos, ..Key::default() };
+    let key = Key::of(payload)?;
     let (mut metrics, mut multipath, mut egress) = (None, None, None);
     let (mut gateway, mut nexthop) = (&[][..], &[][..]);
     for (kind, value) in attributes(payload.get(HEADER..)?) {
         match kind {
-            RTA_DST => key.destination = Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).octets(),
-            RTA_TABLE => key.table = u32_at(value, 0)?,
-            RTA_PRIORITY => key.priority = u32_at(value, 0)?,
             RTA_METRICS => metrics = Some(value),
             RTA_MULTIPATH => multipath = Some(value),
             RTA_OIF => egress = u32_at(value, 0),

@@ -3,6 +3,7 @@ use netlink_packet_core::{Emitable, NLM_F_CREATE};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteNextHop};
 
 use super::*;
+use std::net::Ipv4Addr;
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 

@@ -19,8 +19,8 @@ const FRA_DSCP_MASK: u16 = 30;
 /// What the rules look at in a packet, besides addresses, ports and interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleFacts {
-    /// A rule selects by the packet's mark.
-    pub fwmark: bool,
+    /// The bits of the packet's mark that rules select by.
+    pub fwmark_bits: u32,
     /// A rule selects by TOS or DSCP.
     pub tos: bool,
 }
@@ -36,24 +36,27 @@ impl RuleFacts {
         })
     }
 
-    /// Whether routes may be chosen by mark.
-    pub fn has_fwmark_rules(&self) -> bool {
-        self.fwmark
-    }
-
     fn add(&mut self, rule: &[u8]) {
         if rule.first() != Some(&AF_INET) {
             return;
         }
         self.tos |= rule.get(TOS_IN_HEADER).is_some_and(|&tos| tos != 0);
+        let (mut mark, mut mask) = (None, None);
         for (kind, value) in attributes(rule.get(HEADER..).unwrap_or_default()) {
+            // What is cut off may be anything.
             match kind {
-                // `fwmark 0/0xff` has a mask only.
-                FRA_FWMARK | FRA_FWMASK => self.fwmark |= u32_at(value, 0) != Some(0),
+                FRA_FWMARK => mark = Some(u32_at(value, 0).unwrap_or(u32::MAX)),
+                FRA_FWMASK => mask = Some(u32_at(value, 0).unwrap_or(u32::MAX)),
                 FRA_DSCP | FRA_DSCP_MASK => self.tos = true,
                 _ => {}
             }
         }
+        self.fwmark_bits |= match (mark, mask) {
+            // `fwmark 0/0xff` has a mask only.
+            (_, Some(mask)) => mask,
+            (None | Some(0), None) => 0,
+            (Some(_), None) => u32::MAX,
+        };
     }
 }
 
@@ -83,9 +86,12 @@ mod tests {
         assert_eq!(facts(16, vec![]), RuleFacts { tos: true, ..none });
         let dscp = RuleAttribute::Other(DefaultNla::new(FRA_DSCP, vec![0]));
         assert_eq!(facts(0, vec![dscp]), RuleFacts { tos: true, ..none });
-        for attribute in [RuleAttribute::FwMark(1), RuleAttribute::FwMask(255)] {
-            assert!(facts(0, vec![attribute]).has_fwmark_rules());
-        }
+        let bits = |attributes| facts(0, attributes).fwmark_bits;
+        assert_eq!(bits(vec![RuleAttribute::FwMark(1)]), u32::MAX);
+        assert_eq!(bits(vec![RuleAttribute::FwMask(255)]), 255);
+        assert_eq!(bits(vec![RuleAttribute::FwMark(1), RuleAttribute::FwMask(3)]), 3);
+        let cut = RuleAttribute::Other(DefaultNla::new(FRA_FWMASK, vec![1]));
+        assert_eq!(bits(vec![RuleAttribute::FwMark(1), cut]), u32::MAX);
     }
 
     #[test]

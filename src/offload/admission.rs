@@ -64,13 +64,16 @@ impl Offload {
             watched: entry.has_helper || entry.has_seqadj || entry.has_synproxy,
             zone: entry.zone,
             mark_wanted: self.mark.is_none_or(|mark| mark.matches(entry.mark)),
+            unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
         };
         decide(&facts, |address| self.local_addresses.contains(&address))
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
         let known = self.known(entry)?;
-        let Some(since) = self.proven_since(known.as_ref(), source) else {
+        let mark = self.route_mark.of(entry.mark);
+        let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
+            self.clear_way(entry)?;
             return Ok(Some(Refusal::Unproven));
         };
         let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
@@ -81,11 +84,12 @@ impl Offload {
             assured,
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
             since,
+            mark,
         };
         if known.is_some_and(|known| is_current(&known, &connection)) {
             return Ok(None);
         }
-        self.clear_way(&connection)?;
+        self.clear_way(entry)?;
         let audited = source != Source::Event || !self.events_sent;
         if audited && !self.audit.has_room() {
             return Ok(Some(Refusal::AuditFull));
@@ -107,18 +111,18 @@ impl Offload {
     /// The generation of the topology in which the stack has forwarded a packet of the connection,
     /// if that is known: the datapath takes the way that the stack took, see `check_egress` in
     /// bpf/next_hop.h.
-    fn proven_since(&self, known: Option<&bpfw_conn>, source: Source) -> Option<u32> {
+    fn proven_since(&self, known: Option<&bpfw_conn>, mark: u32, source: Source) -> Option<u32> {
         match source {
             Source::Event => Some(self.events_since),
             Source::Signal => Some(self.routing.generation),
-            Source::Table => known.map(|known| known.since),
+            Source::Table => known.filter(|known| known.mark == mark).map(|known| known.since),
         }
     }
 
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
     /// former owners.
-    fn clear_way(&mut self, connection: &Connection) -> Result<()> {
-        for tuple in [connection.original.into(), connection.reply.into()] {
+    fn clear_way(&mut self, entry: &Entry) -> Result<()> {
+        for tuple in [entry.original.into(), entry.reply.into()] {
             if let Some(known) = self.conn_map.get(&tuple)? {
                 self.remove(&tuple, &known.reverse(), known.id)?;
             }
@@ -171,5 +175,5 @@ impl Offload {
 /// Whether the map's entry says all that there is to say of its connection.
 fn is_current(known: &bpfw_conn, connection: &Connection) -> bool {
     let assured = known.origin & abi::BPFW_ORIGIN_ASSURED != 0;
-    known.finished == 0 && (assured || !connection.assured)
+    known.finished == 0 && known.mark == connection.mark && (assured || !connection.assured)
 }

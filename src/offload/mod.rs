@@ -55,6 +55,21 @@ impl JiffyClock {
     }
 }
 
+/// What routing makes of conntrack's marks.
+#[derive(Clone, Copy, Debug)]
+struct RouteMark {
+    /// The bits that packets are routed by, 0 if the look-ups heed none.
+    mask: u32,
+    /// There are rules that go by them: a connection without any may be marked packet by packet.
+    required: bool,
+}
+
+impl RouteMark {
+    fn of(self, mark: u32) -> u32 {
+        mark & self.mask
+    }
+}
+
 /// Routing as the datapath knows it.
 #[derive(Clone, Copy, Debug)]
 struct Routing {
@@ -70,6 +85,7 @@ pub struct Offload {
     signals: Signals,
     requests: Requests,
     mark: Option<OffloadMark>,
+    route_mark: RouteMark,
     /// Why no connection at all may be offloaded for now.
     forbidden: Option<Refusal>,
     /// Conntrack sends events (`nf_conntrack_events` is not 0).
@@ -93,6 +109,7 @@ impl Offload {
     pub fn new(
         object: &Object,
         mark: Option<OffloadMark>,
+        route_mark_mask: u32,
         sysctls: &Sysctls,
         jiffies: Jiffies,
     ) -> Result<Self> {
@@ -101,6 +118,7 @@ impl Offload {
             signals: Signals::new(object)?,
             requests: Requests::open()?,
             mark,
+            route_mark: RouteMark { mask: route_mark_mask, required: false },
             forbidden: None,
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
@@ -144,6 +162,12 @@ impl Offload {
     /// No event waits: those to come are younger than the last change of routing.
     pub fn events_are_read(&mut self) {
         self.events_since = self.routing.generation;
+    }
+
+    /// Says whether routing rules go by the marks of connections; `true` if that is a change, which
+    /// a resync must carry out.
+    pub fn require_route_mark(&mut self, required: bool) -> bool {
+        std::mem::replace(&mut self.route_mark.required, required) != required
     }
 
     /// The datapath's time at a heartbeat just now.

@@ -36,6 +36,10 @@ impl Offload {
             Some(known) => self.remove(tuple, &known.reverse(), known.id)?,
             None => {}
         }
+        if let Some(reason) = self.forbidden {
+            self.refuse_tuple(&plain, reason);
+            return Ok(());
+        }
         if self.is_outdated(at) {
             return Ok(());
         }

@@ -69,7 +69,8 @@ pub fn on_hook_with(
         return;
     }
     let namespace = router(&format!("{}-{test}", hook.name()));
-    let settings = Settings { hook, log_level: 0, beat_limit, max_connections: 4096 };
+    let settings =
+        Settings { hook, log_level: 0, beat_limit, route_mark: 0, max_connections: 4096 };
     // The harness shows this only if the test fails.
     eprintln!("{test} on hook {}", hook.name());
     namespace.enter(|| {

@@ -117,6 +117,7 @@ impl Flow {
             assured: true,
             pass_from: self.pass_from,
             since: 0,
+            mark: 0,
         }
     }
 

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What this kernel's helpers can do: tried, because features are backported.
+
+use libbpf_sys::bpf_insn;
+use nix::libc::{AF_INET, EINVAL};
+
+use super::sys;
+use crate::error::{Error, Result};
+
+/// `BPF_FIB_LOOKUP_MARK` of linux/bpf.h since Linux 6.10.
+const LOOK_UP_BY_MARK: i32 = 1 << 5;
+/// The size of `struct bpf_fib_lookup`, and where in it the interface's index is.
+const PARAMETERS: i16 = 64;
+const IFINDEX: i16 = 8;
+/// The index of every namespace's loopback interface.
+const LOOPBACK: i32 = 1;
+
+/// Whether `bpf_fib_lookup` heeds a mark; it refuses flags that it does not know.
+pub fn look_ups_heed_marks() -> Result<bool> {
+    sys::run_once(&look_up(LOOK_UP_BY_MARK))
+        .map(|answer| answer != -EINVAL)
+        .map_err(|error| Error::system("trying a route look-up by mark", error))
+}
+
+/// A program for the TC hook that returns what a look-up of 0.0.0.0 says.
+fn look_up(flags: i32) -> Vec<bpf_insn> {
+    use register::*;
+    let parameters = -PARAMETERS;
+    let mut program: Vec<_> = (parameters..0)
+        .step_by(8)
+        .map(|offset| instruction(op::STORE_U64, FRAME, 0, offset, 0))
+        .collect();
+    program.extend([
+        instruction(op::STORE_U8, FRAME, 0, parameters, AF_INET),
+        instruction(op::STORE_U32, FRAME, 0, parameters + IFINDEX, LOOPBACK),
+        instruction(op::MOVE_REGISTER, ARGUMENT_2, FRAME, 0, 0),
+        instruction(op::ADD, ARGUMENT_2, 0, 0, parameters.into()),
+        instruction(op::MOVE, ARGUMENT_3, 0, 0, PARAMETERS.into()),
+        instruction(op::MOVE, ARGUMENT_4, 0, 0, flags),
+        instruction(op::CALL, 0, 0, 0, libbpf_sys::BPF_FUNC_fib_lookup as i32),
+        instruction(op::EXIT, 0, 0, 0, 0),
+    ]);
+    program
+}
+
+fn instruction(code: u8, to: u8, from: u8, off: i16, imm: i32) -> bpf_insn {
+    let registers = bpf_insn::new_bitfield_1(to, from);
+    bpf_insn { code, _bitfield_1: registers, off, imm, ..Default::default() }
+}
+
+/// BPF's instructions (RFC 9669) that are used here.
+mod op {
+    pub const STORE_U8: u8 = 0x72;
+    pub const STORE_U32: u8 = 0x62;
+    pub const STORE_U64: u8 = 0x7a;
+    pub const MOVE: u8 = 0xb7;
+    pub const MOVE_REGISTER: u8 = 0xbf;
+    pub const ADD: u8 = 0x07;
+    pub const CALL: u8 = 0x85;
+    pub const EXIT: u8 = 0x95;
+}
+
+mod register {
+    pub const ARGUMENT_2: u8 = 2;
+    pub const ARGUMENT_3: u8 = 3;
+    pub const ARGUMENT_4: u8 = 4;
+    pub const FRAME: u8 = 10;
+}
