@@ -295,6 +295,11 @@ fn hazard_26_a_full_map_leaves_new_connections_to_the_stack(hook: &str, test: &s
     }
     daemon.wait_for_line("too many connections", LIMIT);
     assert!(echo_is_fast(&lab, &first, 99));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait_for_line("stayed with the stack: too many connections", LIMIT);
+    let lines = daemon.lines();
+    let warnings = lines.iter().filter(|line| line.contains("further ones stay")).count();
+    assert_eq!(warnings, 1, "{lines:#?}");
 }
 
 /// A RST with the connection's addresses, but from the other side, ends nothing.

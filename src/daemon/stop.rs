@@ -21,6 +21,9 @@ impl Daemon<'_> {
                 tracing::info!("{packets} packets {name}");
             }
         }
+        for (reason, times) in self.offload.refusals().iter() {
+            tracing::info!("{times} times a connection stayed with the stack: {reason}");
+        }
         Ok(())
     }
 }

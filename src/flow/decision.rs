@@ -43,7 +43,7 @@ pub enum Decision {
 }
 
 /// Why a connection stays with the stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Refusal {
     /// Conntrack does not know the connection.

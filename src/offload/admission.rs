@@ -33,6 +33,14 @@ pub(super) enum Source {
 impl Offload {
     /// Offloads the connection if it may be; removes it if it may not, and says why.
     pub(super) fn consider(&mut self, entry: &Entry, source: Source) -> Result<Option<Refusal>> {
+        let refusal = self.carry_out(entry, source)?;
+        if let Some(refusal) = refusal {
+            self.refusals.note(refusal);
+        }
+        Ok(refusal)
+    }
+
+    fn carry_out(&mut self, entry: &Entry, source: Source) -> Result<Option<Refusal>> {
         match self.decide(entry) {
             Decision::Offload { assured } => self.offload(entry, assured, source),
             Decision::Refuse(refusal) => self.reject(entry, refusal),
@@ -151,12 +159,7 @@ impl Offload {
     }
 
     /// Tells the datapath not to ask for this connection for a while.
-    pub(super) fn refuse(&mut self, entry: &Entry, refusal: Refusal) {
-        if matches!(refusal, Refusal::Full | Refusal::AuditFull) && !self.warned.contains(&refusal)
-        {
-            self.warned.push(refusal);
-            tracing::warn!("{refusal}: further ones stay with the stack");
-        }
+    pub(super) fn refuse(&self, entry: &Entry, refusal: Refusal) {
         self.refuse_tuple(&entry.original, refusal);
         self.refuse_tuple(&entry.reply, refusal);
     }

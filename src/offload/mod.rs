@@ -3,6 +3,7 @@
 
 mod admission;
 mod audit;
+mod refusals;
 mod resync;
 mod signals;
 mod sweep;
@@ -29,6 +30,7 @@ use crate::flow::expiry::Timeouts;
 use crate::flow::tuple::Tuple;
 
 use admission::Source;
+use refusals::Refusals;
 pub use resync::Resync;
 pub use sweep::Round;
 
@@ -100,8 +102,7 @@ pub struct Offload {
     audit: audit::Audit,
     /// While a resync goes on: the connections offloaded meanwhile.
     admitted: Option<HashSet<u32>>,
-    /// Reasons that were warned of, once each.
-    warned: Vec<Refusal>,
+    refusals: Refusals,
 }
 
 impl Offload {
@@ -129,8 +130,13 @@ impl Offload {
             sweep: sweep::Sweep::default(),
             audit: audit::Audit::default(),
             admitted: None,
-            warned: Vec::new(),
+            refusals: Refusals::default(),
         })
+    }
+
+    /// Why connections stayed with the stack so far.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The port ids under which our own updates come back as events.
