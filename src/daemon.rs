@@ -36,6 +36,8 @@ use rest::Rest;
 
 /// The longest piece of work between two looks at the events.
 const SLICE: Duration = Duration::from_millis(10);
+/// No event of conntrack's may wait for longer to be handled while the fast path goes on.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// At most one bump in this time, however fast the topology changes.
 const BUMP_PAUSE: Duration = Duration::from_millis(20);
 
@@ -97,6 +99,8 @@ struct Daemon<'obj> {
     /// Slots of next hops whose neighbors are to be kept in use.
     neighbors_due: Vec<u32>,
     pending: Pending,
+    /// Since when events may have been waiting, if some are.
+    behind_since: Option<Instant>,
 }
 
 /// An interface that nothing can be redirected to.
@@ -198,7 +202,7 @@ impl Daemon<'_> {
         if self.rest.must_discard() {
             return self.discard_events();
         }
-        let before = self.events.bytes_read();
+        let (started, before) = (Instant::now(), self.events.bytes_read());
         let ports = self.offload.own_ports();
         let mut failed = None;
         let offload = &mut self.offload;
@@ -214,7 +218,7 @@ impl Daemon<'_> {
         self.pending.bytes_read += self.events.bytes_read().wrapping_sub(before);
         match drained {
             Drained::Empty => self.conntrack_is_silent(),
-            Drained::More => {}
+            Drained::More => self.notice_backlog(started)?,
             Drained::Overrun => {
                 tracing::warn!("conntrack events were lost: comparing with conntrack");
                 self.distrust()?;
@@ -226,6 +230,7 @@ impl Daemon<'_> {
     fn conntrack_is_silent(&mut self) {
         self.pending.queue_was_empty = true;
         self.offload.events_are_read();
+        self.behind_since = None;
     }
 
     /// Whether all that was waiting in conntrack's queue is handled. Its messages come in order:

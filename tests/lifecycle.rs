@@ -28,7 +28,6 @@ on_both_hooks!(
     hazard_02_a_reused_port_gets_its_own_translation,
     hazard_04_conntrack_delete_ends_the_fast_path,
     hazard_04_conntrack_flush_ends_the_fast_path,
-    hazard_04_found_connections_end_by_audit,
     hazard_06_timeouts_are_refreshed_while_there_is_traffic,
     hazard_06_idle_connections_expire,
     hazard_27_only_marked_connections_are_offloaded,
@@ -198,20 +197,6 @@ fn hazard_04_conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
     assert!(lab.conntrack(&["-F"]).status.success());
     wait_until_offloaded(&daemon, 0);
     assert!(!echo_is_fast(&lab, &client, 2));
-}
-
-/// Connections made before anyone listened send no events (nf_conntrack_events=2).
-fn hazard_04_found_connections_end_by_audit(hook: &str, test: &str) {
-    let lab = lab(hook, test, &snat_rules());
-    let (_server, client) = echo(&lab, 40000);
-    assert!(client.echoes(0, LIMIT));
-    let daemon = start(&lab, hook, &[]);
-    eventually(LIMIT, "a packet brings it to the fast path", || {
-        assert!(client.echoes(1, LIMIT));
-        offloaded(&daemon) == 1
-    });
-    assert!(lab.conntrack(&["-F"]).status.success());
-    wait_until_offloaded(&daemon, 0);
 }
 
 /// Changes the mark of the client's UDP connection with these ports, as other programs do.

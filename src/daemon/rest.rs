@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Daemon, Pending, SLICE};
+use super::{Daemon, PATIENCE, Pending, SLICE};
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::offload::Resync;
@@ -25,6 +25,8 @@ pub(super) enum Rest {
     Resync(Resync),
     /// The map is right; the events since then are still to be read.
     CatchUp,
+    /// The map was right, but so many events wait that a deletion among them would come late.
+    Behind,
     /// The next hops are emptied after this time.
     HopsFull(Instant),
 }
@@ -41,7 +43,7 @@ impl Rest {
 
     /// Whether there is something to do at once.
     pub(super) fn wants_time(&self) -> bool {
-        matches!(self, Self::Discard(_) | Self::Resync(_) | Self::CatchUp)
+        matches!(self, Self::Discard(_) | Self::Resync(_) | Self::CatchUp | Self::Behind)
     }
 
     /// Whether events are to be thrown away.
@@ -62,6 +64,19 @@ impl Daemon<'_> {
         if late > self.limit && self.rest.is_sure() {
             tracing::warn!("late by {late:?}: comparing with conntrack");
             self.distrust()?;
+        }
+        Ok(())
+    }
+
+    /// There was more to read than fitted in a slice: the fast path does not go on with what
+    /// conntrack may long have taken back.
+    pub(super) fn notice_backlog(&mut self, started: Instant) -> Result<()> {
+        let since = *self.behind_since.get_or_insert(started);
+        if matches!(self.rest, Rest::Awake) && since.elapsed() >= PATIENCE {
+            tracing::debug!("behind with conntrack's events: the stack takes over");
+            self.state.rest()?;
+            self.pending = Pending::default();
+            self.rest = Rest::Behind;
         }
         Ok(())
     }
@@ -111,19 +126,26 @@ impl Daemon<'_> {
                 }
                 Ok(())
             }
-            Rest::CatchUp if caught_up => self.wake(),
+            Rest::CatchUp | Rest::Behind if caught_up => self.wake(),
             Rest::HopsFull(since) if since.elapsed() >= GRACE && caught_up => {
                 self.hops.clear()?;
                 self.wake()
             }
-            Rest::Awake | Rest::Discard(_) | Rest::CatchUp | Rest::HopsFull(_) => Ok(()),
+            Rest::Awake | Rest::Discard(_) | Rest::CatchUp | Rest::Behind | Rest::HopsFull(_) => {
+                Ok(())
+            }
         }
     }
 
     fn wake(&mut self) -> Result<()> {
+        let was_behind = matches!(self.rest, Rest::Behind);
         self.offload.resend_flags();
+        self.behind_since = None;
         self.rest = Rest::Awake;
         self.beat()?;
+        if was_behind {
+            return self.bump(Change::NextHops);
+        }
         self.bump(Change::Routing)?;
         tracing::info!("forwarding");
         Ok(())

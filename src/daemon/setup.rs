@@ -89,6 +89,7 @@ impl<'obj> Daemon<'obj> {
             busy: false,
             neighbors_due: Vec::new(),
             pending: Pending::default(),
+            behind_since: None,
         };
         daemon.beat()?;
         daemon.forbid_by_policy();

@@ -20,6 +20,7 @@ pub mod push_tag;
 pub mod router;
 pub mod rules;
 pub mod segments;
+pub mod steady;
 pub mod tcp;
 pub mod udp;
 pub mod view;

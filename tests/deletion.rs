@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A connection that conntrack has forgotten, and that the rules forbid by now, is not forwarded
+//! any longer: each test prints how long after the deletion its last packet left.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::time::Instant;
+use support::capture::Capture;
+use support::daemon::Daemon;
+use support::lab::Lab;
+use support::router::*;
+use support::rules::snat_rules;
+use support::steady::{Steady, expect_frame, is_udp, last_of};
+use support::udp::{UdpClient, UdpEcho};
+
+on_both_hooks!(
+    hazard_04_a_deleted_connection_is_stopped,
+    hazard_04_a_flushed_connection_is_stopped,
+    hazard_04_a_found_connection_is_stopped,
+    hazard_04_a_deletion_behind_many_events_is_heeded,
+);
+
+/// An established connection no longer passes, whatever it was allowed before.
+fn forbid(lab: &Lab) {
+    lab.nft(
+        "table ip forbidden {
+            chain forward {
+                type filter hook forward priority -10; policy accept;
+                ip protocol udp drop
+            }
+        }",
+    );
+}
+
+/// A lab with the client's connection on the fast path, although the rules forbid it by now.
+struct Outlaw {
+    lab: Lab,
+    daemon: Daemon,
+    _server: UdpEcho,
+    _stream: Steady,
+    capture: Capture,
+}
+
+impl Outlaw {
+    fn new(lab: Lab, daemon: Daemon, (server, client): (UdpEcho, UdpClient)) -> Self {
+        wait_until_fast(&lab, &client);
+        let stream = Steady::start(&client);
+        forbid(&lab);
+        let capture = Capture::open(&lab.server, "eth0");
+        expect_frame(&capture, "the fast path goes on as before", is_udp);
+        Self { lab, daemon, _server: server, _stream: stream, capture }
+    }
+
+    /// After `delete` no packet arrives any more.
+    fn expect_end(&self, what: &str, delete: impl FnOnce() -> Instant) {
+        let since = delete();
+        println!("{what}: the last packet {:?} later", last_of(&self.capture, since, is_udp));
+        assert!(self.lab.stack_packets() > 0);
+        wait_until_offloaded(&self.daemon, 0);
+    }
+}
+
+fn outlaw(hook: &str, test: &str, options: &[&str]) -> Outlaw {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, options);
+    let ends = echo(&lab, 40000);
+    Outlaw::new(lab, daemon, ends)
+}
+
+/// Runs the conntrack tool; the time is that before it starts.
+fn conntrack(lab: &Lab, args: &[&str]) -> Instant {
+    let since = Instant::now();
+    assert!(lab.conntrack(args).status.success());
+    since
+}
+
+fn hazard_04_a_deleted_connection_is_stopped(hook: &str, test: &str) {
+    let outlaw = outlaw(hook, test, &[]);
+    outlaw.expect_end(&format!("{hook}, conntrack -D"), || {
+        conntrack(&outlaw.lab, &["-D", "-p", "udp", "--sport", "40000"])
+    });
+}
+
+fn hazard_04_a_flushed_connection_is_stopped(hook: &str, test: &str) {
+    let outlaw = outlaw(hook, test, &[]);
+    outlaw.expect_end(&format!("{hook}, conntrack -F"), || conntrack(&outlaw.lab, &["-F"]));
+}
+
+/// As on kernels where a connection made before anyone listened sends no events: the audit finds
+/// it gone.
+fn hazard_04_a_found_connection_is_stopped(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    // With the default of 2 it would depend on whether someone listens in another namespace.
+    lab.router.sysctl("net/netfilter/nf_conntrack_events", "0");
+    let ends = echo(&lab, 40000);
+    assert!(ends.1.echoes(0, LIMIT));
+    lab.router.sysctl("net/netfilter/nf_conntrack_events", "1");
+    let daemon = start(&lab, hook, &[]);
+    let outlaw = Outlaw::new(lab, daemon, ends);
+    outlaw.expect_end(&format!("{hook}, conntrack -F, no events"), || {
+        conntrack(&outlaw.lab, &["-F"])
+    });
+}
+
+/// The daemon has not been running for a moment, and finds the end of its connection behind
+/// those of 20,000 others. Its interval is so long that the heartbeat is not late.
+fn hazard_04_a_deletion_behind_many_events_is_heeded(hook: &str, test: &str) {
+    let outlaw = outlaw(hook, test, &["--interval", "1000", "--log-level", "info"]);
+    let mut others = String::new();
+    for number in 0..20_000 {
+        let (port, low) = (1024 + number % 10_000, 10 + number / 10_000);
+        others += &format!(
+            "-I -p udp -s 192.0.2.{low} -d 203.0.113.9 --sport {port} --dport 9 \
+             -r 203.0.113.9 -q 192.0.2.{low} --reply-port-src 9 --reply-port-dst {port} \
+             -t 60 -u SEEN_REPLY\n"
+        );
+    }
+    outlaw.lab.router.run_with_input(&["conntrack", "-R", "-"], &others);
+    outlaw.daemon.signal(Signal::SIGSTOP);
+    conntrack(&outlaw.lab, &["-D", "-p", "udp", "--dport", "9"]);
+    conntrack(&outlaw.lab, &["-D", "-p", "udp", "--sport", "40000"]);
+    expect_frame(&outlaw.capture, "nobody knows yet", is_udp);
+    outlaw.expect_end(&format!("{hook}, behind 20,000 events"), || {
+        outlaw.daemon.signal(Signal::SIGCONT);
+        Instant::now()
+    });
+}
