@@ -16,7 +16,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps \
-	check test demo run clean
+	check test fuzz demo run clean
 
 all: xdp tc
 xdp: xdp-le xdp-be
@@ -43,6 +43,7 @@ help:
 	@echo 'install-deps     Debian packages and, where there is none, a Rust toolchain'
 	@echo 'check            formatting, lints and compiler warnings'
 	@echo 'test             all tests (as root: those on the running kernel too)'
+	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
 	@echo 'clean            removes what was built'
@@ -61,6 +62,9 @@ check: install-deps
 
 test: install-deps
 	scripts/test
+
+fuzz: install-deps
+	scripts/fuzz
 
 demo:
 	@test "$$(id -u)" = 0 || { echo 'make demo needs root, for network namespaces and BPF: sudo make demo' >&2; exit 1; }

@@ -126,6 +126,11 @@ impl Direction {
     }
 }
 
+/// The original tuple in a message.
+pub(super) fn original_of(message: &Parsed) -> Option<Tuple> {
+    ORIGINAL.get(message)
+}
+
 /// A message that names a connection by its original tuple; `None` when there is no memory.
 pub(super) fn draft_for(original: &Tuple) -> Option<Draft> {
     let mut draft = Draft::new()?;

@@ -122,7 +122,7 @@ impl AsFd for Events {
 }
 
 /// What packets cause has no port.
-fn decode(message: &Message<'_>) -> Option<Event> {
+pub(super) fn decode(message: &Message<'_>) -> Option<Event> {
     match (message.kind, message.port) {
         (NEW, 0) => Entry::decode(message.bytes).map(Event::Update),
         (NEW, _) => Entry::decode(message.bytes).map(Event::Edit),

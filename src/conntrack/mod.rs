@@ -5,6 +5,8 @@
 //! many updates fit in one send, our own updates are recognised by their port, and no read blocks
 //! for long. Nothing here knows BPF or routing.
 
+#[doc(hidden)]
+pub mod decoders;
 pub mod dump;
 pub mod entry;
 pub mod events;

@@ -63,12 +63,12 @@ fn optional<T: FromStr>(directory: &Path, name: &str) -> Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::system(format!("reading {}", path.display()), error)),
     };
-    match text.trim().parse() {
-        Ok(value) => Ok(Some(value)),
-        Err(_) => {
-            Err(Error::refused(format!("{} holds {:?}, no number", path.display(), text.trim())))
-        }
-    }
+    let no_number = || format!("{} holds {:?}, no number", path.display(), text.trim());
+    parse(&text).map(Some).ok_or_else(|| Error::refused(no_number()))
+}
+
+pub(super) fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]

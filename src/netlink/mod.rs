@@ -7,6 +7,8 @@
 
 mod address;
 mod attribute;
+#[doc(hidden)]
+pub mod decoders;
 pub mod link;
 pub mod monitor;
 pub mod multipath;

@@ -36,7 +36,7 @@ impl RuleFacts {
         })
     }
 
-    fn add(&mut self, rule: &[u8]) {
+    pub(super) fn add(&mut self, rule: &[u8]) {
         if rule.first() != Some(&AF_INET) {
             return;
         }

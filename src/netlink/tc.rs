@@ -125,14 +125,20 @@ fn qdisc_kind(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Option<S
         &body,
         || None,
         |found, message| {
-            // The kernel lists the qdiscs of all interfaces.
-            let here = (u32_at(message.payload, 4), u32_at(message.payload, 12));
-            if message.kind == RTM_NEWQDISC && here == (Some(ifindex), Some(parent)) {
-                let attributes = message.payload.get(HEADER..).unwrap_or_default();
-                *found = find(attributes, TCA_KIND).map(text);
+            if let Some(kind) = parse_qdisc(message, ifindex, parent) {
+                *found = Some(kind);
             }
         },
     )
+}
+
+/// The kind of a qdisc, if it stands there: the kernel lists those of all interfaces.
+pub(super) fn parse_qdisc(message: &Message<'_>, ifindex: u32, parent: u32) -> Option<String> {
+    let place = (u32_at(message.payload, 4)?, u32_at(message.payload, 12)?);
+    if message.kind != RTM_NEWQDISC || place != (ifindex, parent) {
+        return None;
+    }
+    find(message.payload.get(HEADER..)?, TCA_KIND).map(text)
 }
 
 fn dump_filters(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Vec<Filter>> {
@@ -155,7 +161,7 @@ fn push(filters: &mut Vec<Filter>, filter: Filter) {
 }
 
 /// Filters of a shared block name no interface: the dump lists only what was asked for anyway.
-fn parse_filter(message: &Message<'_>, egress: bool) -> Option<Filter> {
+pub(super) fn parse_filter(message: &Message<'_>, egress: bool) -> Option<Filter> {
     if message.kind != RTM_NEWTFILTER {
         return None;
     }

@@ -155,14 +155,14 @@ fn by_default(socket: &mut Socket) -> Result<bool> {
 
 /// Whether forwarded IPv4 packets may match a policy. Sockets' own policies have directions of
 /// their own. What is cut off counts as a match: a policy taken for none would be a leak.
-fn covers_forwarding(policy: &[u8]) -> bool {
+pub(super) fn covers_forwarding(policy: &[u8]) -> bool {
     let ipv4 = |family| [AF_UNSPEC, AF_INET].map(u16::from).contains(&family);
     let forwarding = |direction| [XFRM_POLICY_OUT, XFRM_POLICY_FWD].contains(direction);
     u16_at(policy, SELECTOR_FAMILY).is_none_or(ipv4) && policy.get(DIRECTION).is_none_or(forwarding)
 }
 
 /// Whether forwarded packets that match no policy are blocked; so they are if this is cut off.
-fn blocks_forwarding(defaults: &[u8]) -> bool {
+pub(super) fn blocks_forwarding(defaults: &[u8]) -> bool {
     [DEFAULT_FWD, DEFAULT_OUT]
         .iter()
         .any(|&at| defaults.get(at).is_none_or(|&action| action == XFRM_USERPOLICY_BLOCK))

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What must hold for whatever bytes a decoder is given: each function hands its input to one
+//! family of decoders and panics when a promise is broken.
+//!
+//! The fuzz targets look for such inputs for as long as they are let, `tests/fuzz.rs` for a few
+//! seconds in each run of the tests.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use bpfw::cli::{Cli, OffloadMark};
+use bpfw::conntrack::decoders as conntrack;
+use bpfw::netlink::decoders::{self as netlink, Message};
+use bpfw::netlink::network::Network;
+use clap::Parser;
+
+/// A family of decoders: its name, which is also its fuzz target's, and what must hold.
+pub type Family = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const FAMILIES: [Family; 8] = [
+    ("conntrack_message", conntrack_message),
+    ("conntrack_datagram", conntrack_datagram),
+    ("network", network),
+    ("rules", rules),
+    ("tc", tc),
+    ("xfrm", xfrm),
+    ("sysctl", sysctl),
+    ("command_line", command_line),
+];
+
+/// Bytes before the attributes of a message of netlink and netfilter.
+const LENGTH: usize = 4;
+/// A netlink message's header.
+const HEADER: usize = 16;
+
+/// One message about a conntrack entry.
+pub fn conntrack_message(bytes: &[u8]) {
+    // Nearly always of another length than it says.
+    conntrack::entry(bytes);
+    let message = with_length(bytes);
+    let entry = conntrack::entry(&message);
+    assert_eq!(conntrack::entry(&message), entry, "read twice");
+    if let Some(reduced) = conntrack::reduced(&message) {
+        assert!(reduced.len() <= 2 * message.len(), "{} bytes", reduced.len());
+        assert_eq!(conntrack::entry(&reduced), entry, "reduced");
+    }
+    let Some(entry) = entry else { return };
+    assert_eq!(conntrack::tuple_of_request(&entry.original), Some(entry.original), "asked for");
+    for cut in prefixes(&message) {
+        assert_eq!(conntrack::entry(cut), None, "cut to {}", cut.len());
+    }
+}
+
+/// A datagram of conntrack's socket.
+pub fn conntrack_datagram(bytes: &[u8]) {
+    let messages: Vec<_> = conntrack::messages(bytes).collect();
+    expect_parts(bytes, &messages);
+    assert!(messages.iter().all(|message| message.len() >= HEADER));
+    let events = conntrack::events(bytes);
+    assert!(events.len() <= messages.len());
+    assert_eq!(conntrack::events(bytes), events, "read twice");
+    for cut in prefixes(bytes) {
+        let fewer: Vec<_> = conntrack::messages(cut).collect();
+        assert_eq!(fewer, messages[..fewer.len()], "cut to {}", cut.len());
+    }
+}
+
+/// A datagram of route netlink: links, addresses, neighbors, routes, applied one by one.
+pub fn network(bytes: &[u8]) {
+    let messages = netlink_messages(bytes);
+    let [mut first, mut second] = [(); 2].map(|()| Network::default());
+    for message in &messages {
+        let changes = netlink::apply(&mut first, message);
+        assert_eq!(netlink::apply(&mut second, message), changes, "read twice");
+    }
+    expect_same(&first, &second);
+    // What comes by messages goes by messages: nothing that strangers cause piles up for ever.
+    for message in &messages {
+        let deletion = Message { kind: deletion(message.kind), ..*message };
+        netlink::apply(&mut first, &deletion);
+    }
+    assert_eq!(format!("{first:?}"), format!("{:?}", Network::default()), "left behind");
+}
+
+/// A datagram of policy rules.
+pub fn rules(bytes: &[u8]) {
+    for message in netlink_messages(bytes) {
+        let facts = netlink::rule(message.payload);
+        for cut in prefixes(message.payload) {
+            let fewer = netlink::rule(cut);
+            assert!(fewer.tos <= facts.tos, "cut to {}", cut.len());
+        }
+    }
+}
+
+/// A datagram of filters and qdiscs.
+pub fn tc(bytes: &[u8]) {
+    for message in netlink_messages(bytes) {
+        let filter = netlink::filter(&message);
+        let place = |at| word(message.payload, at);
+        let qdisc = netlink::qdisc(&message, place(4), place(12));
+        for payload in prefixes(message.payload) {
+            let cut = Message { payload, ..message };
+            if let Some(part) = netlink::filter(&cut) {
+                let whole = filter.as_ref().expect("a cut filter is not more than the whole");
+                let same = (part.priority, part.handle, &part.kind);
+                assert_eq!(same, (whole.priority, whole.handle, &whole.kind));
+            }
+            let part = netlink::qdisc(&cut, place(4), place(12));
+            assert!(part.is_none() || part == qdisc, "{part:?} of {qdisc:?}");
+        }
+    }
+}
+
+/// A datagram of IPsec policies or of their defaults.
+pub fn xfrm(bytes: &[u8]) {
+    // What is cut off counts as a match, so that less never frees packets.
+    for payload in netlink_messages(bytes).iter().map(|message| message.payload) {
+        let (covers, blocks) = (
+            netlink::policy_covers_forwarding(payload),
+            netlink::defaults_block_forwarding(payload),
+        );
+        for cut in prefixes(payload) {
+            assert!(netlink::policy_covers_forwarding(cut) >= covers, "policy {}", cut.len());
+            assert!(netlink::defaults_block_forwarding(cut) >= blocks, "default {}", cut.len());
+        }
+    }
+}
+
+/// A sysctl's file.
+pub fn sysctl(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(number) = conntrack::sysctl_number(text) {
+        assert_eq!(conntrack::sysctl_number(&format!("{number}\n")), Some(number));
+    }
+}
+
+/// The words of a command line, each ended by a NUL byte as in /proc/<pid>/cmdline; each of them
+/// also as a mark.
+pub fn command_line(bytes: &[u8]) {
+    let words = || bytes.split(|byte| *byte == 0).map(OsStr::from_bytes);
+    let parse = || Cli::try_parse_from([OsStr::new("bpfw")].into_iter().chain(words()));
+    words().filter_map(OsStr::to_str).for_each(mark);
+    let run = match parse() {
+        Ok(cli) => cli.command.into_parts().1,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let again = parse().expect("it was fine before").command.into_parts().1;
+    assert_eq!(format!("{again:?}"), format!("{run:?}"), "read twice");
+    assert!((10..=1000).contains(&run.interval().as_millis()));
+    assert!(run.max_connections != Some(0));
+    if let Ok((object, interfaces)) = run.object_and_interfaces() {
+        assert!(!interfaces.is_empty() && !interfaces.iter().any(|name| name.contains('/')));
+        assert!(object.is_some() as usize + interfaces.len() <= words().count());
+    }
+}
+
+fn mark(text: &str) {
+    let Ok(mark) = text.parse::<OffloadMark>() else { return };
+    assert!(mark.mask != 0 && mark.matches(mark.value));
+    assert_eq!(format!("{:#x}/{:#x}", mark.value, mark.mask).parse(), Ok(mark));
+}
+
+/// The messages of a datagram, which end, and lie one behind the other.
+fn netlink_messages(bytes: &[u8]) -> Vec<Message<'_>> {
+    let found: Vec<_> = netlink::messages(bytes).collect();
+    let whole: Vec<_> = found.iter().copied().map_while(|message| message).collect();
+    assert!(found.len() - whole.len() <= 1, "a malformed message ends the datagram");
+    expect_parts(bytes, &whole.iter().map(|message| message.payload).collect::<Vec<_>>());
+    for cut in prefixes(bytes) {
+        let fewer = netlink::messages(cut).flatten();
+        assert!(fewer.zip(&whole).all(|(part, whole)| part.payload == whole.payload));
+    }
+    whole
+}
+
+/// The parts are within the whole, in order, and do not overlap.
+fn expect_parts(whole: &[u8], parts: &[&[u8]]) {
+    let mut from = whole.as_ptr();
+    for part in parts {
+        assert!(part.as_ptr() >= from, "a part begins before the end of the last one");
+        from = part.as_ptr_range().end;
+    }
+    assert!(from <= whole.as_ptr_range().end, "a part ends outside");
+}
+
+fn expect_same(one: &Network, other: &Network) {
+    assert_eq!(one.links, other.links);
+    assert_eq!(one.local_addresses, other.local_addresses);
+    assert_eq!(one.neighbors, other.neighbors);
+    assert_eq!(one.multipath.is_empty(), other.multipath.is_empty());
+    for index in one.links.keys() {
+        assert_eq!(one.route_mtus.smallest_mtu(*index), other.route_mtus.smallest_mtu(*index));
+    }
+}
+
+/// The message that takes away what one of this kind brings: each RTM_NEW is followed by its
+/// RTM_DEL, and both by GET and SET (linux/rtnetlink.h).
+fn deletion(kind: u16) -> u16 {
+    if kind % 4 == 0 { kind + 1 } else { kind }
+}
+
+/// The bytes with their own number as the length that a netlink message begins with.
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    let mut message = bytes.to_vec();
+    if let (Some(place), Ok(length)) = (message.get_mut(..LENGTH), u32::try_from(bytes.len())) {
+        place.copy_from_slice(&length.to_ne_bytes());
+    }
+    message
+}
+
+/// Two of the shorter versions, which change with each length.
+fn prefixes(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lengths = [bytes.len() / 2, bytes.len().saturating_sub(1)];
+    lengths.into_iter().filter(|&length| length < bytes.len()).map(|length| &bytes[..length])
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+    word.map_or(0, u32::from_ne_bytes)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What fuzzing starts from: datagrams of the running kernel, and lines that someone might type.
+
+use super::netns::Namespace;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
+use netlink_sys::{Socket, SocketAddr};
+use nix::net::if_::if_nametoindex;
+use std::io::ErrorKind;
+
+/// Seeds with the name of the family of decoders that reads them.
+pub type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+const DUMP: u16 = 0x301;
+const ASK: u16 = 0x001;
+/// A netlink message's header.
+const HEADER: usize = 16;
+
+/// A bit of everything that the decoders know, made and then changed or taken away.
+const NETWORK: &str = "
+ip link add v0 type veth peer name v1
+ip link add br0 type bridge
+ip link set v1 master br0
+ip link set v0 up
+ip link set v1 up
+ip addr add 10.0.0.1/24 dev v0
+ip addr add 10.0.1.1 peer 10.0.1.2/32 dev v0
+ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud reachable
+ip neigh add 10.0.0.3 lladdr 02:00:00:00:00:03 dev v0 nud permanent
+ip neigh add proxy 10.0.0.4 dev v0
+ip route add 10.1.0.0/16 via 10.0.0.2 mtu 1400
+ip route append 10.1.0.0/16 via 10.0.0.3 mtu lock 1300
+ip route add 10.2.0.0/16 mtu 1280 nexthop via 10.0.0.2 dev v0 nexthop via 10.0.0.3 dev v0
+ip nexthop add id 9 via 10.0.0.3 dev v0
+ip route add 10.3.0.0/16 nhid 9 mtu 1200
+ip route replace 10.1.0.0/16 via 10.0.0.3
+ip rule add fwmark 0x100/0x3f00 table 7
+ip rule add from 10.0.0.0/8 tos 0x10 iif v0 table 8 priority 99
+tc qdisc add dev v0 clsact
+tc qdisc add dev v1 ingress
+tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0
+tc filter add dev v0 egress prio 6 protocol all u32 match u32 0 0
+ip xfrm policy add src 10.0.0.0/8 dst 10.9.0.0/16 dir fwd tmpl src 1.1.1.1 dst 2.2.2.2 proto esp mode tunnel
+ip xfrm policy add src 10.0.0.0/8 dst 0.0.0.0/0 dir out action block
+ip xfrm policy add src ::/0 dst ::/0 dir in
+conntrack -I -p tcp -s 10.0.0.2 -d 10.1.0.2 -r 10.1.0.2 -q 10.0.0.1 --sport 1024 --dport 80 --reply-port-src 80 --reply-port-dst 61000 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 100 -m 5
+conntrack -I -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -t 100 -u SEEN_REPLY
+conntrack -I -p icmp -s 10.0.0.2 -d 10.1.0.2 --icmp-type 8 --icmp-code 0 -t 100
+conntrack -U -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -m 6
+";
+
+const END: &str = "
+conntrack -D -p udp
+ip route del 10.2.0.0/16
+ip neigh del 10.0.0.2 dev v0
+ip rule del fwmark 0x100/0x3f00
+ip addr del 10.0.1.1 peer 10.0.1.2/32 dev v0
+ip link del v0
+";
+
+const LINES: [&str; 7] = [
+    "xdp lan0 wan0",
+    "tc bpf/obj/tc_le_bpfw.o lan0 wan0",
+    "xdp --interval 100 --max-connections 4096 --xdp-mode generic lan0",
+    "tc --log-level debug --bpf-log-level info --offload-mark 0x100/0x3f00 lan0",
+    "xdp --route-mark-mask 0xff0000 lan0",
+    "--help",
+    "xdp --offload-mark=7 --interval=10 xdp_le_bpfw.o lan0",
+];
+
+const NUMBERS: [&str; 3] = ["262144\n", "2\n", "432000\n"];
+
+/// Seeds of every family.
+pub fn make() -> Seeds {
+    let namespace = Namespace::new("seeds");
+    let mut seeds = namespace.enter(|| captured(&namespace));
+    seeds.extend(crafted());
+    let lines = LINES.map(|line| ("command_line", line.replace(' ', "\0").into_bytes()));
+    seeds.extend(lines);
+    seeds.extend(NUMBERS.map(|number| ("sysctl", number.as_bytes().to_vec())));
+    seeds
+}
+
+/// The kernel's events and answers while the network is made and taken down.
+fn captured(namespace: &Namespace) -> Seeds {
+    let mut taps = [
+        Tap::open(NETLINK_ROUTE, &[1, 3, 4, 5, 7, 8, 32]),
+        Tap::open(NETLINK_XFRM, &[4]),
+        Tap::open(NETLINK_NETFILTER, &[1, 2, 3]),
+    ];
+    namespace.sh(NETWORK);
+    let [route, xfrm, netfilter] = &mut taps;
+    let ipv4 = |length: usize| [&[2][..], &vec![0; length - 1]].concat();
+    // Links, addresses, routes, neighbors, rules, qdiscs.
+    for (kind, body) in [(18, vec![0; 16]), (22, ipv4(8)), (26, ipv4(12)), (30, ipv4(12))] {
+        route.ask(kind, DUMP, &body);
+    }
+    route.ask(34, DUMP, &ipv4(12));
+    route.ask(38, DUMP, &[0; 20]);
+    for parent in [0xffff_fff2_u32, 0xffff_fff3] {
+        let v0 = if_nametoindex("v0").expect("it was just made");
+        route.ask(46, DUMP, &[0, v0, 0, parent, 0].map(u32::to_ne_bytes).concat());
+    }
+    // Policies, their defaults.
+    xfrm.ask(0x15, DUMP, &[]);
+    xfrm.ask(0x28, ASK, &[0; 3]);
+    // Conntrack's entries.
+    netfilter.ask(0x101, DUMP, &ipv4(4));
+    namespace.sh(END);
+    taps.into_iter().flat_map(Tap::finish).collect()
+}
+
+/// A socket that keeps all that it hears.
+struct Tap {
+    protocol: isize,
+    socket: Socket,
+    heard: Vec<Vec<u8>>,
+}
+
+impl Tap {
+    fn open(protocol: isize, groups: &[u32]) -> Self {
+        let mut socket = Socket::new(protocol).expect("a netlink socket");
+        socket.bind_auto().expect("binding");
+        socket.set_non_blocking(true).expect("a flag");
+        groups.iter().for_each(|group| socket.add_membership(*group).expect("a group"));
+        Self { protocol, socket, heard: Vec::new() }
+    }
+
+    /// The kernel answers within the call, or goes on when the answer's begin is read.
+    fn ask(&mut self, kind: u16, flags: u16, body: &[u8]) {
+        let message = message(kind, flags, body);
+        self.socket.send_to(&message, &SocketAddr::new(0, 0), 0).expect("a request");
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, _)) => self.heard.push(datagram),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("reading netlink: {error}"),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Seeds {
+        self.drain();
+        let protocol = self.protocol;
+        self.heard.into_iter().flat_map(|datagram| named(protocol, datagram)).collect()
+    }
+}
+
+/// Who reads a datagram.
+fn named(protocol: isize, datagram: Vec<u8>) -> Seeds {
+    let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
+    match (protocol, kind) {
+        (NETLINK_NETFILTER, _) => {
+            let one = ("conntrack_message", first_message(&datagram));
+            vec![one, ("conntrack_datagram", datagram)]
+        }
+        (NETLINK_XFRM, _) => vec![("xfrm", datagram)],
+        (_, 32..36) => vec![("rules", datagram)],
+        (_, 36..48) => vec![("tc", datagram)],
+        _ => vec![("network", datagram)],
+    }
+}
+
+fn first_message(datagram: &[u8]) -> Vec<u8> {
+    let length = u32::from_ne_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]);
+    datagram[..length as usize].to_vec()
+}
+
+/// What this kernel may not have, or what no tool makes: a VLAN interface, a BPF filter by name, an
+/// entry with a helper, sequence adjustment and SYN proxy.
+fn crafted() -> Seeds {
+    let vlan = [attribute(1, &5_u16.to_ne_bytes()), attribute(5, &[0x88, 0xa8])].concat();
+    let info = [attribute(1, b"vlan\0"), attribute(2, &vlan)].concat();
+    let link = [
+        [0, 7, 0x43, 0].map(u32::to_ne_bytes).concat(),
+        attribute(3, b"lan.5\0"),
+        attribute(5, &3_u32.to_ne_bytes()),
+        attribute(18, &info),
+    ];
+    let filter = [
+        [0, 7, 1, 0xffff_fff2, 0x0007_0008].map(u32::to_ne_bytes).concat(),
+        attribute(1, b"bpf\0"),
+        attribute(2, &attribute(7, b"bpfw\0")),
+        attribute(11, &4_u32.to_ne_bytes()),
+    ];
+    let entry = [
+        vec![2, 0, 0, 0],
+        attribute(1, &tuple([192, 0, 2, 1], [198, 51, 100, 2])),
+        attribute(2, &tuple([198, 51, 100, 2], [192, 0, 2, 1])),
+        attribute(5, &attribute(1, b"ftp\0")),
+        attribute(12, &[0, 0, 0, 9]),
+        attribute(15, &attribute(3, &[0, 0, 0, 1])),
+        attribute(18, &[0, 5]),
+        attribute(24, &attribute(1, &[0, 0, 0, 1])),
+    ];
+    vec![
+        ("network", message(16, 0, &link.concat())),
+        ("tc", message(44, 0, &filter.concat())),
+        ("conntrack_message", message(0x100, 0, &entry.concat())),
+    ]
+}
+
+/// A tuple of conntrack: addresses, TCP, ports.
+fn tuple(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+    let addresses = [attribute(1, &source), attribute(2, &destination)].concat();
+    let ports = [attribute(1, &[6]), attribute(2, &[4, 0]), attribute(3, &[0, 21])].concat();
+    [attribute(1, &addresses), attribute(2, &ports)].concat()
+}
+
+fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len() + 4).expect("a short one");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(payload);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER + body.len()).expect("a short one");
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    bytes
+}
