@@ -16,14 +16,14 @@ use support::udp::{UdpClient, UdpEcho};
 use support::wait::eventually;
 
 on_both_hooks!(
-    a_neighbors_new_mac_is_followed,
-    a_route_to_another_gateway_is_followed,
-    a_route_to_another_interface_starts_over,
-    a_blackhole_route_drops,
-    a_vanished_route_is_the_stacks_business,
-    a_smaller_mtu_is_heeded,
-    a_replaced_interface_mac_is_followed,
-    neighbors_in_use_stay_valid,
+    hazard_08_a_neighbors_new_mac_is_followed,
+    hazard_07_a_route_to_another_gateway_is_followed,
+    hazard_07_a_route_to_another_interface_starts_over,
+    hazard_07_a_blackhole_route_drops,
+    hazard_07_a_vanished_route_is_the_stacks_business,
+    hazard_10_a_smaller_mtu_is_heeded,
+    hazard_07_a_replaced_interface_mac_is_followed,
+    hazard_08_neighbors_in_use_stay_valid,
 );
 
 const NEW_MAC: Mac = [2, 0, 0, 0, 2, 99];
@@ -36,7 +36,7 @@ fn fast_udp(hook: &str, test: &str, rules: &str) -> (Lab, Daemon, UdpEcho, UdpCl
     (lab, daemon, server, client)
 }
 
-fn a_neighbors_new_mac_is_followed(hook: &str, test: &str) {
+fn hazard_08_a_neighbors_new_mac_is_followed(hook: &str, test: &str) {
     let (lab, _daemon, _server, client) = fast_udp(hook, test, &snat_rules());
     // The server's interface changes its address, and says so by an unasked ARP reply.
     lab.server.ip(&format!("link set eth0 address {}\n", show(NEW_MAC)));
@@ -50,7 +50,7 @@ fn a_neighbors_new_mac_is_followed(hook: &str, test: &str) {
 }
 
 /// A second gateway in the WAN: another address of the server, with a MAC of its own.
-fn a_route_to_another_gateway_is_followed(hook: &str, test: &str) {
+fn hazard_07_a_route_to_another_gateway_is_followed(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.server.ip("addr add 203.0.113.7/32 dev lo\n");
     lab.router.ip(&format!(
@@ -77,7 +77,7 @@ fn a_route_to_another_gateway_is_followed(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 1, "the same connection, another next hop");
 }
 
-fn a_route_to_another_interface_starts_over(hook: &str, test: &str) {
+fn hazard_07_a_route_to_another_interface_starts_over(hook: &str, test: &str) {
     let (lab, daemon, _server, client) = fast_udp(hook, test, &no_nat_rules());
     // A second cable between router and server.
     lab.server.ip(&format!(
@@ -106,7 +106,7 @@ fn a_route_to_another_interface_starts_over(hook: &str, test: &str) {
     }
 }
 
-fn a_blackhole_route_drops(hook: &str, test: &str) {
+fn hazard_07_a_blackhole_route_drops(hook: &str, test: &str) {
     let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
     let maps = Maps::of(daemon.pid());
     lab.router.ip(&format!("route add blackhole {SERVER}/32\n"));
@@ -119,7 +119,7 @@ fn a_blackhole_route_drops(hook: &str, test: &str) {
     wait_until_fast(&lab, &client);
 }
 
-fn a_vanished_route_is_the_stacks_business(hook: &str, test: &str) {
+fn hazard_07_a_vanished_route_is_the_stacks_business(hook: &str, test: &str) {
     let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
     let maps = Maps::of(daemon.pid());
     lab.router.ip("link set wan0 down\n");
@@ -134,7 +134,7 @@ fn a_vanished_route_is_the_stacks_business(hook: &str, test: &str) {
     wait_until_fast(&lab, &client);
 }
 
-fn a_smaller_mtu_is_heeded(hook: &str, test: &str) {
+fn hazard_10_a_smaller_mtu_is_heeded(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     // Without path MTU discovery the router splits packets, and the sender learns nothing.
     lab.client.sysctl("net/ipv4/ip_no_pmtu_disc", "1");
@@ -153,7 +153,7 @@ fn a_smaller_mtu_is_heeded(hook: &str, test: &str) {
     wait_until_fast(&lab, &client);
 }
 
-fn a_replaced_interface_mac_is_followed(hook: &str, test: &str) {
+fn hazard_07_a_replaced_interface_mac_is_followed(hook: &str, test: &str) {
     let (lab, _daemon, _server, client) = fast_udp(hook, test, &snat_rules());
     lab.router.ip(&format!("link set wan0 address {}\n", show(NEW_MAC)));
     lab.server.ip(&format!(
@@ -169,7 +169,7 @@ fn a_replaced_interface_mac_is_followed(hook: &str, test: &str) {
 }
 
 /// The stack sees no packets any more, and would let its entry go stale, then fail.
-fn neighbors_in_use_stay_valid(hook: &str, test: &str) {
+fn hazard_08_neighbors_in_use_stay_valid(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "8");
     for device in ["lan0", "wan0"] {

@@ -2,7 +2,9 @@
 //! A steady stream of datagrams, and when the last of them was seen that should not be any more.
 
 use super::capture::{Capture, Frame};
-use super::udp::UdpClient;
+use super::udp::{UdpClient, datagram};
+use nix::sys::socket::{MsgFlags, recv};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,7 +25,7 @@ pub struct Steady {
 }
 
 impl Steady {
-    /// Begins to send; what comes back is left in the client's socket.
+    /// Begins to send; what comes back is thrown away.
     pub fn start(client: &UdpClient) -> Self {
         let socket = client.socket().try_clone().expect("a second handle");
         let stop = Arc::<AtomicBool>::default();
@@ -31,7 +33,8 @@ impl Steady {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 // An ICMP error of the packet before is no matter here.
-                let _ = socket.send(&[0; 32]);
+                let _ = socket.send(&datagram(0, 64));
+                while recv(socket.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT).is_ok() {}
                 std::thread::sleep(PACE);
             }
         });
