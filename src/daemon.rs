@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
+mod firewall;
 mod rest;
 mod setup;
 mod stop;
@@ -25,6 +26,7 @@ use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
 use crate::flow::decision::Refusal;
+use crate::netlink::link::Link;
 use crate::netlink::monitor::{Monitor, Network};
 use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
@@ -32,6 +34,7 @@ use crate::offload::Offload;
 use crate::offload::topology::{self, View};
 use crate::shutdown::Shutdown;
 
+use firewall::Rules;
 use rest::Rest;
 
 /// The longest piece of work between two looks at the events.
@@ -80,6 +83,7 @@ struct Daemon<'obj> {
     events: Events,
     monitor: Monitor,
     xfrm: Xfrm,
+    rules: Rules,
     shutdown: Shutdown,
     rest: Rest,
     /// The age at which the datapath takes a heartbeat for too old.
@@ -145,12 +149,15 @@ impl Daemon<'_> {
     fn turn(&mut self, ready: Ready) -> Result<()> {
         let tick = self.last_tick.elapsed() >= self.request.options.interval();
         self.notice_pause()?;
+        // Once a tick in any case: what failed before is tried again.
+        if ready.network || tick {
+            self.read_firewall()?;
+        }
         if ready.conntrack || self.rest.must_discard() {
             self.read_conntrack()?;
         } else {
             self.conntrack_is_silent();
         }
-        // Once a tick in any case: what failed before is tried again.
         if ready.network || tick {
             self.read_network()?;
         }
@@ -168,6 +175,7 @@ impl Daemon<'_> {
         let mut fds: Vec<PollFd<'_>> =
             [self.shutdown.as_fd(), self.events.as_fd(), self.monitor.as_fd()]
                 .into_iter()
+                .chain([self.rules.firewall.as_fd()])
                 .chain(self.xfrm.as_fd())
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
@@ -324,6 +332,7 @@ impl Daemon<'_> {
         self.last_device_check = Instant::now();
         let network = self.monitor.network();
         let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
+        let stays_up = |link: &Link| self.rules.chain_at(link).is_some();
         let all_generic = self.attachments.iter().all(|a| a.kind() == Kind::XdpGeneric);
         let devices = View {
             hook: self.request.hook,
@@ -334,8 +343,10 @@ impl Daemon<'_> {
                 all_generic || attachment(ifindex).is_some_and(Attachment::can_transmit)
             },
             route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
+            left_out: &|ifindex| network.links.get(&ifindex).is_some_and(stays_up),
         }
         .devices();
+        self.report_left_out();
         if self.devices.as_ref() == Some(&devices) {
             return Ok(());
         }
@@ -355,6 +366,9 @@ impl Daemon<'_> {
             let is_egress = |(_, egress): &(u32, bpfw_egress)| egress.port == index;
             let there = self.monitor.network().links.contains_key(&index);
             let usable = there && devices.egresses.iter().any(is_egress);
+            if self.rules.is_left_out(attachment.name()) {
+                continue;
+            }
             let now = Unusable { index, there };
             let known = self.unusable.contains(&now);
             self.unusable.retain(|other| other.index != index);

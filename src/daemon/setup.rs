@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::firewall::Rules;
 use super::rest::Rest;
 use super::{Daemon, Pending, Request};
 use crate::clock::Jiffies;
@@ -42,6 +43,7 @@ impl<'obj> Daemon<'obj> {
         let jiffies = Jiffies::from_kernel()?;
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
+        let rules = Rules::open()?;
         let interfaces = find_interfaces(&monitor, &request.interfaces)?;
         let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
         let sysctls = Sysctls::read()?;
@@ -77,6 +79,7 @@ impl<'obj> Daemon<'obj> {
             events,
             monitor,
             xfrm,
+            rules,
             shutdown,
             limit,
             last_tick: now,
@@ -93,6 +96,7 @@ impl<'obj> Daemon<'obj> {
         };
         daemon.beat()?;
         daemon.forbid_by_policy();
+        daemon.read_firewall()?;
         daemon.attach(&interfaces)?;
         daemon.update_devices()?;
         Ok(daemon)

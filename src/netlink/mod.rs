@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the kernel says about links, addresses, neighbours, routes, rules and TC (rtnetlink(7)).
+//! What the kernel says about links, addresses, neighbours, routes, rules and TC (rtnetlink(7)),
+//! and about the firewall.
 //!
 //! [`monitor::Monitor`] keeps a picture of the network up to date and says what a change means for
 //! forwarding; [`tc`] is asked when an interface is attached to or left; [`xfrm::Xfrm`] follows the
-//! IPsec policies.
+//! IPsec policies, [`firewall::Firewall`] the nftables ruleset.
 
 mod address;
 mod attribute;
 #[doc(hidden)]
 pub mod decoders;
+pub mod expression;
+pub mod firewall;
 pub mod link;
 pub mod monitor;
 pub mod multipath;
@@ -16,6 +19,7 @@ pub mod neighbor;
 pub mod network;
 pub mod route;
 pub mod rule;
+pub mod ruleset;
 mod socket;
 pub mod tc;
 pub mod xfrm;

@@ -205,7 +205,12 @@ impl Socket {
                 }
                 consistent &= message.flags & NLM_F_DUMP_INTR == 0;
                 match message.kind {
-                    NLMSG_DONE | NLMSG_ERROR => return outcome(&message).map(|()| consistent),
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        return match outcome(&message) {
+                            Err(cause) if cause.kind() == ErrorKind::Interrupted => Ok(false),
+                            outcome => outcome.map(|()| consistent),
+                        };
+                    }
                     FIRST_FAMILY_MESSAGE.. => each(&message),
                     _ => {}
                 }

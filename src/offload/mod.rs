@@ -3,8 +3,11 @@
 
 mod admission;
 mod audit;
+mod known_packet;
+pub mod per_packet;
 mod refusals;
 mod resync;
+pub mod rule_walk;
 mod signals;
 mod sweep;
 pub mod topology;

@@ -28,13 +28,15 @@ pub struct View<'a> {
     pub can_transmit: &'a dyn Fn(u32) -> bool,
     /// The smallest MTU among the routes through this interface that name one.
     pub route_mtu: &'a dyn Fn(u32) -> Option<u32>,
+    /// Whether something at this interface must see all of its packets.
+    pub left_out: &'a dyn Fn(u32) -> bool,
 }
 
 impl View<'_> {
     /// Works the device maps out.
     pub fn devices(&self) -> Devices {
         let mut devices = Devices::default();
-        for link in self.links.values() {
+        for link in self.links.values().filter(|link| !self.is_left_out(link)) {
             if let Some(entry) = self.ingress(link, devices.links.len()) {
                 devices.links.push(entry);
             }
@@ -53,6 +55,11 @@ impl View<'_> {
         devices.links.truncate(abi::BPFW_LINK_SLOTS as usize);
         devices.egresses.truncate(abi::BPFW_LINK_SLOTS as usize);
         devices
+    }
+
+    /// A VLAN's packets pass its port as well.
+    fn is_left_out(&self, link: &Link) -> bool {
+        (self.left_out)(link.index) || link.vlan.is_some_and(|vlan| (self.left_out)(vlan.port))
     }
 
     /// Frames without a tag belong to the attached interface itself.
@@ -148,6 +155,7 @@ mod tests {
             attached: &|index| index <= 2,
             can_transmit: &|index| index <= 2,
             route_mtu: &|index| (index == 2).then_some(1280),
+            left_out: &|index| index == 4,
         }
         .devices()
     }
@@ -200,6 +208,16 @@ mod tests {
             let all = vec![port.clone(), tunnel.clone(), down.clone()];
             assert_eq!(devices(hook, all), Devices::default());
         }
+    }
+
+    #[test]
+    fn hazard_31_interfaces_that_are_left_out_are_in_no_map() {
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let all = vec![link(4, "left out"), vlan(5, 4, 10)];
+            assert_eq!(devices(hook, all), Devices::default());
+        }
+        let all = vec![link(1, "a"), Link { index: 4, ..vlan(4, 1, 10) }];
+        assert_eq!(devices(Hook::Xdp, all).links.len(), 1, "the port goes on without its VLAN");
     }
 
     #[test]

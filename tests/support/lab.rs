@@ -161,16 +161,18 @@ impl Lab {
 
     /// As `stack_packets`, of one protocol: `tcp`, `udp` or `icmp`.
     pub fn stack_packets_of(&self, protocol: &str) -> u64 {
-        self.counter("seen", &format!("seen_{protocol}"))
+        self.counter("inet seen", &format!("seen_{protocol}"))
     }
 
     /// How many packets conntrack called invalid so far; only with the rules [`rules::INVALID`].
     pub fn invalid_packets(&self) -> u64 {
-        self.counter("invalid_packets", "seen_invalid")
+        self.counter("inet invalid_packets", "seen_invalid")
     }
 
-    fn counter(&self, table: &str, counter: &str) -> u64 {
-        let output = self.router.run(&["nft", "list", "counter", "inet", table, counter]);
+    /// How many packets a named counter of this table, with its family, has counted.
+    pub fn counter(&self, table: &str, counter: &str) -> u64 {
+        let words = [&["nft", "list", "counter"], &table.split(' ').collect::<Vec<_>>()[..]];
+        let output = self.router.run(&[&words.concat()[..], &[counter]].concat());
         let output = text(&output.stdout);
         let mut words = output.split_whitespace().skip_while(|word| *word != "packets");
         let packets = words.nth(1).and_then(|word| word.parse().ok());

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the firewall's rules mean for the fast path: interfaces whose packets must all go by the
+//! stack, and what the user must know.
+
+use std::time::Instant;
+
+use super::{Daemon, SLICE};
+use crate::error::Result;
+use crate::netlink::firewall::Firewall;
+use crate::netlink::link::{Link, Links};
+use crate::netlink::ruleset::Chain;
+use crate::offload::rule_walk::{self, Findings};
+
+/// The firewall, and what was found in it.
+pub(super) struct Rules {
+    pub(super) firewall: Firewall,
+    findings: Findings,
+    /// Those at the ingress or egress of interfaces.
+    device_chains: Vec<Chain>,
+    /// Interfaces left out for them, as was warned: their names, with the chains'.
+    left_out: Vec<(String, String)>,
+}
+
+impl Rules {
+    /// None is read yet.
+    pub(super) fn open() -> Result<Self> {
+        Ok(Self {
+            firewall: Firewall::open()?,
+            findings: Findings::new(),
+            device_chains: Vec::new(),
+            left_out: Vec::new(),
+        })
+    }
+
+    /// Reads the ruleset if it has changed; true if other interfaces may be left out now.
+    pub(super) fn read(&mut self, until: Instant) -> Result<bool> {
+        let Some(ruleset) = self.firewall.read(until)? else {
+            return Ok(false);
+        };
+        let (chains, rules) = (ruleset.chains.len(), ruleset.rules.len());
+        tracing::debug!("the firewall has {chains} chains and {rules} rules");
+        let findings = rule_walk::find(&ruleset);
+        for (kind, found) in &findings {
+            if !self.findings.contains_key(kind) {
+                tracing::warn!(
+                    "rules do not see offloaded packets: {kind}, in {} {}. --offload-mark keeps \
+                     connections away from the fast path",
+                    found.table,
+                    found.chain
+                );
+            }
+        }
+        self.findings = findings;
+        let chains = ruleset.chains.into_iter().filter(Chain::is_at_device).collect();
+        Ok(std::mem::replace(&mut self.device_chains, chains) != self.device_chains)
+    }
+
+    /// The chain that packets of this interface must not get around. Those at the ingress come
+    /// after both of our hooks. Those at the egress do not see what XDP redirects, nor, for they
+    /// skip it (`nf_skip_egress` in the kernel's net/core/dev.c), what TC does.
+    pub(super) fn chain_at(&self, link: &Link) -> Option<&Chain> {
+        self.device_chains.iter().find(|chain| {
+            let mut devices = chain.hook.iter().flat_map(|hook| &hook.devices);
+            devices.any(|device| device.is(&link.name))
+        })
+    }
+
+    /// Whether packets of the interface with this name stay with the stack.
+    pub(super) fn is_left_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|(other, _)| other == name)
+    }
+
+    /// Says which interfaces are left out, and which are no longer.
+    pub(super) fn report(&mut self, links: &Links, ours: impl Fn(&Link) -> bool) {
+        let mut now = Vec::new();
+        for link in links.values().filter(|link| ours(link)) {
+            if let Some(chain) = self.chain_at(link) {
+                now.push((link.name.clone(), chain.to_string()));
+            }
+        }
+        for (name, chain) in now.iter().filter(|entry| !self.left_out.contains(entry)) {
+            tracing::warn!(
+                "the chain {chain} at {name} must see all packets: those of {name} stay with the \
+                 stack"
+            );
+        }
+        for (name, _) in &self.left_out {
+            if now.iter().all(|(other, _)| other != name) {
+                tracing::info!("no chain stands at {name} any more");
+            }
+        }
+        self.left_out = now;
+    }
+}
+
+impl Daemon<'_> {
+    /// Before conntrack's events: a connection must not be judged by policies of yesterday.
+    pub(super) fn read_firewall(&mut self) -> Result<()> {
+        if self.rules.read(Instant::now() + SLICE)? { self.update_devices() } else { Ok(()) }
+    }
+
+    /// Says which of our interfaces are left out, their VLANs included.
+    pub(super) fn report_left_out(&mut self) {
+        let attachments = &self.attachments;
+        let attached = |index| attachments.iter().any(|ours| ours.ifindex() == index);
+        let ours =
+            |link: &Link| attached(link.index) || link.vlan.is_some_and(|vlan| attached(vlan.port));
+        self.rules.report(&self.monitor.network().links, ours);
+    }
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The nftables ruleset and the timeout policies of conntrack, read from the kernel when they
+//! change (nfnetlink, nft(8), nfct(8)).
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::Emitable;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc::{EINVAL, ENOBUFS};
+
+use super::ruleset::{Chain, Object, Rule, Ruleset};
+use super::socket::{Message, Socket, messages};
+use crate::error::{Error, Result};
+
+/// The subsystem is the upper byte of a message's type.
+const NFTABLES: u16 = 10 << 8;
+const TIMEOUTS: u16 = 8 << 8;
+const NFT_MSG_NEWTABLE: u16 = NFTABLES;
+const NFT_MSG_DELTABLE: u16 = NFTABLES | 2;
+const NFT_MSG_NEWCHAIN: u16 = NFTABLES | 3;
+const NFT_MSG_GETCHAIN: u16 = NFTABLES | 4;
+const NFT_MSG_DELCHAIN: u16 = NFTABLES | 5;
+const NFT_MSG_NEWRULE: u16 = NFTABLES | 6;
+const NFT_MSG_GETRULE: u16 = NFTABLES | 7;
+const NFT_MSG_DELRULE: u16 = NFTABLES | 8;
+const NFT_MSG_NEWOBJ: u16 = NFTABLES | 18;
+const NFT_MSG_GETOBJ: u16 = NFTABLES | 19;
+const NFT_MSG_DELOBJ: u16 = NFTABLES | 20;
+const TIMEOUT_NEW: u16 = TIMEOUTS;
+const TIMEOUT_GET: u16 = TIMEOUTS | 1;
+const NFNLGRP_NFTABLES: u32 = 7;
+
+/// Bytes of events that may wait. Losing some costs nothing: the ruleset is read again.
+const EVENT_ROOM: usize = 256 << 10;
+/// At least so long lies between two readings, and so many times what the last one took; where it
+/// is urgent, the latter alone.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_TIMES: u32 = 10;
+const READING_EVENTS: &str = "reading ruleset changes";
+
+/// What tells when the ruleset changes.
+pub struct Firewall {
+    events: Socket,
+    questions: Socket,
+    /// The ruleset changed, and was not read again yet.
+    stale: bool,
+    /// So did what packets must not get around: it is read again as soon as possible.
+    urgent: bool,
+    /// There are timeout policies of nftables', of ctnetlink's own.
+    policies: [bool; 2],
+    /// When the ruleset was read, and how long that took.
+    last_reading: Option<(Instant, Duration)>,
+    next_policies: Instant,
+}
+
+impl Firewall {
+    /// Subscribes to changes. The ruleset of the calling thread's namespace counts as changed.
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            events: Socket::subscribe(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES], EVENT_ROOM)?,
+            questions: Socket::open_for(NETLINK_NETFILTER)?,
+            stale: true,
+            urgent: false,
+            policies: [false; 2],
+            last_reading: None,
+            next_policies: Instant::now(),
+        })
+    }
+
+    /// Takes the events that are waiting, until none is or the time is over, and after any of them
+    /// reads the ruleset again, at most once in a while. `None` if there is nothing new. After an
+    /// error, what could not be read is tried again by a later call.
+    pub fn read(&mut self, until: Instant) -> Result<Option<Ruleset>> {
+        while self.read_one()? && Instant::now() < until {}
+        let started = Instant::now();
+        if started >= self.next_policies {
+            self.policies[1] = has_ctnetlink_policies(&mut self.questions)?;
+            self.next_policies = started + PAUSE;
+        }
+        if !self.is_due() {
+            return Ok(None);
+        }
+        let ruleset = read_ruleset(&mut self.questions);
+        self.last_reading = Some((Instant::now(), started.elapsed()));
+        let Some(ruleset) = ruleset? else {
+            return Ok(None);
+        };
+        self.policies[0] = ruleset.objects.iter().any(Object::is_timeout_policy);
+        (self.stale, self.urgent) = (false, false);
+        Ok(Some(ruleset))
+    }
+
+    fn is_due(&self) -> bool {
+        let rested = self.last_reading.is_none_or(|(at, took)| {
+            let least = if self.urgent { Duration::ZERO } else { PAUSE };
+            at.elapsed() >= least.max(took * PAUSE_TIMES)
+        });
+        self.stale && rested
+    }
+
+    /// Whether there are policies that give some connections timeouts of their own.
+    pub fn has_timeout_policies(&self) -> bool {
+        self.policies.contains(&true)
+    }
+
+    /// Takes one datagram; false if none is waiting.
+    fn read_one(&mut self) -> Result<bool> {
+        match self.events.receive() {
+            Ok(datagram) => {
+                for message in messages(datagram) {
+                    self.stale |= message.is_none_or(|message| is_change(message.kind));
+                    // At once: a connection may begin under it before the ruleset is read.
+                    self.policies[0] |= message.is_some_and(is_new_policy);
+                    self.urgent |= message.is_some_and(is_new_device_chain);
+                }
+            }
+            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => {
+                (self.stale, self.urgent) = (true, true);
+            }
+            Err(cause) => return Err(Error::system(READING_EVENTS, cause)),
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Firewall {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+/// Elements of sets come and go without a change of the rules.
+fn is_change(kind: u16) -> bool {
+    matches!(
+        kind,
+        NFT_MSG_NEWTABLE
+            | NFT_MSG_DELTABLE
+            | NFT_MSG_NEWCHAIN
+            | NFT_MSG_DELCHAIN
+            | NFT_MSG_NEWRULE
+            | NFT_MSG_DELRULE
+            | NFT_MSG_NEWOBJ
+            | NFT_MSG_DELOBJ
+    )
+}
+
+fn is_new_policy(message: Message<'_>) -> bool {
+    message.kind == NFT_MSG_NEWOBJ
+        && Object::decode(message.payload).is_some_and(|object| object.is_timeout_policy())
+}
+
+fn is_new_device_chain(message: Message<'_>) -> bool {
+    message.kind == NFT_MSG_NEWCHAIN
+        && Chain::decode(message.payload).is_some_and(|chain| chain.is_at_device())
+}
+
+/// `None` if it changes faster than it can be read.
+fn read_ruleset(socket: &mut Socket) -> Result<Option<Ruleset>> {
+    let chains = dump(socket, "chains", (NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN), Chain::decode)?;
+    let rules = dump(socket, "rules", (NFT_MSG_GETRULE, NFT_MSG_NEWRULE), Rule::decode)?;
+    let objects = dump(socket, "objects", (NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ), Object::decode)?;
+    let (Some(chains), Some(rules), Some(objects)) = (chains, rules, objects) else {
+        return Ok(None);
+    };
+    Ok(Some(Ruleset { chains, rules, objects }))
+}
+
+fn has_ctnetlink_policies(socket: &mut Socket) -> Result<bool> {
+    let policies = dump(socket, "timeout policies", (TIMEOUT_GET, TIMEOUT_NEW), |_| Some(()))?;
+    // Changing all the time: there are some.
+    Ok(policies.is_none_or(|policies| !policies.is_empty()))
+}
+
+/// All objects of a kind; none in a kernel without the subsystem (EINVAL, nfnetlink_rcv_msg in
+/// nfnetlink.c). `None` if they changed during each attempt.
+fn dump<T>(
+    socket: &mut Socket,
+    what: &str,
+    (ask, answer): (u16, u16),
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<Vec<T>>> {
+    let doing = format!("reading the firewall's {what}");
+    let dumped = socket.dump(&doing, ask, &AllFamilies, Vec::new, |all, message| {
+        all.extend(decode(message.payload).filter(|_| message.kind == answer));
+    });
+    match dumped {
+        Err(Error::Refused { .. }) => Ok(None),
+        Err(Error::System { cause, .. }) if cause.raw_os_error() == Some(EINVAL) => {
+            Ok(Some(Vec::new()))
+        }
+        dumped => dumped.map(Some),
+    }
+}
+
+/// struct nfgenmsg with AF_UNSPEC.
+struct AllFamilies;
+
+impl Emitable for AllFamilies {
+    fn buffer_len(&self) -> usize {
+        4
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Statements of the firewall that look at each packet of an established connection: they do not
+//! see those that the fast path forwards.
+//!
+//! The rules are walked through as such a packet would walk. What is for other packets only (new
+//! connections, SYNs, ICMP, fragments), or stands behind what accepts all of an established
+//! connection, is none of our business.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::known_packet::{Registers, STATE_ESTABLISHED, Truth};
+use super::per_packet::{Kind, kinds};
+use crate::netlink::expression::{Expression, Field, Verdict};
+use crate::netlink::ruleset::{Chain, Object, Place, Rule, Ruleset, Table};
+
+/// The kernel allows 16 chains within each other (NFT_JUMP_STACK_SIZE).
+const DEEPEST: usize = 16;
+const NFT_META_IIF: u32 = 4;
+const NFT_META_IIFNAME: u32 = 6;
+
+/// The chain where the first statement of a kind was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its table.
+    pub table: Table,
+    /// Its name.
+    pub chain: String,
+}
+
+/// What was found, each kind once.
+pub type Findings = BTreeMap<Kind, Found>;
+
+/// Looks for such statements.
+pub fn find(ruleset: &Ruleset) -> Findings {
+    let mut walk = Walk::new(ruleset);
+    for chain in ruleset.chains.iter().filter(|chain| sees_forwarded(chain)) {
+        walk.chain(&chain.table, &chain.name, 0);
+    }
+    walk.findings
+}
+
+/// Translation rules are asked for a connection's first packet only.
+fn sees_forwarded(chain: &Chain) -> bool {
+    chain.hook.as_ref().is_some_and(|hook| hook.place == Place::Forwarding && hook.kind != "nat")
+}
+
+/// A chain's table and name.
+type Name<'a> = (&'a Table, &'a str);
+
+/// How a chain or rule ends for packets of established connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// All are accepted or dropped.
+    Decided,
+    /// Some, if any, go on behind it.
+    GoesOn,
+}
+
+struct Walk<'a> {
+    chains: HashMap<Name<'a>, Vec<&'a Rule>>,
+    /// Chains that no rule names: if any, a verdict map leads there.
+    unnamed: Vec<Name<'a>>,
+    objects: &'a [Object],
+    walked: HashMap<Name<'a>, Fate>,
+    findings: Findings,
+}
+
+impl<'a> Walk<'a> {
+    fn new(ruleset: &'a Ruleset) -> Self {
+        let mut chains = HashMap::<_, Vec<_>>::new();
+        for rule in &ruleset.rules {
+            chains.entry((&rule.table, rule.chain.as_str())).or_default().push(rule);
+        }
+        let named: HashSet<_> = ruleset.rules.iter().flat_map(named).collect();
+        let others = ruleset.chains.iter().filter(|chain| chain.hook.is_none());
+        Self {
+            chains,
+            unnamed: others
+                .map(|chain| (&chain.table, chain.name.as_str()))
+                .filter(|name| !named.contains(name))
+                .collect(),
+            objects: &ruleset.objects,
+            walked: HashMap::new(),
+            findings: Findings::new(),
+        }
+    }
+
+    fn chain(&mut self, table: &'a Table, name: &'a str, depth: usize) -> Fate {
+        let key = (table, name);
+        if let Some(fate) = self.walked.get(&key) {
+            return *fate;
+        }
+        // For chains that lead to themselves, which the kernel does not allow.
+        self.walked.insert(key, Fate::GoesOn);
+        if depth >= DEEPEST {
+            return Fate::GoesOn;
+        }
+        let rules = self.chains.get(&key).cloned().unwrap_or_default();
+        let fate = rules.into_iter().find_map(|rule| self.rule(rule, depth));
+        let fate = fate.unwrap_or(Fate::GoesOn);
+        self.walked.insert(key, fate);
+        fate
+    }
+
+    /// What the rule does with all packets; `None` if they go on to the next one.
+    fn rule(&mut self, rule: &'a Rule, depth: usize) -> Option<Fate> {
+        let judged = Judged::judge(rule, self.objects)?;
+        for kind in judged.kinds {
+            let found = || Found { table: rule.table.clone(), chain: rule.chain.clone() };
+            self.findings.entry(kind).or_insert_with(found);
+        }
+        let fate = match judged.end {
+            End::None => None,
+            End::Return => Some(Fate::GoesOn),
+            End::Decided => Some(Fate::Decided),
+            End::Map => {
+                let unnamed = self.unnamed.clone().into_iter();
+                for (table, name) in unnamed.filter(|(table, _)| **table == rule.table) {
+                    self.chain(table, name, depth + 1);
+                }
+                None
+            }
+            End::Jump(chain) => {
+                let fate = self.chain(&rule.table, chain, depth + 1);
+                (fate == Fate::Decided).then_some(fate)
+            }
+            End::Goto(chain) => Some(self.chain(&rule.table, chain, depth + 1)),
+        };
+        fate.filter(|_| judged.for_all)
+    }
+}
+
+/// The chains that a rule leads to by name.
+fn named(rule: &Rule) -> impl Iterator<Item = Name<'_>> {
+    rule.expressions.iter().filter_map(|expression| match expression {
+        Expression::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
+            Some((&rule.table, chain.as_str()))
+        }
+        _ => None,
+    })
+}
+
+/// Where a rule leads.
+enum End<'a> {
+    None,
+    Return,
+    Decided,
+    Jump(&'a str),
+    Goto(&'a str),
+    /// To wherever a verdict map says.
+    Map,
+}
+
+/// What a rule means for packets of established connections.
+struct Judged<'a> {
+    kinds: Vec<Kind>,
+    /// It is for all of them; otherwise it may be for some.
+    for_all: bool,
+    end: End<'a>,
+    /// It looks the connection's state up in a set. Its elements are not read: one that accepts is
+    /// taken for the usual `established, related`, one that drops for `invalid`.
+    state_by_set: bool,
+    /// It asks for the way in, or back. A packet that comes in elsewhere is not forwarded anyway.
+    asks_ingress: bool,
+    /// It looks up a set that may change.
+    named_set: bool,
+}
+
+impl<'a> Judged<'a> {
+    /// `None` if it is for none of them.
+    fn judge(rule: &'a Rule, objects: &[Object]) -> Option<Self> {
+        let mut judged = Self {
+            kinds: Vec::new(),
+            for_all: true,
+            end: End::None,
+            state_by_set: false,
+            asks_ingress: false,
+            named_set: false,
+        };
+        let mut registers = Registers::default();
+        for expression in &rule.expressions {
+            match judged.read(expression, &mut registers) {
+                Truth::Always => {}
+                Truth::Maybe => judged.for_all = false,
+                Truth::Never => return None,
+            }
+            judged.kinds.extend(kinds(expression, &rule.table, objects));
+        }
+        Some(judged)
+    }
+
+    /// Whether packets get past this expression.
+    fn read(&mut self, expression: &'a Expression, registers: &mut Registers) -> Truth {
+        match expression {
+            Expression::Load { register, field } => {
+                let ingress = [NFT_META_IIF, NFT_META_IIFNAME].map(Field::Meta);
+                self.asks_ingress |= ingress.contains(field);
+                registers.load(*register, *field);
+                Truth::Always
+            }
+            Expression::Bitwise { from, to, mask, xor } => {
+                registers.mask(*from, *to, mask, xor);
+                Truth::Always
+            }
+            Expression::Compare { register, equal, value } => {
+                registers.compare(*register, *equal, value)
+            }
+            Expression::XtState { states, inverted } => {
+                let is_meant = (states & STATE_ESTABLISHED != 0) != *inverted;
+                if is_meant { Truth::Always } else { Truth::Never }
+            }
+            Expression::Lookup { set, register, into } => {
+                self.look_up(set, *into, registers.is_state(*register));
+                if let Some(into) = into {
+                    registers.forget(*into);
+                }
+                if self.state_by_set { Truth::Always } else { Truth::Maybe }
+            }
+            Expression::Verdict(verdict) => self.decide(verdict),
+            Expression::XtTarget(name) if name == "REJECT" => self.decide(&Verdict::Drop),
+            Expression::Other(name) if name == "reject" => self.decide(&Verdict::Drop),
+            Expression::Other(name) if name == "queue" => self.decide(&Verdict::Accept),
+            Expression::Other(name) => {
+                self.asks_ingress |= name == "fib";
+                // Whichever it may have written.
+                *registers = Registers::default();
+                if passes_all(name) { Truth::Always } else { Truth::Maybe }
+            }
+            Expression::Store(_) | Expression::XtTarget(_) => Truth::Always,
+            Expression::XtMatch(name) => {
+                self.named_set |= name == "set";
+                if name == "comment" { Truth::Always } else { Truth::Maybe }
+            }
+            Expression::Object(_) => Truth::Maybe,
+        }
+    }
+
+    fn look_up(&mut self, set: &str, into: Option<u32>, by_state: bool) {
+        self.named_set |= !set.starts_with("__");
+        self.state_by_set |= by_state;
+        if into == Some(0) {
+            self.end = if by_state { End::Decided } else { End::Map };
+        }
+    }
+
+    fn decide(&mut self, verdict: &'a Verdict) -> Truth {
+        self.end = match verdict {
+            Verdict::Drop if self.state_by_set => return Truth::Never,
+            Verdict::Drop => {
+                if !self.asks_ingress || self.named_set {
+                    self.kinds.push(Kind::Drop);
+                }
+                End::Decided
+            }
+            Verdict::Accept => End::Decided,
+            Verdict::Return => End::Return,
+            Verdict::Jump(chain) => End::Jump(chain),
+            Verdict::Goto(chain) => End::Goto(chain),
+        };
+        Truth::Always
+    }
+}
+
+/// Expressions of nftables' that end no rule.
+fn passes_all(name: &str) -> bool {
+    let all = ["counter", "log", "notrack", "last", "immediate", "byteorder", "rt", "fib"];
+    let more = ["hash", "numgen", "dup", "flow_offload", "bitwise"];
+    all.contains(&name) || more.contains(&name)
+}
+
+#[cfg(test)]
+#[path = "rule_walk_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use super::*;
+use crate::netlink::ruleset::ChainHook;
+
+const ESTABLISHED: Expression = Expression::XtState { states: STATE_ESTABLISHED, inverted: false };
+
+fn table() -> Table {
+    Table { family: 2, name: "t".into() }
+}
+
+fn chain(name: &str, place: Option<Place>) -> Chain {
+    let hook = |place| ChainHook { place, kind: "filter".into(), devices: Vec::new() };
+    Chain { table: table(), name: name.into(), hook: place.map(hook) }
+}
+
+fn rule(chain: &str, expressions: Vec<Expression>) -> Rule {
+    Rule { table: table(), chain: chain.into(), expressions }
+}
+
+fn jump(to: &str) -> Expression {
+    Expression::Verdict(Verdict::Jump(to.into()))
+}
+
+fn limit() -> Expression {
+    Expression::Other("limit".into())
+}
+
+/// The chains with what is found in a ruleset whose chain `base` is at the forward hook.
+fn found(rules: Vec<Rule>) -> Vec<String> {
+    let mut chains = vec![chain("base", Some(Place::Forwarding))];
+    for rule in &rules {
+        if chains.iter().all(|chain| chain.name != rule.chain) {
+            chains.push(chain(&rule.chain, None));
+        }
+    }
+    let ruleset = Ruleset { chains, rules, objects: Vec::new() };
+    find(&ruleset).into_values().map(|found| found.chain).collect()
+}
+
+#[test]
+fn hazard_27_a_chain_that_decides_ends_its_callers() {
+    let accept = || Expression::Verdict(Verdict::Accept);
+    let calling = |states: Expression| {
+        vec![
+            rule("base", vec![states, jump("accepts")]),
+            rule("base", vec![limit()]),
+            rule("accepts", vec![accept()]),
+        ]
+    };
+    assert!(found(calling(ESTABLISHED)).is_empty());
+    let some = Expression::XtMatch("mark".into());
+    assert_eq!(found(calling(some)), ["base"]);
+}
+
+#[test]
+fn hazard_27_chains_that_only_maps_lead_to_are_looked_at() {
+    let map = Expression::Lookup { set: "ports".into(), register: 1, into: Some(0) };
+    let rules = |map| vec![rule("base", vec![map]), rule("mapped", vec![limit()])];
+    assert_eq!(found(rules(map)), ["mapped"]);
+    assert!(found(rules(jump("other"))).is_empty(), "nothing leads there");
+}
+
+#[test]
+fn hazard_27_loops_end() {
+    let rules = vec![
+        rule("base", vec![jump("one")]),
+        rule("one", vec![jump("two")]),
+        rule("two", vec![jump("one")]),
+        rule("two", vec![limit()]),
+    ];
+    assert_eq!(found(rules), ["two"]);
+    let deep = |number: usize| rule(&number.to_string(), vec![jump(&(number + 1).to_string())]);
+    let mut rules: Vec<Rule> = (0..1000).map(deep).collect();
+    rules.extend([rule("base", vec![jump("0")]), rule("1000", vec![limit()])]);
+    assert!(found(rules).is_empty(), "deeper than the kernel goes");
+}
+
+#[test]
+fn hazard_27_any_object_that_a_map_may_choose_counts() {
+    let rules = vec![rule("base", vec![Expression::Object(None)])];
+    let object = |kind| vec![Object { table: table(), kind }];
+    let chains = || vec![chain("base", Some(Place::Forwarding))];
+    let with = |objects| find(&Ruleset { chains: chains(), rules: rules.clone(), objects });
+    assert!(with(object(1)).is_empty(), "counters");
+    assert_eq!(with(object(2)).into_keys().collect::<Vec<_>>(), [Kind::Quota]);
+}
