@@ -6,7 +6,7 @@ use super::flow::{DMZ, Flow, LAN, Side, WAN};
 use super::lab::show;
 use super::live::root_or_skip;
 use super::netns::Namespace;
-use super::push_tag::TagPusher;
+use super::prelude::Prelude;
 use bpfw::abi::{
     BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_VERDICTS, bpfw_conn, bpfw_egress, bpfw_link,
     bpfw_link_key, bpfw_tuple, bpfw_verdict,
@@ -135,11 +135,13 @@ pub struct Input<'a> {
     pub complete: bool,
     /// TC: tags that lie beside the frame, by protocol and the tag's word; 0: none.
     pub tags: [(u16, u16); 2],
+    /// How much of the frame the program gets to see; `None`: all.
+    pub cut: Option<u32>,
 }
 
 impl<'a> Input<'a> {
     pub fn new(side: Side, frame: &'a [u8]) -> Self {
-        Self { side, frame, gso_size: 0, complete: false, tags: [(0, 0); 2] }
+        Self { side, frame, gso_size: 0, complete: false, tags: [(0, 0); 2], cut: None }
     }
 }
 
@@ -153,7 +155,8 @@ pub struct Datapath<'obj> {
     pub devices: Devices,
     pub signals: RefCell<Signals>,
     counters: Counters,
-    pusher: Option<TagPusher>,
+    pusher: Option<Prelude>,
+    cutter: Option<Prelude>,
 }
 
 impl<'obj> Datapath<'obj> {
@@ -172,6 +175,7 @@ impl<'obj> Datapath<'obj> {
             counters: Counters::new(inner).expect("counters"),
             object,
             pusher: None,
+            cutter: None,
         };
         datapath.devices.set(&links(), &egresses()).expect("devices");
         datapath
@@ -180,7 +184,14 @@ impl<'obj> Datapath<'obj> {
     /// Lets `Input::tags` work, which needs a program of the tests' own.
     pub fn prepare_tags(&mut self) {
         let program = self.object.hook_program(self.hook).expect("the hook's program");
-        self.pusher = Some(TagPusher::load(&program));
+        self.pusher = Some(Prelude::load("push_tag", &program));
+    }
+
+    /// Lets `Input::cut` work, likewise.
+    pub fn prepare_cuts(&mut self) {
+        let program = self.object.hook_program(self.hook).expect("the hook's program");
+        let name = format!("shrink_{}", self.hook.name());
+        self.cutter = Some(Prelude::load(&name, &program));
     }
 
     /// Puts TC's program to work on an interface; it goes with the namespace.
@@ -258,8 +269,12 @@ impl<'obj> Datapath<'obj> {
             flags: if input.complete { libbpf_sys::BPF_F_TEST_SKB_CHECKSUM_COMPLETE } else { 0 },
             ..Default::default()
         };
-        let output = match &self.pusher {
-            Some(pusher) if input.tags[0].0 != 0 => pusher.run(run)?,
+        let output = match (&self.pusher, &self.cutter, input.cut) {
+            (Some(pusher), ..) if input.tags[0].0 != 0 => pusher.run(run)?,
+            (_, Some(cutter), Some(length)) => {
+                cutter.set("length", length.to_ne_bytes());
+                cutter.run(run)?
+            }
             _ => self
                 .object
                 .program(self.hook.program_name())

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The tests' own BPF program, which puts VLAN tags beside a frame.
+//! The tests' own BPF programs, which do something to a frame before the program under test.
 
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramOutput};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
-/// The loaded program; it ends in a call of another one.
-pub struct TagPusher {
+/// A loaded program; it ends in a call of another one.
+pub struct Prelude {
     object: Object,
 }
 
-impl TagPusher {
-    /// Compiles and loads it; `next` is the program to go on with.
-    pub fn load(next: &OwnedFd) -> Self {
-        let open = ObjectBuilder::default().open_memory(&compile()).expect("opening push_tag");
-        let object = open.load().expect("loading push_tag");
-        let map = object.maps().find(|map| map.name() == "next").expect("the map next");
-        map.update(&0_u32.to_ne_bytes(), &next.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
-            .expect("naming the next program");
-        Self { object }
+impl Prelude {
+    /// Compiles and loads `tests/support/<name>.bpf.c`; `next` is the program to go on with.
+    pub fn load(name: &str, next: &OwnedFd) -> Self {
+        let open = ObjectBuilder::default().open_memory(&compile(name)).expect("opening a prelude");
+        let prelude = Self { object: open.load().expect("loading a prelude") };
+        prelude.set("next", next.as_raw_fd().to_ne_bytes());
+        prelude
+    }
+
+    /// Writes a map's only slot.
+    pub fn set(&self, map: &str, value: [u8; 4]) {
+        let found = self.object.maps().find(|each| each.name() == map).expect("a map");
+        found.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY).expect("writing a map");
     }
 
     /// Runs it, and so the next one.
@@ -28,13 +32,13 @@ impl TagPusher {
 }
 
 /// The object's bytes, by way of clang's standard output: no file is left behind.
-fn compile() -> Vec<u8> {
+fn compile(name: &str) -> Vec<u8> {
     let clang = std::env::var("BPF_CLANG").unwrap_or_else(|_| "clang".into());
     let flags = std::fs::read_to_string("bpf/flags").expect("bpf/flags is part of the sources");
     let output = Command::new(&clang)
         .args(["-target", if cfg!(target_endian = "big") { "bpfeb" } else { "bpfel" }])
         .args(flags.split_whitespace())
-        .args(["-c", "tests/support/push_tag.bpf.c", "-o", "-"])
+        .args(["-c", &format!("tests/support/{name}.bpf.c"), "-o", "-"])
         .output()
         .unwrap_or_else(|error| panic!("{clang}: {error}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
