@@ -27,6 +27,10 @@ pub struct Sysctls {
     pub udp_timeout_stream: Duration,
     /// How long an established TCP connection lives.
     pub tcp_timeout_established: Duration,
+    /// How long one lives at most whose data was not acknowledged.
+    pub tcp_timeout_unacknowledged: Duration,
+    /// How long one lives at most whose data was sent again and again.
+    pub tcp_timeout_max_retrans: Duration,
 }
 
 impl Sysctls {
@@ -44,6 +48,8 @@ impl Sysctls {
             udp_timeout: seconds("nf_conntrack_udp_timeout")?,
             udp_timeout_stream: seconds("nf_conntrack_udp_timeout_stream")?,
             tcp_timeout_established: seconds("nf_conntrack_tcp_timeout_established")?,
+            tcp_timeout_unacknowledged: seconds("nf_conntrack_tcp_timeout_unacknowledged")?,
+            tcp_timeout_max_retrans: seconds("nf_conntrack_tcp_timeout_max_retrans")?,
         })
     }
 }

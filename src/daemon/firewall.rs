@@ -96,7 +96,9 @@ impl Rules {
 impl Daemon<'_> {
     /// Before conntrack's events: a connection must not be judged by policies of yesterday.
     pub(super) fn read_firewall(&mut self) -> Result<()> {
-        if self.rules.read(Instant::now() + SLICE)? { self.update_devices() } else { Ok(()) }
+        let chains_changed = self.rules.read(Instant::now() + SLICE)?;
+        self.offload.set_timeout_policies(self.rules.firewall.has_timeout_policies());
+        if chains_changed { self.update_devices() } else { Ok(()) }
     }
 
     /// Says which of our interfaces are left out, their VLANs included.

@@ -62,6 +62,8 @@ pub enum Refusal {
     Watched,
     /// Its timeout is fixed: packets must not refresh it.
     FixedTimeout,
+    /// A policy gives it another timeout than the sysctls that it would be refreshed by.
+    OwnTimeout,
     /// The kernel's flow table or hardware forwards it.
     FlowTable,
     /// One of its ends is this machine.
@@ -80,6 +82,8 @@ pub enum Refusal {
     Ipsec,
     /// Routing may have changed since the stack saw a packet of it.
     Unproven,
+    /// There are policies for timeouts, and its own does not tell whether it has one.
+    TimeoutUnclear,
     /// There is no room for more connections.
     Full,
     /// There is no room for more connections that send no events.
@@ -94,6 +98,7 @@ impl Refusal {
             Self::Zone
                 | Self::Watched
                 | Self::FixedTimeout
+                | Self::OwnTimeout
                 | Self::FlowTable
                 | Self::Local
                 | Self::NotUnicast
@@ -115,6 +120,7 @@ impl fmt::Display for Refusal {
             Self::Zone => "in a zone",
             Self::Watched => "helper, SYN proxy or sequence adjustment",
             Self::FixedTimeout => "fixed timeout",
+            Self::OwnTimeout => "timeout of its own",
             Self::FlowTable => "in the kernel's flow table",
             Self::Local => "local",
             Self::NotUnicast => "not unicast",
@@ -124,6 +130,7 @@ impl fmt::Display for Refusal {
             Self::Multipath => "routes over several next hops, by more than addresses",
             Self::Ipsec => "IPsec policies",
             Self::Unproven => "no packet seen yet",
+            Self::TimeoutUnclear => "timeout not clear yet",
             Self::Full => "too many connections",
             Self::AuditFull => "too many connections without events",
         })

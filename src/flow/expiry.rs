@@ -10,6 +10,9 @@ use super::tuple::Protocol;
 /// (`nf_conntrack_tcp_timeout_unacknowledged` and `..._max_retrans`, 300 seconds).
 pub const TCP_ONE_SIDED: Duration = Duration::from_secs(300);
 
+/// How old a timeout may be that counts as just given. Conntrack shows whole seconds.
+pub const JUST_GIVEN: Duration = Duration::from_secs(3);
+
 /// The longest time between two looks at a connection.
 const LONGEST_PERIOD: Duration = Duration::from_secs(120);
 
@@ -22,6 +25,20 @@ pub struct Timeouts {
     pub udp_stream: Duration,
     /// `nf_conntrack_tcp_timeout_established`
     pub tcp_established: Duration,
+    /// `nf_conntrack_tcp_timeout_unacknowledged` and `nf_conntrack_tcp_timeout_max_retrans`, which
+    /// cut the one above while data waits for its acknowledgement.
+    pub tcp_waiting: [Duration; 2],
+}
+
+/// What the timeout says that conntrack has just given to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// It is that of the sysctls.
+    Ordinary,
+    /// It may be: conntrack waits for an acknowledgement.
+    Unclear,
+    /// A policy has given it another one.
+    Own,
 }
 
 impl Timeouts {
@@ -31,6 +48,23 @@ impl Timeouts {
             (Protocol::Tcp, _) => self.tcp_established,
             (Protocol::Udp, true) => self.udp_stream,
             (Protocol::Udp, false) => self.udp,
+        }
+    }
+
+    /// Judges what is left of the timeout shortly after a packet; `None` if nobody knows when the
+    /// last one was.
+    pub fn judge(&self, protocol: Protocol, assured: bool, left: Option<Duration>) -> Given {
+        let Some(left) = left else {
+            return Given::Unclear;
+        };
+        let fits =
+            |timeout: Duration| timeout.checked_sub(left).is_some_and(|age| age <= JUST_GIVEN);
+        if fits(self.of(protocol, assured)) {
+            Given::Ordinary
+        } else if protocol == Protocol::Tcp && self.tcp_waiting.into_iter().any(fits) {
+            Given::Unclear
+        } else {
+            Given::Own
         }
     }
 
@@ -97,6 +131,29 @@ mod tests {
         assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), None), seconds(300));
         assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), seconds(61)), seconds(300));
         assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), seconds(60)), seconds(86_400));
+    }
+
+    #[test]
+    fn hazard_03_a_timeout_of_its_own_is_seen() {
+        let timeouts = Timeouts {
+            udp: LOOK / 2,
+            udp_stream: LOOK * 2,
+            tcp_established: DAY,
+            tcp_waiting: [Duration::from_secs(300), Duration::from_secs(200)],
+        };
+        let judge = |protocol, assured, left| timeouts.judge(protocol, assured, seconds(left));
+        for (left, given) in
+            [(121, Given::Own), (120, Given::Ordinary), (117, Given::Ordinary), (116, Given::Own)]
+        {
+            assert_eq!(judge(Protocol::Udp, true, left), given, "{left}");
+        }
+        assert_eq!(judge(Protocol::Udp, false, 30), Given::Ordinary);
+        assert_eq!(judge(Protocol::Udp, false, 120), Given::Own);
+        assert_eq!(judge(Protocol::Tcp, true, 86_399), Given::Ordinary);
+        assert_eq!(judge(Protocol::Tcp, true, 300), Given::Unclear);
+        assert_eq!(judge(Protocol::Tcp, true, 198), Given::Unclear);
+        assert_eq!(judge(Protocol::Tcp, true, 250), Given::Own);
+        assert_eq!(timeouts.judge(Protocol::Udp, true, None), Given::Unclear);
     }
 
     #[test]

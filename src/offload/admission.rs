@@ -9,6 +9,7 @@ use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
 use crate::flow::decision::{Decision, Facts, Refusal, decide};
+use crate::flow::expiry::Given;
 use crate::flow::tuple::{Protocol, Tuple};
 
 /// Conntrack calls UDP a stream once a packet comes later than this after the first one
@@ -78,6 +79,10 @@ impl Offload {
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
+        let given = self.given_timeout(entry, assured, source);
+        if given == Given::Own {
+            return self.reject(entry, Refusal::OwnTimeout);
+        }
         let known = self.known(entry)?;
         let mark = self.route_mark.of(entry.mark);
         let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
@@ -98,6 +103,9 @@ impl Offload {
             return Ok(None);
         }
         self.clear_way(entry)?;
+        if given == Given::Unclear {
+            return Ok(Some(Refusal::TimeoutUnclear));
+        }
         let audited = source != Source::Event || !self.events_sent;
         if audited && !self.audit.has_room() {
             return Ok(Some(Refusal::AuditFull));
@@ -107,6 +115,18 @@ impl Offload {
             Added::Exists => Ok(None),
             Added::Full => Ok(Some(Refusal::Full)),
         }
+    }
+
+    /// Whether the timeout of this connection is that which it will be refreshed by.
+    fn given_timeout(&self, entry: &Entry, assured: bool, source: Source) -> Given {
+        if !self.timeout_policies {
+            return Given::Ordinary;
+        }
+        let left = match source {
+            Source::Event | Source::Signal => entry.timeout,
+            Source::Table => None,
+        };
+        self.timeouts.judge(entry.original.protocol, assured, left)
     }
 
     /// The map's entry of this very connection. Conntrack's ids repeat when an entry with the same

@@ -96,6 +96,8 @@ pub struct Offload {
     /// Conntrack sends events (`nf_conntrack_events` is not 0).
     events_sent: bool,
     timeouts: Timeouts,
+    /// Some connections may have others.
+    timeout_policies: bool,
     local_addresses: HashSet<Ipv4Addr>,
     routing: Routing,
     /// The generation of routing in which, or after which, all events happened that are to come.
@@ -126,6 +128,7 @@ impl Offload {
             forbidden: None,
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
+            timeout_policies: false,
             local_addresses: HashSet::new(),
             routing: Routing { generation: 0, since: Instant::now() },
             events_since: 0,
@@ -150,6 +153,11 @@ impl Offload {
     /// The machine's own addresses: their connections are not ours.
     pub fn set_local_addresses(&mut self, addresses: &HashSet<Ipv4Addr>) {
         self.local_addresses.clone_from(addresses);
+    }
+
+    /// Whether there are policies that give some connections timeouts of their own.
+    pub fn set_timeout_policies(&mut self, exist: bool) {
+        self.timeout_policies = exist;
     }
 
     /// Sets or lifts a reason to offload nothing at all; `true` if that is a change, which a
@@ -249,6 +257,7 @@ fn timeouts(sysctls: &Sysctls) -> Timeouts {
         udp: sysctls.udp_timeout,
         udp_stream: sysctls.udp_timeout_stream,
         tcp_established: sysctls.tcp_timeout_established,
+        tcp_waiting: [sysctls.tcp_timeout_unacknowledged, sysctls.tcp_timeout_max_retrans],
     }
 }
 

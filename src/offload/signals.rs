@@ -12,6 +12,8 @@ use crate::flow::decision::Refusal;
 
 /// A signal's time is exact to a jiffy, of 10 ms at most, and so is the clock that it is read by.
 const SIGNAL_AGE_ERROR: Duration = Duration::from_millis(20);
+/// With the second that conntrack rounds away, within [`crate::flow::expiry::JUST_GIVEN`].
+const NEW_ENOUGH: Duration = Duration::from_secs(2);
 
 impl Offload {
     /// Looks at what the datapath points at, until there is nothing left or time is up. What is
@@ -53,9 +55,11 @@ impl Offload {
         Ok(())
     }
 
-    /// Whether the packet of this signal may have been routed otherwise than packets are now.
+    /// Whether the packet of this signal may have been routed otherwise than packets are now, or
+    /// is too old to tell which timeout packets are given.
     fn is_outdated(&self, at: u64) -> bool {
         let routed_for = self.routing.since.elapsed();
-        self.clock.age(at).is_none_or(|age| age + SIGNAL_AGE_ERROR >= routed_for)
+        let limit = if self.timeout_policies { routed_for.min(NEW_ENOUGH) } else { routed_for };
+        self.clock.age(at).is_none_or(|age| age + SIGNAL_AGE_ERROR >= limit)
     }
 }
