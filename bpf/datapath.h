@@ -92,30 +92,30 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	if (verdict)
 		return verdict;
 	if (conn->finished)
-		return hand_up(conn, now, BPFW_PASS_FINISHED);
+		return hand_up(pkt, conn, now, BPFW_PASS_FINISHED);
 	if (hop_generation(snap.hop_word) != generation) {
 		verdict = look_up(ctx, pkt, link, conn, &snap, generation, now);
 		/* A stranger's packet leaves no trace, a dropped one does not reach conntrack. */
 		if (verdict == BPFW_PASS_REVERSE || verdict == BPFW_DROP_BLACKHOLE)
 			return verdict;
 		if (verdict)
-			return hand_up(conn, now, verdict);
+			return hand_up(pkt, conn, now, verdict);
 	}
 	if (hop_ingress(snap.hop_word) != link->slot)
 		return BPFW_PASS_INGRESS;
 	slot = hop_slot(snap.hop_word);
 	hop = bpf_map_lookup_elem(&hop_map, &slot);
 	if (!hop)
-		return hand_up(conn, now, BPFW_PASS_HOPS_FULL);
+		return hand_up(pkt, conn, now, BPFW_PASS_HOPS_FULL);
 	verdict = check_connection(pkt, conn, &snap, now);
 	if (verdict)
-		return hand_up(conn, now, verdict);
+		return hand_up(pkt, conn, now, verdict);
 	verdict = check_size(ctx, pkt, hop);
 	if (verdict)
-		return hand_up(conn, now, verdict);
+		return hand_up(pkt, conn, now, verdict);
 	verdict = send(ctx, pkt, &snap, hop);
 	if (verdict)
-		return hand_up(conn, now, verdict);
+		return hand_up(pkt, conn, now, verdict);
 	note_forwarded(pkt, conn, now);
 	*port = hop->port;
 	return BPFW_FORWARDED;

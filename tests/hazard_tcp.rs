@@ -4,9 +4,10 @@
 
 mod support;
 
+use bpfw::conntrack::events::{Event, Events};
 use std::net::Shutdown;
-use std::time::Duration;
-use support::conntrack::{entry, is_in_state};
+use std::time::{Duration, Instant};
+use support::conntrack::{entry, is_in_state, time_left, update};
 use support::daemon::Daemon;
 use support::lab::{Lab, SERVER};
 use support::maps::Maps;
@@ -15,16 +16,20 @@ use support::router::*;
 use support::rules::{INVALID, snat_rules};
 use support::segments::{End, Segments};
 use support::tcp::{Direction, Path, TcpPair, reset};
-use support::wait::eventually;
+use support::wait::{becomes_true, eventually};
 
 on_both_hooks!(
     hazard_01_bulk_both_ways_then_half_close,
     hazard_01_every_way_to_close,
     hazard_01_segments_out_of_the_usual,
     hazard_01_window_scaling,
+    hazard_01_connections_of_a_moment,
     hazard_01_an_idle_hour,
     hazard_01_picked_up_in_the_middle,
     hazard_01_segments_by_the_stack_amid_bulk,
+    hazard_25_gibibytes_then_rst,
+    hazard_25_an_ignored_rst_leaves_no_entry_for_days,
+    hazard_25_a_late_refresh_leaves_no_entry_for_days,
 );
 
 /// A lab whose firewall drops what conntrack calls invalid.
@@ -171,6 +176,26 @@ fn hazard_01_window_scaling(hook: &str, test: &str) {
     assert_eq!(lab.invalid_packets(), 0);
 }
 
+/// What ends within the millisecond in which the daemon hears of it.
+fn hazard_01_connections_of_a_moment(hook: &str, test: &str) {
+    const NUMBER: u16 = 200;
+    let lab = strict_lab(hook, test);
+    let daemon = start(&lab, hook, &["--log-level", "info"]);
+    for port in 41000..41000 + NUMBER {
+        let mut one = Segments::open(&lab, port, Some(7));
+        for _ in 0..port % 8 {
+            one.exchange();
+        }
+        one.finish(End::Client);
+        one.finish(End::Server);
+        one.acknowledge(End::Client);
+    }
+    let fast = forwarded(&daemon);
+    println!("{hook}: {NUMBER} connections, {fast} packets took the fast path");
+    assert!(fast > 0);
+    assert_eq!(lab.invalid_packets(), 0);
+}
+
 /// Keep-alive probes (a sequence number that was acknowledged already) and pauses.
 fn hazard_01_an_idle_hour(hook: &str, test: &str) {
     let lab = strict_lab(hook, test);
@@ -211,6 +236,8 @@ fn hazard_01_picked_up_in_the_middle(hook: &str, test: &str) {
     one.exchange();
     let daemon = start(&lab, hook, &[]);
     wait_until_tcp_fast(&lab, &pair);
+    // What stands in the table only is offloaded by its next packet.
+    one.exchange();
     wait_until_known(&daemon, &one);
     move_on(&lab, &mut one);
     one.finish(End::Server);
@@ -261,4 +288,86 @@ fn hazard_01_segments_by_the_stack_amid_bulk(hook: &str, test: &str) {
         entry(&lab, port).is_none_or(|entry| entry.contains("CLOSE "))
     });
     assert_eq!(lab.invalid_packets(), 0);
+}
+
+/// Lets conntrack see an acknowledgement of either side, and waits until bpfw has made it forget
+/// what it has seen.
+fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
+    let mut events = lab.router.enter(|| Events::open(1 << 20).unwrap());
+    for end in [End::Client, End::Server] {
+        let seen = Instant::now();
+        segments.show_conntrack(end);
+        eventually(LIMIT, "the flags are sent again", || {
+            let mut sent = false;
+            let mut note = |event| {
+                if let Event::Edit(entry) = event {
+                    sent |= entry.original == segments.original() && entry.tcp_liberal;
+                }
+            };
+            events.read(&[], Instant::now(), &mut note).unwrap();
+            sent
+        });
+        println!("flags sent {:?} after a segment that the stack saw", seen.elapsed());
+    }
+}
+
+/// Conntrack compares a RST's sequence number with what it has seen acknowledged: a comparison
+/// that turns around at 2 GiB.
+fn hazard_25_gibibytes_then_rst(hook: &str, test: &str) {
+    let lab = strict_lab(hook, test);
+    let daemon = start(&lab, hook, &[]);
+    for (port, gibibytes) in [(41001, 1), (41002, 2), (41003, 3)] {
+        let mut one = open(&lab, &daemon, port, Some(7));
+        one.exchange();
+        refresh_conntracks_memory(&lab, &mut one);
+        for _ in 0..gibibytes {
+            for end in [End::Client, End::Server] {
+                one.advance(end, 1 << 30);
+                one.data(end, b"a gibibyte later");
+            }
+        }
+        one.send(End::Client, |rst| rst.flags(tcp::RST | tcp::ACK));
+        eventually(LIMIT, "the reset is seen", || is_in_state(&lab, port, "CLOSE "));
+    }
+    assert_eq!(lab.invalid_packets(), 0);
+    wait_until_offloaded(&daemon, 0);
+}
+
+/// A packet with IP options goes to the stack before bpfw knows whose it is. What conntrack has
+/// seen acknowledged by it makes a RST invalid 3 GiB later.
+fn hazard_25_an_ignored_rst_leaves_no_entry_for_days(hook: &str, test: &str) {
+    const NO_OPERATION: [u8; 4] = [1; 4];
+    let lab = strict_lab(hook, test);
+    let daemon = start(&lab, hook, &[]);
+    // A round of the sweep may come between, by chance, and make conntrack forget.
+    let ignored = (41001..41010).any(|port| {
+        let mut one = open(&lab, &daemon, port, Some(7));
+        refresh_conntracks_memory(&lab, &mut one);
+        one.send(End::Server, |packet| packet.ip_options(&NO_OPERATION));
+        for _ in 0..3 {
+            one.advance(End::Client, 1 << 30);
+            one.data(End::Client, b"a gibibyte later");
+        }
+        assert!(time_left(&lab, port) > 300);
+        one.send_only(End::Client, |rst| rst.flags(tcp::RST | tcp::ACK));
+        eventually(LIMIT, "the timeout is cut", || time_left(&lab, port) <= 300);
+        is_in_state(&lab, port, "ESTABLISHED")
+    });
+    assert!(ignored && lab.invalid_packets() == 1, "conntrack believes each of them");
+}
+
+/// A refresh can be on its way when the RST comes: the closed entry gets an open one's timeout.
+fn hazard_25_a_late_refresh_leaves_no_entry_for_days(hook: &str, test: &str) {
+    let lab = strict_lab(hook, test);
+    // As long as can be between the RST and the time when the daemon hears of it.
+    let daemon = start(&lab, hook, &["--interval", "1000"]);
+    let cut = (41001..41010).any(|port| {
+        let mut one = open(&lab, &daemon, port, Some(7));
+        one.exchange();
+        one.send(End::Client, |rst| rst.flags(tcp::RST | tcp::ACK));
+        update(&lab, one.original(), "-t 400000");
+        assert!(is_in_state(&lab, port, "CLOSE "));
+        becomes_true(Duration::from_secs(3), || time_left(&lab, port) <= 300)
+    });
+    assert!(cut, "each of them stays for days");
 }

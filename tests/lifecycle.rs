@@ -7,7 +7,7 @@ use bpfw::abi;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
-use support::conntrack::{entry, time_left};
+use support::conntrack::{entry, time_left, update};
 use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab, SERVER};
 use support::maps::Maps;
@@ -201,10 +201,9 @@ fn hazard_04_conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
 
 /// Changes the mark of the client's UDP connection with these ports, as other programs do.
 fn set_mark(lab: &Lab, (from, to): (u16, u16), mark: u32) {
-    let words = format!("-U -p udp -s {CLIENT} -d {SERVER} --sport {from} --dport {to} -m {mark}");
-    let words: Vec<&str> = words.split(' ').collect();
-    let output = lab.conntrack(&words);
-    assert!(output.status.success(), "{}", support::netns::text(&output.stderr));
+    let (source, destination) = (at(CLIENT, from), at(SERVER, to));
+    let original = Tuple { protocol: Protocol::Udp, source, destination };
+    update(lab, original, &format!("-m {mark}"));
 }
 
 fn hazard_06_timeouts_are_refreshed_while_there_is_traffic(hook: &str, test: &str) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry becomes an offloaded connection, stays one, or is one no longer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Offload;
 use crate::abi::{self, bpfw_conn};
@@ -110,11 +110,34 @@ impl Offload {
         if audited && !self.audit.has_room() {
             return Ok(Some(Refusal::AuditFull));
         }
-        match self.conn_map.add(&connection)? {
-            Added::Added => self.offloaded(&connection, audited).map(|()| None),
-            Added::Exists => Ok(None),
-            Added::Full => Ok(Some(Refusal::Full)),
+        self.add(&connection, audited)
+    }
+
+    fn add(&mut self, connection: &Connection, audited: bool) -> Result<Option<Refusal>> {
+        // Not tried again at once: what comes before the insert would be in vain.
+        if self.full_since.is_some_and(|since| since.elapsed() < REFUSED_BRIEFLY) {
+            return Ok(Some(Refusal::Full));
         }
+        self.prepare(connection)?;
+        match self.conn_map.add(connection)? {
+            Added::Added => self.offloaded(connection, audited).map(|()| None),
+            Added::Exists => Ok(None),
+            Added::Full => {
+                self.full_since = Some(Instant::now());
+                Ok(Some(Refusal::Full))
+            }
+        }
+    }
+
+    /// From the insert on, conntrack may miss segments: before it, it is told not to check this
+    /// connection's window. A short connection's FIN can come within the same millisecond.
+    fn prepare(&mut self, connection: &Connection) -> Result<()> {
+        if connection.original.protocol != Protocol::Tcp {
+            return Ok(());
+        }
+        self.requests.queue_update(&connection.original, None, true)?;
+        // At rest nothing is missed, and a resync sends them by the batch.
+        if self.admitted.is_some() { Ok(()) } else { self.flush() }
     }
 
     /// Whether the timeout of this connection is that which it will be refreshed by.
@@ -165,8 +188,8 @@ impl Offload {
         if let Some(admitted) = &mut self.admitted {
             admitted.insert(connection.id);
         }
-        // After the insert: from here on conntrack may miss segments.
-        if connection.original.protocol == Protocol::Tcp {
+        // Again: it is to forget what it has seen acknowledged in between.
+        if connection.original.protocol == Protocol::Tcp && self.admitted.is_none() {
             self.requests.queue_update(&connection.original, None, true)?;
         }
         tracing::debug!("{}: offloaded", connection.original);

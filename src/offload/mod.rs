@@ -107,6 +107,8 @@ pub struct Offload {
     audit: audit::Audit,
     /// While a resync goes on: the connections offloaded meanwhile.
     admitted: Option<HashSet<u32>>,
+    /// When the map had no room for a connection.
+    full_since: Option<Instant>,
     refusals: Refusals,
 }
 
@@ -136,6 +138,7 @@ impl Offload {
             sweep: sweep::Sweep::default(),
             audit: audit::Audit::default(),
             admitted: None,
+            full_since: None,
             refusals: Refusals::default(),
         })
     }

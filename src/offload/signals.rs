@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Connections that the datapath points at: it saw a packet of one that is not offloaded, or one
-//! that it will not forward any longer.
+//! that it will not forward any longer, or a TCP segment that it has handed to the stack.
 
 use std::time::{Duration, Instant};
 
 use super::Offload;
 use super::admission::Source;
-use crate::abi::bpfw_tuple;
+use crate::abi::{self, bpfw_tuple};
+use crate::conntrack::entry::Entry;
 use crate::error::Result;
 use crate::flow::decision::Refusal;
+use crate::flow::state::TcpState;
+
+/// How long conntrack may keep an entry at most after a FIN or a RST.
+const LONGEST_END: Duration = Duration::from_secs(300);
 
 /// A signal's time is exact to a jiffy, of 10 ms at most, and so is the clock that it is read by.
 const SIGNAL_AGE_ERROR: Duration = Duration::from_millis(20);
@@ -28,13 +33,15 @@ impl Offload {
         self.flush()
     }
 
-    fn look_at(&mut self, tuple: &bpfw_tuple, at: u64) -> Result<()> {
+    /// Looks at the connection of a packet that the datapath handed up at this time in jiffies64.
+    pub(super) fn look_at(&mut self, tuple: &bpfw_tuple, at: u64) -> Result<()> {
         let Some(plain) = tuple.decode() else {
             return Ok(());
         };
-        match self.conn_map.get(tuple)? {
-            // Its event was faster than this signal.
-            Some(known) if known.finished == 0 => return Ok(()),
+        let known = self.conn_map.get(tuple)?;
+        match &known {
+            // Conntrack saw a segment of it, or its event was faster than this signal.
+            Some(known) if known.finished == 0 => return self.renew_flags(known),
             Some(known) => self.remove(tuple, &known.reverse(), known.id)?,
             None => {}
         }
@@ -42,13 +49,15 @@ impl Offload {
             self.refuse_tuple(&plain, reason);
             return Ok(());
         }
-        if self.is_outdated(at) {
-            return Ok(());
-        }
         let Some(entry) = self.requests.get(&plain)? else {
             self.refuse_tuple(&plain, Refusal::NotTracked);
             return Ok(());
         };
+        let finished = known.is_some_and(|known| known.finished == abi::BPFW_FINISHED_TCP);
+        self.limit_the_end(&entry, finished)?;
+        if self.is_outdated(at) {
+            return Ok(());
+        }
         if let Some(refusal) = self.consider(&entry, Source::Signal)? {
             self.refuse(&entry, refusal);
         }
@@ -61,5 +70,26 @@ impl Offload {
         let routed_for = self.routing.since.elapsed();
         let limit = if self.timeout_policies { routed_for.min(NEW_ENOUGH) } else { routed_for };
         self.clock.age(at).is_none_or(|age| age + SIGNAL_AGE_ERROR >= limit)
+    }
+
+    /// A connection that has ended in all likelihood does not stay in conntrack for days. Two
+    /// things keep it there: conntrack took the RST for invalid, as it does when it has lost sight
+    /// of the sequence numbers for more than 2 GiB; or a refresh was under way when it closed.
+    fn limit_the_end(&mut self, entry: &Entry, finished: bool) -> Result<()> {
+        use TcpState::{Close, CloseWait, Established, FinWait, LastAck, TimeWait};
+        let limit = match entry.tcp_state {
+            Some(Established) if finished => LONGEST_END,
+            // No refresh was it that gave less than this: it is what the user wants.
+            Some(FinWait | CloseWait | LastAck | TimeWait | Close) => {
+                LONGEST_END.max(self.timeouts.tcp_established / 2)
+            }
+            _ => return Ok(()),
+        };
+        if entry.timeout.is_none_or(|timeout| timeout <= limit) {
+            return Ok(());
+        }
+        tracing::debug!("{}: ends in {LONGEST_END:?} at the latest", entry.original);
+        let seconds = LONGEST_END.as_secs() as u32;
+        self.requests.queue_update(&entry.original, Some(seconds), false)
     }
 }

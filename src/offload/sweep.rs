@@ -41,6 +41,7 @@ impl Sweep {
     }
 
     fn is_due(&self, planned: Duration) -> bool {
+        let planned = if self.flags_wanted { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
@@ -116,7 +117,7 @@ impl Offload {
 
     fn sweep_one(&mut self, conn: &bpfw_conn) -> Result<()> {
         if conn.finished != 0 {
-            return self.remove(&conn.tuple, &conn.reverse(), conn.id);
+            return self.look_at(&conn.tuple, conn.passed_up);
         }
         let Some(tuple) = conn.tuple.decode() else {
             return Ok(());
@@ -125,14 +126,23 @@ impl Offload {
         if self.was_lately(conn.last_seen) {
             self.sweep.hops.extend(conn.hop_slot());
         }
-        let flags = self.was_lately(conn.passed_up) || (self.sweep.flags_now && !reply);
-        if tuple.protocol == Protocol::Tcp && flags {
-            let original = if reply { conn.reverse().decode() } else { Some(tuple) };
-            if let Some(original) = original {
-                self.requests.queue_update(&original, None, true)?;
-            }
+        if self.was_lately(conn.passed_up) || (self.sweep.flags_now && !reply) {
+            self.renew_flags(conn)?;
         }
         if reply { Ok(()) } else { self.refresh(conn, tuple) }
+    }
+
+    /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
+    /// acknowledged: by such a number it would judge a RST, when the numbers have moved on.
+    pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
+        let reply = conn.origin & abi::BPFW_ORIGIN_REPLY != 0;
+        let original = if reply { conn.reverse() } else { conn.tuple };
+        match original.decode() {
+            Some(tuple) if tuple.protocol == Protocol::Tcp => {
+                self.requests.queue_update(&tuple, None, true)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Since the round before: with a bit more, so that nothing falls between two rounds.

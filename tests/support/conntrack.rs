@@ -2,6 +2,8 @@
 //! What the router's conntrack says of single connections.
 
 use super::lab::Lab;
+use super::netns::text;
+use bpfw::flow::tuple::{Protocol, Tuple};
 
 /// The conntrack entry with this port on the client's side.
 pub fn entry(lab: &Lab, port: u16) -> Option<String> {
@@ -18,4 +20,19 @@ pub fn time_left(lab: &Lab, port: u16) -> u64 {
 /// Whether the TCP connection's entry is in this state.
 pub fn is_in_state(lab: &Lab, port: u16, state: &str) -> bool {
     entry(lab, port).is_some_and(|entry| entry.contains(state))
+}
+
+/// Changes the entry with this original tuple as another program, by options of conntrack's tool.
+pub fn update(lab: &Lab, original: Tuple, change: &str) {
+    let protocol = if original.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+    let [from, to] = [original.source, original.destination];
+    let words = format!(
+        "-U -p {protocol} -s {} -d {} --sport {} --dport {} {change}",
+        from.ip(),
+        to.ip(),
+        from.port(),
+        to.port()
+    );
+    let output = lab.conntrack(&words.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
