@@ -2,6 +2,9 @@
 /*
  * The daemon's sign of life. It runs bpfw_beat when everything that it had been told is handled;
  * when the last beat is too old, or the daemon says rest, all packets go to the stack.
+ *
+ * A beat that comes too late is not one: the daemon may have been stopped between handling what it
+ * was told and saying so. 0 is no beat; the daemon writes it, at rest, to begin anew.
  */
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H
@@ -9,12 +12,20 @@
 #include "maps.h"
 #include "settings.h"
 
+/* A beat of another CPU may be a jiffy ahead of now: the difference is signed. */
+static __always_inline int is_too_old(__u64 beat, __u64 now)
+{
+	return (__s64)(now - beat) > (__s64)settings.beat_limit;
+}
+
 SEC("syscall") int bpfw_beat(void *ctx __attribute__((unused)))
 {
 	__u64 *beat = only_slot(&beat_map);
+	__u64 now = bpf_jiffies64();
 
-	if (beat)
-		*beat = bpf_jiffies64();
+	if (!beat || (*beat && is_too_old(*beat, now)))
+		return 1;
+	*beat = now;
 	return 0;
 }
 
@@ -45,8 +56,7 @@ static __always_inline int check_daemon(__u64 now, __u32 *generation)
 	*generation = *(volatile __u32 *)&current->current;
 	if (*generation == 0)
 		return BPFW_PASS_REST;
-	/* A beat of another CPU may be a jiffy ahead of now: the difference is signed. */
-	if (*beat == 0 || (__s64)(now - *beat) > (__s64)settings.beat_limit)
+	if (*beat == 0 || is_too_old(*beat, now))
 		return BPFW_PASS_HEARTBEAT;
 	return BPFW_GO_ON;
 }

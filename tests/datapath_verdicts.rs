@@ -92,7 +92,7 @@ fn every_verdict_is_tested_or_unreachable() {
 }
 
 #[test]
-fn a_late_heartbeat_passes() {
+fn hazard_29_a_late_heartbeat_revives_nothing() {
     for hook in HOOKS {
         on_hook_with("late", hook, 1, |datapath| {
             let flow = Flow::snat(Protocol::Udp);
@@ -100,6 +100,11 @@ fn a_late_heartbeat_passes() {
             std::thread::sleep(std::time::Duration::from_millis(100));
             let frame = flow.incoming(false).build();
             datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_HEARTBEAT);
+            assert!(!datapath.object.beat().expect("a run"), "it comes too late");
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_HEARTBEAT);
+            datapath.state.begin_anew().expect("a new beginning");
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_REST);
+            assert!(datapath.object.beat().expect("a run"), "the first cannot be late");
         });
     }
 }

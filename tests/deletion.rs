@@ -6,13 +6,10 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::time::Instant;
-use support::capture::Capture;
-use support::daemon::Daemon;
-use support::lab::Lab;
+use support::outlaw::{Outlaw, conntrack};
 use support::router::*;
 use support::rules::snat_rules;
-use support::steady::{Steady, expect_frame, is_udp, last_of};
-use support::udp::{UdpClient, UdpEcho};
+use support::steady::{expect_frame, is_udp};
 
 on_both_hooks!(
     hazard_04_a_deleted_connection_is_stopped,
@@ -21,58 +18,11 @@ on_both_hooks!(
     hazard_04_a_deletion_behind_many_events_is_heeded,
 );
 
-/// An established connection no longer passes, whatever it was allowed before.
-fn forbid(lab: &Lab) {
-    lab.nft(
-        "table ip forbidden {
-            chain forward {
-                type filter hook forward priority -10; policy accept;
-                ip protocol udp drop
-            }
-        }",
-    );
-}
-
-/// A lab with the client's connection on the fast path, although the rules forbid it by now.
-struct Outlaw {
-    lab: Lab,
-    daemon: Daemon,
-    _server: UdpEcho,
-    _stream: Steady,
-    capture: Capture,
-}
-
-impl Outlaw {
-    fn new(lab: Lab, daemon: Daemon, (server, client): (UdpEcho, UdpClient)) -> Self {
-        wait_until_fast(&lab, &client);
-        let stream = Steady::start(&client);
-        forbid(&lab);
-        let capture = Capture::open(&lab.server, "eth0");
-        expect_frame(&capture, "the fast path goes on as before", is_udp);
-        Self { lab, daemon, _server: server, _stream: stream, capture }
-    }
-
-    /// After `delete` no packet arrives any more.
-    fn expect_end(&self, what: &str, delete: impl FnOnce() -> Instant) {
-        let since = delete();
-        println!("{what}: the last packet {:?} later", last_of(&self.capture, since, is_udp));
-        assert!(self.lab.stack_packets() > 0);
-        wait_until_offloaded(&self.daemon, 0);
-    }
-}
-
 fn outlaw(hook: &str, test: &str, options: &[&str]) -> Outlaw {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, options);
     let ends = echo(&lab, 40000);
     Outlaw::new(lab, daemon, ends)
-}
-
-/// Runs the conntrack tool; the time is that before it starts.
-fn conntrack(lab: &Lab, args: &[&str]) -> Instant {
-    let since = Instant::now();
-    assert!(lab.conntrack(args).status.success());
-    since
 }
 
 fn hazard_04_a_deleted_connection_is_stopped(hook: &str, test: &str) {

@@ -8,14 +8,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use support::capture::{Capture, Frame};
+use support::capture::Capture;
 use support::daemon::Daemon;
 use support::lab::{CLIENT_MAC, Lab, ROUTER_LAN_MAC, SERVER, SERVER_MAC, show};
 use support::maps::Maps;
 use support::packet::{Mac, Packet};
 use support::router::*;
 use support::rules::no_nat_rules;
-use support::steady::{expect_frame, is_udp, last_of};
+use support::steady::{expect_frame, goes_to, last_of};
 use support::wait::eventually;
 
 on_both_hooks!(hazard_07_many_connections_move_by_one_write);
@@ -75,10 +75,6 @@ fn offload_all(lan: &Capture, daemon: &Daemon) {
         let last = tuple(*batch.last().expect("some connections"));
         eventually(LIMIT, "the batch is offloaded", || maps.has_connection(last));
     }
-}
-
-fn goes_to(frame: &Frame, mac: Mac) -> bool {
-    is_udp(frame) && frame.view().is_some_and(|view| view.ethernet.dst == mac)
 }
 
 /// When the last packet went the old way, while the sample's packets are sent again and again.

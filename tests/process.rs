@@ -15,8 +15,8 @@ use support::wait::eventually;
 
 on_both_hooks!(
     sigterm_and_sigint_leave_nothing_behind,
-    sigkill_leaves_the_stack_in_charge,
-    a_late_daemon_loses_the_fast_path_and_regains_it,
+    hazard_17_sigkill_leaves_the_stack_in_charge,
+    hazard_17_a_late_daemon_loses_the_fast_path_and_regains_it,
     the_originals_command_line_works,
     objects_that_do_not_fit_are_refused,
     one_bad_interface_attaches_none,
@@ -83,7 +83,7 @@ fn sigterm_and_sigint_leave_nothing_behind(hook: &str, test: &str) {
     }
 }
 
-fn sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
+fn hazard_17_sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let before = attached(&lab);
     let mut daemon = start(&lab, hook, &[]);
@@ -101,7 +101,7 @@ fn sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
     drop(daemon);
 }
 
-fn a_late_daemon_loses_the_fast_path_and_regains_it(hook: &str, test: &str) {
+fn hazard_17_a_late_daemon_loses_the_fast_path_and_regains_it(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);

@@ -11,7 +11,7 @@ use support::lab::{CLIENT, Lab, ROUTER_WAN, SERVER, SERVER_MAC, show};
 use support::packet::Mac;
 use support::router::*;
 use support::rules::no_nat_rules;
-use support::steady::{Steady, expect_frame, is_udp, last_of};
+use support::steady::{Steady, expect_frame, goes_to, is_udp, last_of};
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
 
@@ -132,10 +132,6 @@ fn apply(lab: &Lab, commands: &str) {
         Some((sysctl, value)) => lab.router.sysctl(sysctl, value),
         None => lab.router.ip(&format!("{commands}\n")),
     }
-}
-
-fn goes_to(frame: &Frame, mac: Mac) -> bool {
-    is_udp(frame) && frame.view().is_some_and(|view| view.ethernet.dst == mac)
 }
 
 /// An ICMP message of type 3: destination unreachable.

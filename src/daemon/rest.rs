@@ -60,12 +60,16 @@ impl Rest {
 impl Daemon<'_> {
     /// After a missed beat nothing is certain: what the queues hold may be incomplete.
     pub(super) fn notice_pause(&mut self) -> Result<()> {
-        let late = self.last_beat.elapsed();
-        if late > self.limit && self.rest.is_sure() {
-            tracing::warn!("late by {late:?}: comparing with conntrack");
-            self.distrust()?;
+        if self.last_beat.elapsed() > self.limit && self.rest.is_sure() {
+            self.is_late()?;
         }
         Ok(())
+    }
+
+    pub(super) fn is_late(&mut self) -> Result<()> {
+        let late = self.last_beat.elapsed();
+        tracing::warn!("late by {late:?}: comparing with conntrack");
+        self.distrust()
     }
 
     /// There was more to read than fitted in a slice: the fast path does not go on with what
@@ -83,7 +87,7 @@ impl Daemon<'_> {
 
     /// What the map holds may be wrong: the stack takes over until it has been compared.
     pub(super) fn distrust(&mut self) -> Result<()> {
-        self.state.rest()?;
+        self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now());
         Ok(())
     }
@@ -91,7 +95,7 @@ impl Daemon<'_> {
     /// Something failed that should not: the stack takes over, and after a pause all is compared.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
-        self.state.rest()?;
+        self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now() + RETRY);
         self.busy = false;
         Ok(())
@@ -141,8 +145,13 @@ impl Daemon<'_> {
         let was_behind = matches!(self.rest, Rest::Behind);
         self.offload.resend_flags();
         self.behind_since = None;
-        self.rest = Rest::Awake;
+        self.pending = Pending::default();
+        // Still at rest: after a late beat it goes on.
         self.beat()?;
+        if self.rest.must_discard() {
+            return Ok(());
+        }
+        self.rest = Rest::Awake;
         if was_behind {
             return self.bump(Change::NextHops);
         }

@@ -94,11 +94,11 @@ impl<'obj> Daemon<'obj> {
             pending: Pending::default(),
             behind_since: None,
         };
-        daemon.beat()?;
         daemon.forbid_by_policy();
         daemon.read_firewall()?;
         daemon.attach(&interfaces)?;
         daemon.update_devices()?;
+        daemon.beat()?;
         Ok(daemon)
     }
 

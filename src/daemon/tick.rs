@@ -25,7 +25,11 @@ impl Daemon<'_> {
         if matches!(self.rest, Rest::Awake) {
             self.offload.drain_signals(Instant::now() + SLICE)?;
         }
-        if self.rest.is_sure() && self.has_caught_up()? {
+        if !self.rest.is_sure() {
+            return self.beat();
+        }
+        if self.has_caught_up()? {
+            self.pending = Pending::default();
             self.beat()?;
         }
         Ok(())
@@ -50,12 +54,13 @@ impl Daemon<'_> {
         Ok(sweeping || auditing || !self.neighbors_due.is_empty())
     }
 
-    /// Says that everything is handled.
+    /// Says that everything is handled; at rest, that the daemon runs.
     pub(super) fn beat(&mut self) -> Result<()> {
-        self.object.beat()?;
+        if !self.object.beat()? {
+            return self.is_late();
+        }
         self.offload.set_clock(self.state.last_beat()?);
         self.last_beat = Instant::now();
-        self.pending = Pending::default();
         Ok(())
     }
 

@@ -83,11 +83,12 @@ impl<'obj> LoadedObject<'obj> {
             .ok_or_else(|| Error::refused(format!("the object has no program {name}")))
     }
 
-    /// Lets the datapath see that the daemon is alive.
-    pub fn beat(&self) -> Result<()> {
+    /// Lets the datapath see that the daemon is alive; `false` if that comes too late: nothing is
+    /// forwarded until [`State::begin_anew`](super::state::State::begin_anew).
+    pub fn beat(&self) -> Result<bool> {
         self.program(BEAT)?
             .test_run(ProgramInput::default())
-            .map(|_| ())
+            .map(|output| output.return_value == 0)
             .map_err(|error| libbpf_error("running the heartbeat program", &error))
     }
 

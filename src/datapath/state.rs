@@ -40,6 +40,12 @@ impl State {
         self.write(0)
     }
 
+    /// As [`State::rest`]; the next heartbeat is the first, and so cannot be late.
+    pub fn begin_anew(&self) -> Result<()> {
+        self.rest()?;
+        self.beat_map.set(&0, &0)
+    }
+
     /// All connections look their next hop up again, one write for all of them.
     pub fn bump(&mut self, change: Change) -> Result<()> {
         self.generation = match self.generation.wrapping_add(1) {

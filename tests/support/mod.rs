@@ -15,6 +15,7 @@ pub mod live;
 pub mod maps;
 pub mod mutate;
 pub mod netns;
+pub mod outlaw;
 pub mod packet;
 pub mod prelude;
 pub mod process;

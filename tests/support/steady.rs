@@ -2,6 +2,7 @@
 //! A steady stream of datagrams, and when the last of them was seen that should not be any more.
 
 use super::capture::{Capture, Frame};
+use super::packet::Mac;
 use super::udp::{UdpClient, datagram};
 use nix::sys::socket::{MsgFlags, recv};
 use std::os::fd::AsRawFd;
@@ -71,4 +72,9 @@ pub fn expect_frame(capture: &Capture, what: &str, wanted: impl Fn(&Frame) -> bo
 /// Whether it is a UDP packet.
 pub fn is_udp(frame: &Frame) -> bool {
     frame.view().is_some_and(|view| view.protocol == 17)
+}
+
+/// Whether it is a UDP packet to this station.
+pub fn goes_to(frame: &Frame, mac: Mac) -> bool {
+    frame.view().is_some_and(|view| view.protocol == 17 && view.ethernet.dst == mac)
 }
