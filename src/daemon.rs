@@ -248,6 +248,10 @@ impl Daemon<'_> {
     }
 
     fn read_network(&mut self) -> Result<()> {
+        // First of all: what a new IPsec policy covers must not leave in clear any longer.
+        if self.xfrm.read(Instant::now() + SLICE)? {
+            self.check_policies()?;
+        }
         let changes = self.monitor.read(Instant::now() + SLICE)?;
         if changes.addresses {
             self.offload.set_local_addresses(&self.monitor.network().local_addresses);
@@ -255,7 +259,7 @@ impl Daemon<'_> {
         if changes.links {
             self.update_devices()?;
         }
-        if self.xfrm.read(Instant::now() + SLICE)? || changes.forwarding {
+        if changes.forwarding {
             self.check_policies()?;
         }
         let change = match (changes.routing, changes.forwarding) {
@@ -276,7 +280,7 @@ impl Daemon<'_> {
     }
 
     fn check_policies(&mut self) -> Result<()> {
-        if self.forbid_by_policy() { self.distrust() } else { Ok(()) }
+        if self.forbid_by_policy()? { self.distrust() } else { Ok(()) }
     }
 
     /// A sysctl changes without an event.
@@ -289,12 +293,13 @@ impl Daemon<'_> {
         self.check_policies()
     }
 
-    /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded.
-    /// `true` if that has changed.
-    fn forbid_by_policy(&mut self) -> bool {
+    /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded, or
+    /// not the connections that they cover. `true` if that takes a resync.
+    fn forbid_by_policy(&mut self) -> Result<bool> {
         let Network { rules, multipath, .. } = self.monitor.network();
+        let ipsec = self.xfrm.policies();
         let unknown_marks = rules.fwmark_bits & !self.route_mark != 0;
-        let reason = if self.xfrm.covers_forwarding() {
+        let reason = if ipsec.blocked_by_default || ipsec.selectors.are_too_many() {
             Some(Refusal::Ipsec)
         } else if unknown_marks || rules.tos {
             Some(Refusal::PolicyRouting)
@@ -308,7 +313,8 @@ impl Daemon<'_> {
             None if changed => tracing::info!("nothing stands against offloading any more"),
             _ => {}
         }
-        changed || by_mark
+        let covers_more = self.offload.set_covered(&ipsec.selectors, Instant::now() + SLICE)?;
+        Ok(changed || by_mark || covers_more)
     }
 
     fn bump(&mut self, change: Change) -> Result<()> {

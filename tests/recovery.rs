@@ -16,7 +16,6 @@ on_both_hooks!(
     lost_events_are_made_good_by_a_resync,
     a_found_connection_becomes_a_stream,
     hazard_14_rules_by_mark_stop_offloading,
-    ipsec_policies_stop_offloading,
     a_vanished_interface_does_not_end_the_daemon,
     without_events_all_are_audited,
 );
@@ -119,28 +118,6 @@ fn hazard_14_rules_by_mark_stop_offloading(hook: &str, test: &str) {
         assert!(!echo_is_fast(&lab, &client, number));
     }
     lab.router.ip("rule del fwmark 0x100 lookup 100\n");
-    wait_until_fast(&lab, &client);
-}
-
-/// Whatever a policy covers must not leave in clear, by either path.
-fn ipsec_policies_stop_offloading(hook: &str, test: &str) {
-    let policy = "src 192.0.2.0/24 dst 198.51.100.0/24 dir out action block";
-    let lab = lab(hook, test, &snat_rules());
-    lab.router.ip(&format!("xfrm policy add {policy}\n"));
-    let daemon = start(&lab, hook, &[]);
-    daemon.wait_for_line("nothing is offloaded", LIMIT);
-    lab.router.ip("xfrm policy flush\n");
-    daemon.wait_for_line("nothing stands against offloading", LIMIT);
-    let (_server, client) = echo(&lab, 40000);
-    wait_until_fast(&lab, &client);
-    // Matches after the translation of the source, as the stack would ask.
-    let policy = "src 198.51.100.1/32 dst 198.51.100.2/32 dir out action block";
-    lab.router.ip(&format!("xfrm policy add {policy}\n"));
-    eventually(LIMIT, "the policy stops the packets", || {
-        !client.echoes(1, Duration::from_millis(200))
-    });
-    wait_until_offloaded(&daemon, 0);
-    lab.router.ip("xfrm policy flush\n");
     wait_until_fast(&lab, &client);
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use bpfw::cli::{Cli, OffloadMark};
 use bpfw::conntrack::decoders as conntrack;
+use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
 use bpfw::netlink::network::Network;
 use clap::Parser;
@@ -115,14 +116,14 @@ pub fn tc(bytes: &[u8]) {
 
 /// A datagram of IPsec policies or of their defaults.
 pub fn xfrm(bytes: &[u8]) {
-    // What is cut off counts as a match, so that less never frees packets.
+    // What is cut off selects everything, so that less never frees packets.
     for payload in netlink_messages(bytes).iter().map(|message| message.payload) {
-        let (covers, blocks) = (
-            netlink::policy_covers_forwarding(payload),
-            netlink::defaults_block_forwarding(payload),
-        );
+        let (selector, blocks) =
+            (netlink::policy_selector(payload), netlink::defaults_block_forwarding(payload));
         for cut in prefixes(payload) {
-            assert!(netlink::policy_covers_forwarding(cut) >= covers, "policy {}", cut.len());
+            let part = netlink::policy_selector(cut);
+            let safe = part == selector || part == Some(Selector::ANYTHING);
+            assert!(safe, "policy {}: {part:?} of {selector:?}", cut.len());
             assert!(netlink::defaults_block_forwarding(cut) >= blocks, "default {}", cut.len());
         }
     }

@@ -113,7 +113,7 @@ impl Daemon<'_> {
     fn start_resync(&mut self) -> Result<()> {
         let network = self.monitor.network();
         self.offload.set_local_addresses(&network.local_addresses);
-        self.forbid_by_policy();
+        self.forbid_by_policy()?;
         self.devices = None;
         self.update_devices()?;
         self.rest = Rest::Resync(self.offload.start_resync()?);

@@ -94,7 +94,7 @@ impl<'obj> Daemon<'obj> {
             pending: Pending::default(),
             behind_since: None,
         };
-        daemon.forbid_by_policy();
+        daemon.forbid_by_policy()?;
         daemon.read_firewall()?;
         daemon.attach(&interfaces)?;
         daemon.update_devices()?;

@@ -41,4 +41,21 @@ impl Signals {
     pub fn refuse(&self, tuple: &bpfw_tuple, until: u64, reason: u32) -> Result<()> {
         self.refused_map.set(tuple, &bpfw_refused { until, reason, reserved: 0 })
     }
+
+    /// Lets the datapath ask again for what was refused for this reason, as far as time allows.
+    pub fn forget_refusals(&self, reason: u32, until: Instant) -> Result<()> {
+        let mut forgotten = Vec::new();
+        self.refused_map.walk(&mut Cursor::default(), until, |tuple, refused| {
+            if refused.reason == reason {
+                forgotten.push(tuple);
+            }
+        })?;
+        for tuple in forgotten {
+            self.refused_map.remove(&tuple)?;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        Ok(())
+    }
 }

@@ -26,6 +26,8 @@ pub struct Facts {
     pub mark_wanted: bool,
     /// There are routing rules by mark, and this one's mark does not say what they make of it.
     pub unmarked: bool,
+    /// An IPsec policy may cover it.
+    pub covered: bool,
 }
 
 /// What to do with a connection.
@@ -78,7 +80,7 @@ pub enum Refusal {
     PolicyRouting,
     /// Routes spread packets over next hops by more than their addresses.
     Multipath,
-    /// An IPsec policy may cover forwarded packets.
+    /// An IPsec policy may cover its packets.
     Ipsec,
     /// Routing may have changed since the stack saw a packet of it.
     Unproven,
@@ -162,6 +164,8 @@ pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
         Refusal::Local
     } else if !is_host(facts.original) || !is_host(facts.reply) {
         Refusal::NotUnicast
+    } else if facts.covered {
+        Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
     } else {
@@ -207,6 +211,7 @@ mod tests {
             zone: 0,
             mark_wanted: true,
             unmarked: false,
+            covered: false,
         }
     }
 
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn each_guard_has_its_reason() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, Refusal); 16] = [
+        let cases: [(Change, Refusal); 17] = [
             (|f| f.mark_wanted = false, Refusal::Mark),
             (|f| f.unmarked = true, Refusal::RouteMark),
             (|f| f.status = Status::SEEN_REPLY, Refusal::Unconfirmed),
@@ -243,6 +248,7 @@ mod tests {
             (|f| f.status = f.status | Status::OFFLOAD, Refusal::FlowTable),
             (|f| f.status = f.status | Status::HW_OFFLOAD, Refusal::FlowTable),
             (|f| f.original.destination = "224.0.0.1:53".parse().unwrap(), Refusal::NotUnicast),
+            (|f| f.covered = true, Refusal::Ipsec),
             (|f| f.status = Status::CONFIRMED, Refusal::NoReply),
             (|f| f.tcp_state = Some(TcpState::FinWait), Refusal::NotEstablished),
         ];

@@ -5,7 +5,8 @@ use super::network::{Changes, Network};
 use super::rule::RuleFacts;
 pub use super::socket::{Message, messages};
 use super::tc::{self, Filter};
-use super::xfrm;
+use super::{xfrm, xfrm_selector};
+use crate::flow::selector::Selector;
 
 /// Applies an event of route netlink.
 pub fn apply(network: &mut Network, message: &Message<'_>) -> Changes {
@@ -29,9 +30,9 @@ pub fn qdisc(message: &Message<'_>, ifindex: u32, parent: u32) -> Option<String>
     tc::parse_qdisc(message, ifindex, parent)
 }
 
-/// Whether the IPsec policy of one message may apply to forwarded packets.
-pub fn policy_covers_forwarding(payload: &[u8]) -> bool {
-    xfrm::covers_forwarding(payload)
+/// What the IPsec policy of one message selects of the forwarded packets.
+pub fn policy_selector(payload: &[u8]) -> Option<Selector> {
+    xfrm_selector::decode(payload)
 }
 
 /// Whether the default policies of one message block forwarded packets.

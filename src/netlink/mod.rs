@@ -23,6 +23,7 @@ pub mod ruleset;
 mod socket;
 pub mod tc;
 pub mod xfrm;
+mod xfrm_selector;
 
 /// The group and message numbers of linux/rtnetlink.h that this module speaks.
 mod rtnetlink {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whether IPsec policies may apply to forwarded IPv4 packets (ip-xfrm(8), linux/xfrm.h).
+//! Which IPsec policies may apply to forwarded IPv4 packets (ip-xfrm(8), linux/xfrm.h).
 //!
 //! A route look-up does not ask the policies: what they would encrypt or drop would leave in the
 //! clear.
@@ -12,10 +12,10 @@ use netlink_packet_core::Emitable;
 use netlink_sys::protocols::NETLINK_XFRM;
 use nix::libc::{EINVAL, ENOBUFS, EPROTONOSUPPORT};
 
-use super::attribute::u16_at;
-use super::rtnetlink::{AF_INET, AF_UNSPEC};
 use super::socket::{Socket, messages};
+use super::xfrm_selector;
 use crate::error::{Error, Result};
+use crate::flow::selector::{self, Selectors};
 
 const XFRM_MSG_NEWPOLICY: u16 = 0x13;
 const XFRM_MSG_GETPOLICY: u16 = 0x15;
@@ -26,13 +26,6 @@ const XFRM_MSG_GETDEFAULT: u16 = 0x28;
 const XFRMNLGRP_EXPIRE: u32 = 2;
 /// Added, changed, deleted and flushed policies, and changed defaults.
 const XFRMNLGRP_POLICY: u32 = 4;
-
-/// In struct xfrm_userpolicy_info: `sel.family`, behind two addresses and four 16-bit ports.
-const SELECTOR_FAMILY: usize = 2 * 16 + 4 * 2;
-/// In struct xfrm_userpolicy_info: `dir`, behind selector, limits, use and two 32-bit numbers.
-const DIRECTION: usize = 56 + 8 * 8 + 4 * 8 + 2 * 4;
-const XFRM_POLICY_OUT: u8 = 1;
-const XFRM_POLICY_FWD: u8 = 2;
 
 /// struct xfrm_userpolicy_default: one byte each for in, fwd and out.
 const DEFAULTS: usize = 3;
@@ -47,20 +40,26 @@ const READING_POLICIES: &str = "reading the IPsec policies";
 const READING_DEFAULTS: &str = "reading the default IPsec policies";
 
 /// What the policies of a network namespace mean for forwarding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
-    covers_forwarding: bool,
+    /// What those of direction out or fwd select of the IPv4 packets.
+    pub selectors: Selectors,
+    /// Forwarded packets that match no policy are blocked.
+    pub blocked_by_default: bool,
 }
 
 impl Policies {
     fn read() -> Result<Self> {
         let mut socket = Socket::open_for(NETLINK_XFRM)?;
         let (kind, all) = (XFRM_MSG_GETPOLICY, Zeros(0));
-        let by_policy =
-            socket.dump(READING_POLICIES, kind, &all, bool::default, |any, message| {
-                *any |= message.kind == XFRM_MSG_NEWPOLICY && covers_forwarding(message.payload);
-            })?;
-        Ok(Self { covers_forwarding: by_policy || by_default(&mut socket)? })
+        let selectors = socket.dump(READING_POLICIES, kind, &all, Vec::new, |found, message| {
+            // One more than can be compared with shows that there are too many.
+            if message.kind == XFRM_MSG_NEWPOLICY && found.len() <= selector::LIMIT {
+                found.extend(xfrm_selector::decode(message.payload));
+            }
+        })?;
+        let blocked_by_default = blocked_by_default(&mut socket)?;
+        Ok(Self { selectors: Selectors::new(selectors), blocked_by_default })
     }
 }
 
@@ -88,8 +87,8 @@ impl Xfrm {
     }
 
     /// Takes the events that are waiting, until none is or the time is over, and after any of them
-    /// reads the policies again, once. True if [`covers_forwarding`](Self::covers_forwarding)
-    /// changed. After an error, what could not be read is tried again by the next call.
+    /// reads the policies again, once. True if [`policies`](Self::policies) changed. After an error,
+    /// what could not be read is tried again by the next call.
     pub fn read(&mut self, until: Instant) -> Result<bool> {
         let Some(events) = &mut self.events else {
             return Ok(false);
@@ -105,13 +104,14 @@ impl Xfrm {
         }
         let policies = Policies::read()?;
         self.stale = false;
-        Ok(std::mem::replace(&mut self.policies, policies) != policies)
+        let changed = self.policies != policies;
+        self.policies = policies;
+        Ok(changed)
     }
 
-    /// Whether, as of the last [`read`](Self::read), any policy of direction out or fwd may match
-    /// IPv4 packets, or packets that match none are blocked by default.
-    pub fn covers_forwarding(&self) -> bool {
-        self.policies.covers_forwarding
+    /// The policies as of the last [`read`](Self::read).
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 }
 
@@ -142,7 +142,7 @@ fn read_one(events: &mut Socket) -> Result<Option<bool>> {
 
 /// Whether packets that match no policy are blocked. Kernels before 5.15 know no such default and
 /// refuse the question.
-fn by_default(socket: &mut Socket) -> Result<bool> {
+fn blocked_by_default(socket: &mut Socket) -> Result<bool> {
     let (kind, mut blocked) = (XFRM_MSG_GETDEFAULT, false);
     let answered = socket.ask(READING_DEFAULTS, kind, &Zeros(DEFAULTS), |message| {
         blocked |= message.kind == XFRM_MSG_GETDEFAULT && blocks_forwarding(message.payload);
@@ -151,14 +151,6 @@ fn by_default(socket: &mut Socket) -> Result<bool> {
         Err(Error::System { cause, .. }) if cause.raw_os_error() == Some(EINVAL) => Ok(false),
         answered => answered.map(|()| blocked),
     }
-}
-
-/// Whether forwarded IPv4 packets may match a policy. Sockets' own policies have directions of
-/// their own. What is cut off counts as a match: a policy taken for none would be a leak.
-pub(super) fn covers_forwarding(policy: &[u8]) -> bool {
-    let ipv4 = |family| [AF_UNSPEC, AF_INET].map(u16::from).contains(&family);
-    let forwarding = |direction| [XFRM_POLICY_OUT, XFRM_POLICY_FWD].contains(direction);
-    u16_at(policy, SELECTOR_FAMILY).is_none_or(ipv4) && policy.get(DIRECTION).is_none_or(forwarding)
 }
 
 /// Whether forwarded packets that match no policy are blocked; so they are if this is cut off.
@@ -184,41 +176,6 @@ impl Emitable for Zeros {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const AF_INET6: u8 = 10;
-    /// The size of struct xfrm_userpolicy_info.
-    const POLICY: usize = 168;
-
-    fn policy(family: u8, direction: u8) -> Vec<u8> {
-        let mut policy = vec![0; POLICY];
-        let family = u16::from(family).to_ne_bytes();
-        policy[SELECTOR_FAMILY..SELECTOR_FAMILY + 2].copy_from_slice(&family);
-        policy[DIRECTION] = direction;
-        policy
-    }
-
-    #[test]
-    fn hazard_13_direction_and_family_decide() {
-        for family in [AF_UNSPEC, AF_INET] {
-            let covering: Vec<_> = (0..=5)
-                .filter(|&direction| covers_forwarding(&policy(family, direction)))
-                .collect();
-            assert_eq!(covering, [XFRM_POLICY_OUT, XFRM_POLICY_FWD]);
-        }
-        assert!((0..=5).all(|direction| !covers_forwarding(&policy(AF_INET6, direction))));
-    }
-
-    #[test]
-    fn hazard_13_cut_policies_count() {
-        let out = policy(AF_INET, XFRM_POLICY_OUT);
-        assert!((0..=POLICY).all(|length| covers_forwarding(&out[..length])));
-        let inward = policy(AF_INET, 0);
-        let other = policy(AF_INET6, XFRM_POLICY_FWD);
-        for length in 0..=POLICY {
-            assert_eq!(covers_forwarding(&inward[..length]), length <= DIRECTION);
-            assert_eq!(covers_forwarding(&other[..length]), length < SELECTOR_FAMILY + 2);
-        }
-    }
 
     #[test]
     fn hazard_13_defaults_block_or_not() {

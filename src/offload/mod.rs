@@ -3,6 +3,7 @@
 
 mod admission;
 mod audit;
+mod covered;
 mod known_packet;
 pub mod per_packet;
 mod refusals;
@@ -30,6 +31,7 @@ use crate::datapath::signals::Signals;
 use crate::error::Result;
 use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
+use crate::flow::selector::Selectors;
 use crate::flow::tuple::Tuple;
 
 use admission::Source;
@@ -93,6 +95,8 @@ pub struct Offload {
     route_mark: RouteMark,
     /// Why no connection at all may be offloaded for now.
     forbidden: Option<Refusal>,
+    /// What IPsec policies may cover.
+    covered: Selectors,
     /// Conntrack sends events (`nf_conntrack_events` is not 0).
     events_sent: bool,
     timeouts: Timeouts,
@@ -128,6 +132,7 @@ impl Offload {
             mark,
             route_mark: RouteMark { mask: route_mark_mask, required: false },
             forbidden: None,
+            covered: Selectors::default(),
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
             timeout_policies: false,

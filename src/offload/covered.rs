@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Connections that IPsec policies cover, which stay with the stack.
+
+use std::time::Instant;
+
+use super::Offload;
+use crate::error::Result;
+use crate::flow::decision::Refusal;
+use crate::flow::selector::Selectors;
+
+impl Offload {
+    /// Sets what IPsec policies may cover: those connections are not ours. `true` if there is more
+    /// of it than before, which a resync must carry out. What is covered no longer is found by its
+    /// next packet; the refusals that cannot be forgotten in time are over soon anyway.
+    pub fn set_covered(&mut self, covered: &Selectors, until: Instant) -> Result<bool> {
+        if self.covered == *covered {
+            return Ok(false);
+        }
+        let number = covered.len();
+        match (self.covered.is_empty(), covered.is_empty()) {
+            (true, false) => tracing::info!(
+                "connections that IPsec policies cover stay with the stack: there are {number} \
+                 for forwarded packets"
+            ),
+            (_, true) => tracing::info!("there are no IPsec policies for forwarded packets now"),
+            _ => tracing::debug!("there are {number} IPsec policies for forwarded packets now"),
+        }
+        let grown = !covered.are_among(&self.covered);
+        self.covered.clone_from(covered);
+        if !grown {
+            self.signals.forget_refusals(Refusal::Ipsec as u32, until)?;
+        }
+        Ok(grown)
+    }
+}
