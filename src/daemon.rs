@@ -2,11 +2,13 @@
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
 mod firewall;
+mod others;
 mod rest;
 mod setup;
 mod stop;
 mod tick;
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -91,9 +93,13 @@ struct Daemon<'obj> {
     last_tick: Instant,
     last_beat: Instant,
     last_bump: Instant,
-    last_device_check: Instant,
+    last_look_around: Instant,
     /// All must look up again because of this.
     bump_due: Option<Change>,
+    /// Something changed at TC, and it was not looked at yet.
+    must_look_around: bool,
+    /// Interfaces whose packets are the stack's, with the reason.
+    left_out: BTreeMap<u32, String>,
     /// How the kernel chooses among several next hops, see [`multipath`].
     spreads_by_address: bool,
     /// Attached interfaces that nothing can be redirected to, as was warned.
@@ -180,7 +186,7 @@ impl Daemon<'_> {
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
         let mut timeout = self.request.options.interval().saturating_sub(self.last_tick.elapsed());
-        if self.bump_due.is_some() {
+        if self.bump_due.is_some() || self.must_look_around {
             timeout = timeout.min(BUMP_PAUSE);
         }
         if self.busy || self.rest.wants_time() {
@@ -262,6 +268,7 @@ impl Daemon<'_> {
         if changes.forwarding {
             self.check_policies()?;
         }
+        self.must_look_around |= changes.tc;
         let change = match (changes.routing, changes.forwarding) {
             (true, _) => Some(Change::Routing),
             (false, true) => Some(Change::NextHops),
@@ -273,6 +280,9 @@ impl Daemon<'_> {
 
     /// Makes all connections look up again, once in a while at most.
     fn follow_topology(&mut self) -> Result<()> {
+        if self.must_look_around && self.last_look_around.elapsed() >= BUMP_PAUSE {
+            self.look_around()?;
+        }
         match self.bump_due {
             Some(change) if self.last_bump.elapsed() >= BUMP_PAUSE => self.bump(change),
             _ => Ok(()),
@@ -335,7 +345,6 @@ impl Daemon<'_> {
 
     /// Brings the device maps up to date, at rest: a packet must not see half of the change.
     fn update_devices(&mut self) -> Result<()> {
-        self.last_device_check = Instant::now();
         let network = self.monitor.network();
         let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
         let stays_up = |link: &Link| self.rules.chain_at(link).is_some();
@@ -349,7 +358,10 @@ impl Daemon<'_> {
                 all_generic || attachment(ifindex).is_some_and(Attachment::can_transmit)
             },
             route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
-            left_out: &|ifindex| network.links.get(&ifindex).is_some_and(stays_up),
+            left_out: &|ifindex| {
+                self.left_out.contains_key(&ifindex)
+                    || network.links.get(&ifindex).is_some_and(stays_up)
+            },
         }
         .devices();
         self.report_left_out();
@@ -372,7 +384,8 @@ impl Daemon<'_> {
             let is_egress = |(_, egress): &(u32, bpfw_egress)| egress.port == index;
             let there = self.monitor.network().links.contains_key(&index);
             let usable = there && devices.egresses.iter().any(is_egress);
-            if self.rules.is_left_out(attachment.name()) {
+            // Why it is left out was said.
+            if self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name()) {
                 continue;
             }
             let now = Unusable { index, there };

@@ -320,6 +320,7 @@ fn hazard_30_lost_events_are_made_up_for() {
             routing: true,
             links: true,
             addresses: true,
+            tc: true,
             drained: true,
         };
         assert_eq!(changes, all);
@@ -364,6 +365,19 @@ fn hazard_31_filters_at_the_ingress_are_read() {
         let found = tc::ingress(v1).expect("readable");
         assert_eq!(found.qdisc, Some(IngressQdisc::Ingress));
         assert!(found.filters.iter().any(|filter| !filter.egress && filter.priority == 7));
+    });
+}
+
+#[test]
+fn hazard_31_changes_of_filters_are_reported() {
+    in_namespace("hazard_31_changes_of_filters_are_reported", || {
+        let mut monitor = settled();
+        let tc = |changes: &Changes| changes.tc && !changes.forwarding;
+        expect(&mut monitor, "tc qdisc add dev v0 clsact", tc);
+        let filter = "filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0";
+        expect(&mut monitor, &format!("tc {filter}"), tc);
+        expect(&mut monitor, "tc filter del dev v0 ingress prio 5", tc);
+        expect(&mut monitor, "tc qdisc del dev v0 clsact", tc);
     });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The start: all of it, or none.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -85,8 +86,10 @@ impl<'obj> Daemon<'obj> {
             last_tick: now,
             last_beat: now,
             last_bump: now,
-            last_device_check: now,
+            last_look_around: now,
             bump_due: None,
+            must_look_around: false,
+            left_out: BTreeMap::new(),
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,
@@ -97,7 +100,7 @@ impl<'obj> Daemon<'obj> {
         daemon.forbid_by_policy()?;
         daemon.read_firewall()?;
         daemon.attach(&interfaces)?;
-        daemon.update_devices()?;
+        daemon.look_around()?;
         daemon.beat()?;
         Ok(daemon)
     }

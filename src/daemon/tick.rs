@@ -10,16 +10,16 @@ use crate::abi;
 use crate::error::Result;
 use crate::offload::Round;
 
-/// How often the drivers are asked what they can do.
-const DEVICE_CHECK: Duration = Duration::from_secs(1);
+/// How often drivers are asked what they can do, and the kernel who else is at the interfaces.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How many next hops have their neighbors kept in use in one turn.
 const NEIGHBORS_A_TURN: usize = 64;
 
 impl Daemon<'_> {
     /// Once an interval.
     pub(super) fn tick(&mut self) -> Result<()> {
-        if self.last_device_check.elapsed() >= DEVICE_CHECK {
-            self.update_devices()?;
+        if self.last_look_around.elapsed() >= LOOK_AROUND {
+            self.look_around()?;
             self.check_multipath()?;
         }
         if matches!(self.rest, Rest::Awake) {

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attaching the program to an interface, and taking it off again: only what is ours.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use libbpf_rs::{ProgramHandle, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::Program;
 
-use super::sys::{self, AttachType};
-use super::{Hook, libbpf_error};
-use crate::error::{Error, Result};
-use crate::netlink::tc;
-
-/// Our place among the filters of clsact: behind those that people make, whose priorities count
-/// from 1 upwards, or from 49152 downwards where tc chooses.
-const PRIORITY: u16 = 0xfb00;
-const HANDLE: u32 = 0xbf;
-
-/// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
-const XDP_GENERIC: u32 = 1 << 1;
-const XDP_NATIVE: u32 = 1 << 2;
+use super::attach_tc::{AtHook, OurFilter, attach_tc};
+use super::attach_xdp::attach_xdp;
+use super::others::AtTc;
+use super::{Hook, libbpf_error, sys};
+use crate::error::Result;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
 const CAN_TRANSMIT: u64 = 1 << 2;
@@ -63,10 +54,7 @@ pub enum Kind {
 enum Holder {
     /// Detaches when it is closed, also when the process is killed.
     Link(OwnedFd),
-    Filter {
-        hook: TcHook,
-        made_qdisc: bool,
-    },
+    Filter(OurFilter),
     Gone,
 }
 
@@ -74,8 +62,12 @@ enum Holder {
 #[derive(Debug)]
 pub struct Attachment {
     interface: Interface,
+    /// The program's id.
+    program: u32,
     kind: Kind,
     holder: Holder,
+    /// Among these handlers, ours could not be put where it belongs.
+    given_up: Option<AtTc>,
 }
 
 impl Attachment {
@@ -86,12 +78,17 @@ impl Attachment {
         interface: &Interface,
         mode: XdpMode,
     ) -> Result<Self> {
+        let id = Program::id_from_fd(program)
+            .map_err(|error| libbpf_error("reading our program's id", &error))?;
         let (kind, holder) = match hook {
-            Hook::Xdp => attach_xdp(program, interface, mode)?,
-            Hook::Tc => attach_tc(program, interface)?,
+            Hook::Xdp => {
+                let (kind, link) = attach_xdp(program, interface, mode)?;
+                (kind, Holder::Link(link))
+            }
+            Hook::Tc => held(attach_tc(program, interface)?),
         };
         tracing::info!("attached to {} ({kind:?})", interface.name);
-        Ok(Self { interface: interface.clone(), kind, holder })
+        Ok(Self { interface: interface.clone(), program: id, kind, holder, given_up: None })
     }
 
     /// The interface's index.
@@ -109,6 +106,46 @@ impl Attachment {
         self.kind
     }
 
+    /// The id of the program.
+    pub fn program(&self) -> u32 {
+        self.program
+    }
+
+    /// Whether the program is still where it was attached.
+    pub fn is_in_place(&self, at_tc: &AtTc) -> bool {
+        match self.kind {
+            Kind::XdpNative | Kind::XdpGeneric => sys::xdp_query(self.interface.index)
+                .is_ok_and(|state| state.program == self.program),
+            Kind::Tcx | Kind::Clsact => at_tc.has(self.program),
+        }
+    }
+
+    /// At TC, sees to it that all others get the packets first; `at_tc` is what there is at this
+    /// interface. `true` if the program is in another place now. What cannot be done is not tried
+    /// again until something else has changed.
+    pub fn keep_behind_others(&mut self, program: BorrowedFd<'_>, at_tc: &AtTc) -> Result<bool> {
+        let name = &self.interface.name;
+        if self.given_up.as_ref() == Some(at_tc) {
+            return Ok(false);
+        }
+        let attached = match self.kind {
+            Kind::Tcx if at_tc.behind(self.program).is_some() => {
+                tracing::info!("{name}: going behind others at TC");
+                OurFilter::add(program, &self.interface).map(AtHook::Filter)
+            }
+            // A qdisc that is removed, or a flush, takes the filters of all with it.
+            Kind::Clsact if !at_tc.has(self.program) => {
+                tracing::warn!("{name}: someone removed bpfw's TC filter, attaching again");
+                attach_tc(program, &self.interface)
+            }
+            _ => return Ok(false),
+        };
+        self.given_up = attached.is_err().then(|| at_tc.clone());
+        // Only now the old link is closed: no packet goes by in between.
+        (self.kind, self.holder) = held(attached?);
+        Ok(true)
+    }
+
     /// Detaches in the orderly way.
     pub fn close(mut self) -> Result<()> {
         self.detach()
@@ -117,23 +154,18 @@ impl Attachment {
     fn detach(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.holder, Holder::Gone) {
             Holder::Link(link) => drop(link),
-            Holder::Filter { mut hook, made_qdisc } => {
-                let Interface { index, name, .. } = &self.interface;
-                let detached = hook.detach();
-                // With the interface, or someone's removal of the qdisc, our filter went too.
-                let left = tc::ingress(*index).map(|found| found.filters.iter().any(is_ours));
-                if let (Err(error), Ok(true)) = (detached, left) {
-                    let doing = format!("removing the filter from {name}");
-                    return Err(libbpf_error(doing, &error));
-                }
-                if made_qdisc {
-                    remove_unused_clsact(*index)?;
-                }
-            }
+            Holder::Filter(filter) => filter.remove(&self.interface, self.program)?,
             Holder::Gone => return Ok(()),
         }
         tracing::info!("detached from {}", self.interface.name);
         Ok(())
+    }
+}
+
+fn held(at: AtHook) -> (Kind, Holder) {
+    match at {
+        AtHook::Tcx(link) => (Kind::Tcx, Holder::Link(link)),
+        AtHook::Filter(filter) => (Kind::Clsact, Holder::Filter(filter)),
     }
 }
 
@@ -180,142 +212,4 @@ fn is_known_to_transmit(name: &str) -> bool {
     let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
     let driver = driver.as_deref().ok().and_then(|path| path.file_name());
     driver.is_some_and(|driver| TRANSMITTING_DRIVERS.iter().any(|known| *known == driver))
-}
-
-fn attach_xdp(
-    program: BorrowedFd<'_>,
-    interface: &Interface,
-    mode: XdpMode,
-) -> Result<(Kind, Holder)> {
-    let index = interface.index;
-    let link = |flags| sys::link_create(program, index, AttachType::Xdp(flags));
-    if mode != XdpMode::Generic {
-        match link(XDP_NATIVE) {
-            Ok(fd) => return Ok((Kind::XdpNative, Holder::Link(fd))),
-            Err(error) if mode == XdpMode::Native || !native_impossible(&error) => {
-                return Err(xdp_error(interface, error));
-            }
-            Err(error) => tracing::warn!(
-                "{}: no native XDP ({error}); generic XDP is slower than the hook tc, and drops \
-                 aggregated packets larger than the MTU: switch GRO off, or use tc",
-                interface.name
-            ),
-        }
-    }
-    let fd = link(XDP_GENERIC).map_err(|error| xdp_error(interface, error))?;
-    Ok((Kind::XdpGeneric, Holder::Link(fd)))
-}
-
-/// What drivers say that have no XDP, or not with this MTU or these settings.
-fn native_impossible(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE)
-    )
-}
-
-fn xdp_error(interface: &Interface, error: io::Error) -> Error {
-    let Interface { index, name, mtu } = interface;
-    let occupant = sys::xdp_query(*index).map_or(0, |state| state.program);
-    if occupant != 0 {
-        return Error::refused(format!(
-            "{name} has an XDP program already ({})",
-            describe_program(occupant)
-        ))
-        .with_advice("remove it, or use the hook tc");
-    }
-    let error = Error::system(format!("attaching XDP to {name}"), error);
-    if matches!(&error, Error::System { advice: Some(_), .. }) {
-        return error;
-    }
-    error.with_advice(format!(
-        "the driver may have no XDP, or none with the MTU {mtu}: a frame must fit in a page, \
-         about 3,500 bytes; use the hook tc, or --xdp-mode generic"
-    ))
-}
-
-fn describe_program(id: u32) -> String {
-    ProgramHandle::from_prog_id(id).map_or_else(
-        |_| format!("id {id}"),
-        |program| format!("{}, id {id}", program.name().to_string_lossy()),
-    )
-}
-
-fn attach_tc(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Kind, Holder)> {
-    let Interface { index, name, .. } = interface;
-    remove_leftover(interface)?;
-    let found = tc::ingress(*index)?;
-    // TCX runs in front of clsact: filters there would never see our packets.
-    if found.filters.iter().all(|filter| filter.egress) {
-        match sys::link_create(program, *index, AttachType::TcxIngress) {
-            Ok(fd) => return Ok((Kind::Tcx, Holder::Link(fd))),
-            // Kernels before 6.6 do not know the attach type.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {}
-            Err(error) => {
-                return Err(Error::system(format!("attaching TC to {name}"), error));
-            }
-        }
-    } else {
-        tracing::info!("{name} has TC filters: attaching behind them");
-    }
-    attach_clsact(program, interface, found.qdisc.is_none())
-}
-
-fn attach_clsact(
-    program: BorrowedFd<'_>,
-    interface: &Interface,
-    make_qdisc: bool,
-) -> Result<(Kind, Holder)> {
-    let Interface { index, name, .. } = interface;
-    let ifindex = i32::try_from(*index).unwrap_or_default();
-    let mut hook = TcHookBuilder::new(program.as_fd())
-        .ifindex(ifindex)
-        .replace(false)
-        .handle(HANDLE)
-        .priority(u32::from(PRIORITY))
-        .hook(TC_INGRESS);
-    if make_qdisc {
-        hook.create().map_err(|error| {
-            libbpf_error(format!("adding the qdisc clsact to {name}"), &error)
-                .with_advice("on OpenWrt, install kmod-sched-core and kmod-sched-bpf")
-        })?;
-    }
-    match hook.attach() {
-        Ok(hook) => Ok((Kind::Clsact, Holder::Filter { hook, made_qdisc: make_qdisc })),
-        Err(error) => {
-            if make_qdisc {
-                remove_unused_clsact(*index)?;
-            }
-            Err(libbpf_error(format!("adding the TC filter to {name}"), &error)
-                .with_advice("on OpenWrt, install kmod-sched-bpf"))
-        }
-    }
-}
-
-fn is_ours(filter: &tc::Filter) -> bool {
-    filter.priority == PRIORITY
-        && filter.handle == HANDLE
-        && filter.bpf_name.as_deref().is_some_and(|name| name.starts_with("bpfw_tc"))
-}
-
-/// A filter of ours is what a killed bpfw left: one that runs would hold the interface's claim.
-fn remove_leftover(interface: &Interface) -> Result<()> {
-    let found = tc::ingress(interface.index)?;
-    let Some(filter) = found.filters.iter().find(|filter| is_ours(filter)) else {
-        return Ok(());
-    };
-    tracing::warn!("{}: removing the filter that another bpfw left", interface.name);
-    tc::delete_filter(interface.index, filter.priority, filter.handle, filter.protocol)?;
-    remove_unused_clsact(interface.index)
-}
-
-fn remove_unused_clsact(ifindex: u32) -> Result<()> {
-    // No answer: the interface is gone, and its qdisc with it.
-    let Ok(found) = tc::ingress(ifindex) else {
-        return Ok(());
-    };
-    if found.qdisc == Some(tc::IngressQdisc::Clsact) && found.filters.is_empty() {
-        tc::delete_clsact(ifindex)?;
-    }
-    Ok(())
 }

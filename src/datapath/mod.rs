@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF side as the daemon sees it: loading, maps, attaching.
 
+mod attach_tc;
+mod attach_xdp;
 pub mod attachment;
 pub mod claim;
 pub mod conn_map;
@@ -8,11 +10,12 @@ pub mod counters;
 pub mod devices;
 pub mod hop_map;
 pub mod object;
+pub mod others;
 pub mod probe;
 pub mod signals;
 pub mod skeleton;
 pub mod state;
-mod sys;
+pub mod sys;
 pub mod typed_map;
 
 use libbpf_rs::PrintLevel;

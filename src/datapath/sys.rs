@@ -16,14 +16,23 @@ pub enum AttachType {
     Xdp(u32),
     /// TCX ingress, behind what is there already.
     TcxIngress,
+    /// TCX egress, likewise.
+    TcxEgress,
+}
+
+impl AttachType {
+    fn kind_and_flags(self) -> (libbpf_sys::bpf_attach_type, u32) {
+        match self {
+            Self::Xdp(flags) => (libbpf_sys::BPF_XDP, flags),
+            Self::TcxIngress => (libbpf_sys::BPF_TCX_INGRESS, 0),
+            Self::TcxEgress => (libbpf_sys::BPF_TCX_EGRESS, 0),
+        }
+    }
 }
 
 /// Attaches a program to an interface, for as long as the returned link is open.
 pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, to: AttachType) -> io::Result<OwnedFd> {
-    let (kind, flags) = match to {
-        AttachType::Xdp(flags) => (libbpf_sys::BPF_XDP, flags),
-        AttachType::TcxIngress => (libbpf_sys::BPF_TCX_INGRESS, 0),
-    };
+    let (kind, flags) = to.kind_and_flags();
     let options = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         flags,
@@ -73,6 +82,30 @@ pub fn run_once(program: &[libbpf_sys::bpf_insn]) -> io::Result<i32> {
         return Err(io::Error::from_raw_os_error(-result));
     }
     Ok(options.retval as i32)
+}
+
+/// As many programs as the kernel lets stand in one place (`BPF_MPROG_MAX`).
+const MOST_PROGRAMS: usize = 64;
+
+/// The ids of an interface's TCX programs on this side, in the order in which they run. None
+/// before Linux 6.6, nor if there is no such interface.
+pub fn tcx_programs(ifindex: u32, side: AttachType) -> io::Result<Vec<u32>> {
+    let (kind, _) = side.kind_and_flags();
+    let mut ids = vec![0_u32; MOST_PROGRAMS];
+    let mut count = MOST_PROGRAMS as u32;
+    let target = i32::try_from(ifindex).map_err(io::Error::other)?;
+    // SAFETY: there is room for `count` ids, and all pointers live through the call.
+    let result = unsafe {
+        libbpf_sys::bpf_prog_query(target, kind, 0, ptr::null_mut(), ids.as_mut_ptr(), &mut count)
+    };
+    match -result {
+        0 => {
+            ids.truncate(count as usize);
+            Ok(ids)
+        }
+        nix::libc::EINVAL | nix::libc::ENOENT | nix::libc::ENODEV => Ok(Vec::new()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// What the kernel says of an interface's XDP.

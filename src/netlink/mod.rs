@@ -57,6 +57,7 @@ mod rtnetlink {
 
     pub const RTNLGRP_LINK: u32 = 1;
     pub const RTNLGRP_NEIGH: u32 = 3;
+    pub const RTNLGRP_TC: u32 = 4;
     pub const RTNLGRP_IPV4_IFADDR: u32 = 5;
     pub const RTNLGRP_IPV4_ROUTE: u32 = 7;
     pub const RTNLGRP_IPV4_RULE: u32 = 8;

@@ -16,9 +16,10 @@ use super::rule::RuleFacts;
 use super::socket::{Socket, messages};
 use crate::error::{Error, Result};
 
-const GROUPS: [u32; 7] = [
+const GROUPS: [u32; 8] = [
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
+    RTNLGRP_TC,
     RTNLGRP_IPV4_IFADDR,
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV4_RULE,

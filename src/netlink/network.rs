@@ -45,14 +45,22 @@ pub struct Changes {
     pub links: bool,
     /// The router's own addresses changed.
     pub addresses: bool,
+    /// Qdiscs or TC filters changed.
+    pub tc: bool,
     /// Nothing more was waiting.
     pub drained: bool,
 }
 
 impl Changes {
     /// Everything may have changed.
-    pub(super) const ALL: Self =
-        Self { forwarding: true, routing: true, links: true, addresses: true, drained: false };
+    pub(super) const ALL: Self = Self {
+        forwarding: true,
+        routing: true,
+        links: true,
+        addresses: true,
+        tc: true,
+        drained: false,
+    };
 }
 
 impl BitOrAssign for Changes {
@@ -61,6 +69,7 @@ impl BitOrAssign for Changes {
         self.routing |= other.routing;
         self.links |= other.links;
         self.addresses |= other.addresses;
+        self.tc |= other.tc;
         self.drained |= other.drained;
     }
 }
@@ -104,6 +113,7 @@ impl Network {
             | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
                 changes.routing = true;
             }
+            RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => changes.tc = true,
             _ => {}
         }
         changes.forwarding |= changes.routing;

@@ -22,6 +22,7 @@ const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
 const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_ID: u16 = 11;
 
 /// The qdiscs that ingress filters hang on; an interface has at most one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Filter {
     pub kind: String,
     /// What the owner of a bpf filter called it, e.g. `file.o:[section]`.
     pub bpf_name: Option<String>,
+    /// The id of a bpf filter's program; classic bytecode has none.
+    pub bpf_program: Option<u32>,
     /// Packets begin at chain 0.
     pub chain: u32,
 }
@@ -153,7 +156,7 @@ fn dump_filters(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Vec<Fi
 
 /// Each classifier is listed with handle 0 before its entries: they make that line superfluous.
 fn push(filters: &mut Vec<Filter>, filter: Filter) {
-    let header = Filter { handle: 0, bpf_name: None, ..filter.clone() };
+    let header = Filter { handle: 0, bpf_name: None, bpf_program: None, ..filter.clone() };
     if filters.last() == Some(&header) {
         filters.pop();
     }
@@ -175,6 +178,9 @@ pub(super) fn parse_filter(message: &Message<'_>, egress: bool) -> Option<Filter
         protocol: u16::from_be(info as u16),
         handle: u32_at(message.payload, 8)?,
         bpf_name: options.and_then(|options| find(options, TCA_BPF_NAME)).map(text),
+        bpf_program: options
+            .and_then(|options| find(options, TCA_BPF_ID))
+            .and_then(|id| u32_at(id, 0)),
         chain: find(attributes, TCA_CHAIN).and_then(|chain| u32_at(chain, 0)).unwrap_or(0),
         kind,
     })
@@ -199,12 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bpf_filter_has_a_name() {
+    fn a_bpf_filter_has_a_name_and_a_program() {
         let name = TcOption::Other(DefaultNla::new(TCA_BPF_NAME, b"mine\0".to_vec()));
+        let id = TcOption::Other(DefaultNla::new(TCA_BPF_ID, 77_u32.to_ne_bytes().to_vec()));
         let attributes = vec![
             TcAttribute::Kind("bpf".into()),
             TcAttribute::Chain(4),
-            TcAttribute::Options(vec![name]),
+            TcAttribute::Options(vec![name, id]),
         ];
         let expected = Filter {
             egress: false,
@@ -213,6 +220,7 @@ mod tests {
             handle: 1,
             kind: "bpf".into(),
             bpf_name: Some("mine".into()),
+            bpf_program: Some(77),
             chain: 4,
         };
         assert_eq!(filter(1, attributes), Some(expected));

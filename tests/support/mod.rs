@@ -4,8 +4,10 @@
 // Every test binary compiles all of this and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bystander;
 pub mod capture;
 pub mod checksum;
+pub mod compile;
 pub mod conntrack;
 pub mod daemon;
 pub mod datapath;

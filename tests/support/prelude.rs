@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The tests' own BPF programs, which do something to a frame before the program under test.
 
+use super::compile::compile;
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramOutput};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
 
 /// A loaded program; it ends in a call of another one.
 pub struct Prelude {
@@ -29,18 +29,4 @@ impl Prelude {
     pub fn run<'dat>(&self, input: ProgramInput<'dat>) -> libbpf_rs::Result<ProgramOutput<'dat>> {
         self.object.progs_mut().next().expect("a program").test_run(input)
     }
-}
-
-/// The object's bytes, by way of clang's standard output: no file is left behind.
-fn compile(name: &str) -> Vec<u8> {
-    let clang = std::env::var("BPF_CLANG").unwrap_or_else(|_| "clang".into());
-    let flags = std::fs::read_to_string("bpf/flags").expect("bpf/flags is part of the sources");
-    let output = Command::new(&clang)
-        .args(["-target", if cfg!(target_endian = "big") { "bpfeb" } else { "bpfel" }])
-        .args(flags.split_whitespace())
-        .args(["-c", &format!("tests/support/{name}.bpf.c"), "-o", "-"])
-        .output()
-        .unwrap_or_else(|error| panic!("{clang}: {error}"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
 }

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whoever else is at our interfaces, and must go on seeing the packets.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use super::Daemon;
+use crate::datapath::Hook;
+use crate::datapath::attachment::Attachment;
+use crate::datapath::others::{AtTc, Handler};
+use crate::error::Result;
+use crate::netlink::link::Link;
+
+impl Daemon<'_> {
+    /// Looks who is at the interfaces, and what their drivers can do, and acts on it.
+    pub(super) fn look_around(&mut self) -> Result<()> {
+        self.must_look_around = false;
+        self.last_look_around = Instant::now();
+        if self.request.hook == Hook::Tc {
+            self.keep_behind_others()?;
+        }
+        let mut left_out = BTreeMap::new();
+        for link in self.monitor.network().links.values() {
+            if let Some(reason) = self.reason_to_leave_out(link)? {
+                left_out.insert(link.index, reason);
+            }
+        }
+        self.report_others(&left_out);
+        self.left_out = left_out;
+        self.update_devices()
+    }
+
+    fn keep_behind_others(&mut self) -> Result<()> {
+        let program = self.object.hook_program(self.request.hook)?;
+        let links = &self.monitor.network().links;
+        let there = |attachment: &&mut Attachment| links.contains_key(&attachment.ifindex());
+        for attachment in self.attachments.iter_mut().filter(there) {
+            let at_tc = AtTc::read(attachment.ifindex())?;
+            match attachment.keep_behind_others(program.as_fd(), &at_tc) {
+                Ok(false) => {}
+                // The stack may have had packets that the datapath did not see go by.
+                Ok(true) => self.offload.resend_flags(),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why all packets of this interface must go to the stack, if there is a reason.
+    fn reason_to_leave_out(&self, link: &Link) -> Result<Option<String>> {
+        let attachment = |index| self.attachments.iter().find(|a| a.ifindex() == index);
+        let own = attachment(link.index);
+        let port = link.vlan.as_ref().and_then(|vlan| attachment(vlan.port));
+        let Some(any) = own.or(port) else {
+            return Ok(None);
+        };
+        let at_tc = AtTc::read(link.index)?;
+        if own.is_some_and(|own| !own.is_in_place(&at_tc)) {
+            return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
+        }
+        let program = any.program();
+        let is_foreign = |handler: &&Handler| handler.program() != Some(program);
+        let blind = match self.request.hook {
+            Hook::Xdp => at_tc.ingress.iter().chain(&at_tc.egress).next(),
+            // Frames with its tag are forwarded where they come in at the port.
+            Hook::Tc if port.is_some() => at_tc.ingress.iter().find(is_foreign),
+            Hook::Tc => at_tc.behind(program),
+        };
+        let advice = if self.request.hook == Hook::Xdp { " (use the hook tc)" } else { "" };
+        Ok(blind.map(|handler| format!("{handler} would not see them{advice}")))
+    }
+
+    fn report_others(&self, now: &BTreeMap<u32, String>) {
+        let links = &self.monitor.network().links;
+        let name = |index| links.get(index).map_or("?", |link| link.name.as_str());
+        for (index, reason) in now {
+            if self.left_out.get(index) != Some(reason) {
+                tracing::warn!("packets of {} stay with the stack: {reason}", name(index));
+            }
+        }
+        for index in self.left_out.keys().filter(|index| links.contains_key(index)) {
+            if !now.contains_key(index) {
+                tracing::info!("packets of {} are forwarded again", name(index));
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Somebody else at the router's interfaces, who counts the UDP packets that come by.
+
+use super::compile::compile;
+use super::netns::Namespace;
+use bpfw::datapath::sys::{AttachType, link_create};
+use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Programs of somebody else; where they are attached they stay as long as the link does.
+pub struct Bystander {
+    object: Object,
+}
+
+impl Bystander {
+    pub fn load() -> Self {
+        let open = ObjectBuilder::default().open_memory(&compile("bystander"));
+        Self { object: open.expect("opening bystander").load().expect("loading bystander") }
+    }
+
+    /// Attaches to an interface, behind those who are there.
+    pub fn attach(&self, namespace: &Namespace, device: &str, to: AttachType) -> OwnedFd {
+        let name = if matches!(to, AttachType::Xdp(_)) { "bystander_xdp" } else { "bystander_tc" };
+        let program = self.object.progs().find(|program| program.name() == name).expect("there");
+        let program = program.as_fd().try_clone_to_owned().expect("a descriptor");
+        let index = ifindex(namespace, device);
+        namespace.enter(|| link_create(program.as_fd(), index, to)).expect("attached")
+    }
+
+    /// The UDP packets that came by, wherever it is attached.
+    pub fn seen(&self) -> u64 {
+        let map = self.object.maps().find(|map| map.name() == "seen").expect("a map");
+        let value = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).expect("readable");
+        u64::from_ne_bytes(value.expect("one entry").try_into().expect("eight bytes"))
+    }
+}
+
+/// An interface's index.
+pub fn ifindex(namespace: &Namespace, device: &str) -> u32 {
+    let text = namespace.sh(&format!("cat /sys/class/net/{device}/ifindex"));
+    text.trim().parse().expect("a number")
+}
+
+/// Somebody else's filter at one side of clsact (`ingress`, `egress`), which counts all UDP
+/// packets, and lets the filters behind it have their say.
+pub fn add_filter(namespace: &Namespace, device: &str, side: &str, priority: u16) {
+    namespace.sh(&format!(
+        "ip link add ifb0 type ifb 2>/dev/null && ip link set ifb0 up
+         tc qdisc add dev {device} clsact 2>/dev/null || true
+         tc filter add dev {device} {side} prio {priority} protocol ip u32 \
+            match ip protocol 17 0xff action mirred egress mirror dev ifb0 continue"
+    ));
+}
+
+/// The packets that such filters saw at this side.
+pub fn filtered(namespace: &Namespace, device: &str, side: &str) -> u64 {
+    let shown = namespace.sh(&format!("tc -s filter show dev {device} {side}"));
+    let sent =
+        |line: &str| line.trim().strip_prefix("Sent ")?.split(' ').nth(2)?.parse::<u64>().ok();
+    shown.lines().filter_map(sent).sum::<u64>()
+}
