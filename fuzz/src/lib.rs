@@ -13,24 +13,32 @@ use bpfw::conntrack::decoders as conntrack;
 use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
 use bpfw::netlink::network::Network;
+use bpfw::netlink::ruleset::{Chain, Object, Rule, Ruleset};
+use bpfw::offload::rule_walk;
 use clap::Parser;
 
 /// A family of decoders: its name, which is also its fuzz target's, and what must hold.
 pub type Family = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const FAMILIES: [Family; 8] = [
+pub const FAMILIES: [Family; 9] = [
     ("conntrack_message", conntrack_message),
     ("conntrack_datagram", conntrack_datagram),
     ("network", network),
     ("rules", rules),
     ("tc", tc),
     ("xfrm", xfrm),
+    ("ruleset", ruleset),
     ("sysctl", sysctl),
     ("command_line", command_line),
 ];
 
-/// Bytes before the attributes of a message of netlink and netfilter.
+/// The lower bytes of nftables' message types.
+const NFT_MSG_NEWCHAIN: u16 = 3;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_NEWOBJ: u16 = 18;
+
+/// What a netlink message begins with: its length.
 const LENGTH: usize = 4;
 /// A netlink message's header.
 const HEADER: usize = 16;
@@ -127,6 +135,30 @@ pub fn xfrm(bytes: &[u8]) {
             assert!(netlink::defaults_block_forwarding(cut) >= blocks, "default {}", cut.len());
         }
     }
+}
+
+/// A datagram of nftables' chains, rules and objects, and what the walk through them finds.
+pub fn ruleset(bytes: &[u8]) {
+    let mut ruleset = Ruleset::default();
+    for message in netlink_messages(bytes) {
+        match message.kind & 0xff {
+            NFT_MSG_NEWCHAIN => ruleset.chains.extend(Chain::decode(message.payload)),
+            NFT_MSG_NEWOBJ => ruleset.objects.extend(Object::decode(message.payload)),
+            NFT_MSG_NEWRULE => ruleset.rules.extend(rule(message.payload)),
+            _ => {}
+        }
+    }
+    assert_eq!(rule_walk::find(&ruleset), rule_walk::find(&ruleset), "walked twice");
+}
+
+fn rule(payload: &[u8]) -> Option<Rule> {
+    let rule = Rule::decode(payload);
+    for part in prefixes(payload).filter_map(Rule::decode) {
+        let whole = rule.as_ref().expect("a cut rule is not more than the whole");
+        assert_eq!((&part.table, &part.chain), (&whole.table, &whole.chain));
+        assert!(part.expressions.is_empty() || part.expressions == whole.expressions);
+    }
+    rule
 }
 
 /// A sysctl's file.

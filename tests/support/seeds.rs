@@ -46,6 +46,33 @@ conntrack -I -p tcp -s 10.0.0.2 -d 10.1.0.2 -r 10.1.0.2 -q 10.0.0.1 --sport 1024
 conntrack -I -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -t 100 -u SEEN_REPLY
 conntrack -I -p icmp -s 10.0.0.2 -d 10.1.0.2 --icmp-type 8 --icmp-code 0 -t 100
 conntrack -U -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -m 6
+nft -f - <<RULES
+table inet t {
+    quota full { over 1000 mbytes }
+    set banned { type ipv4_addr; elements = { 192.0.2.9 } }
+    chain forward {
+        type filter hook forward priority 0;
+        ct state vmap { established : accept, invalid : drop }
+        ip saddr @banned drop
+        meta l4proto tcp tcp flags & (syn|rst) == syn tcp option maxseg size set 1400
+        limit rate over 10/second drop
+        quota name full drop
+        ip dscp set 8
+        ct state new goto new
+        jump others
+    }
+    chain new {
+        meta mark set 7 ct mark set mark accept
+    }
+    chain others {
+        iifname v0 fib daddr . iif type != local return
+        reject
+    }
+}
+table netdev n {
+    chain in { type filter hook ingress device v0 priority 0; counter; }
+}
+RULES
 ";
 
 const END: &str = "
@@ -85,7 +112,7 @@ fn captured(namespace: &Namespace) -> Seeds {
     let mut taps = [
         Tap::open(NETLINK_ROUTE, &[1, 3, 4, 5, 7, 8, 32]),
         Tap::open(NETLINK_XFRM, &[4]),
-        Tap::open(NETLINK_NETFILTER, &[1, 2, 3]),
+        Tap::open(NETLINK_NETFILTER, &[1, 2, 3, 7]),
     ];
     namespace.sh(NETWORK);
     let [route, xfrm, netfilter] = &mut taps;
@@ -103,8 +130,9 @@ fn captured(namespace: &Namespace) -> Seeds {
     // Policies, their defaults.
     xfrm.ask(0x15, DUMP, &[]);
     xfrm.ask(0x28, ASK, &[0; 3]);
-    // Conntrack's entries.
+    // Conntrack's entries; nftables' chains, rules, objects.
     netfilter.ask(0x101, DUMP, &ipv4(4));
+    [0xa04, 0xa07, 0xa13].iter().for_each(|kind| netfilter.ask(*kind, DUMP, &[0; 4]));
     namespace.sh(END);
     taps.into_iter().flat_map(Tap::finish).collect()
 }
@@ -149,19 +177,18 @@ impl Tap {
     }
 }
 
-/// Who reads a datagram.
+/// A datagram and its first message, each with who reads it.
 fn named(protocol: isize, datagram: Vec<u8>) -> Seeds {
     let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
-    match (protocol, kind) {
-        (NETLINK_NETFILTER, _) => {
-            let one = ("conntrack_message", first_message(&datagram));
-            vec![one, ("conntrack_datagram", datagram)]
-        }
-        (NETLINK_XFRM, _) => vec![("xfrm", datagram)],
-        (_, 32..36) => vec![("rules", datagram)],
-        (_, 36..48) => vec![("tc", datagram)],
-        _ => vec![("network", datagram)],
-    }
+    let (family, of_one) = match (protocol, kind) {
+        (NETLINK_NETFILTER, 0xa00..0xb00) => ("ruleset", "ruleset"),
+        (NETLINK_NETFILTER, _) => ("conntrack_datagram", "conntrack_message"),
+        (NETLINK_XFRM, _) => ("xfrm", "xfrm"),
+        (_, 32..36) => ("rules", "rules"),
+        (_, 36..48) => ("tc", "tc"),
+        _ => ("network", "network"),
+    };
+    vec![(of_one, first_message(&datagram)), (family, datagram)]
 }
 
 fn first_message(datagram: &[u8]) -> Vec<u8> {
