@@ -374,7 +374,9 @@ impl Daemon<'_> {
         self.report_devices(&devices);
         self.devices = Some(devices);
         self.offload.resend_flags();
-        self.bump(Change::NextHops)
+        // With the others: links that come and go do not bump more often than routes.
+        self.bump_due = self.bump_due.max(Some(Change::NextHops));
+        Ok(())
     }
 
     /// What the user would wonder about otherwise.

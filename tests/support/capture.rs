@@ -109,7 +109,10 @@ impl Capture {
 
     /// Sends a frame out of the interface, as it is.
     pub fn send_frame(&self, frame: &[u8]) {
-        let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
+        let send = || send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
+        // The interface's queue is full for a moment.
+        let busy = |sent: &nix::Result<usize>| *sent == Err(Errno::ENOBUFS);
+        let sent = std::iter::repeat_with(send).find(|sent| !busy(sent)).expect("endless");
         let sent = sent.unwrap_or_else(|error| panic!("sending on {}: {error}", self.device));
         assert_eq!(sent, frame.len(), "a frame was sent in part");
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF maps of a running daemon, read from outside.
 
-use bpfw::abi::{Pod, bpfw_conn, bpfw_tuple, bpfw_verdict};
+use bpfw::abi::{Pod, bpfw_conn, bpfw_generation, bpfw_tuple, bpfw_verdict};
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::fs;
@@ -37,6 +37,13 @@ impl Maps {
     pub fn has_connection(&self, tuple: Tuple) -> bool {
         let key = bpfw_tuple::from(tuple);
         self.named("conn_map").lookup(key.bytes(), MapFlags::ANY).is_ok_and(|entry| entry.is_some())
+    }
+
+    /// The topology's generation; 0 at rest.
+    pub fn generation(&self) -> u32 {
+        let value = self.named("generation_map").lookup(&[0; 4], MapFlags::ANY);
+        let value = value.expect("readable").expect("the only one");
+        bpfw_generation::from_bytes(&value).expect("a generation").current
     }
 
     /// Packets with this verdict, over all CPUs.

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod checksum;
 pub mod compile;
 pub mod conntrack;
+pub mod crowd;
 pub mod daemon;
 pub mod datapath;
 pub mod flow;

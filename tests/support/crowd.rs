@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Many offloaded connections at once, without as many sockets.
+
+use super::capture::Capture;
+use super::daemon::Daemon;
+use super::lab::{CLIENT_MAC, Lab, ROUTER_LAN_MAC};
+use super::maps::Maps;
+use super::packet::Packet;
+use super::router::*;
+use super::wait::eventually;
+use bpfw::flow::tuple::{Protocol, Tuple};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
+
+/// Where all of them go.
+pub const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 9);
+/// So many events at once do not fill the daemon's queue.
+const BATCH: usize = 5_000;
+
+/// Where connection `number` comes from: one of some hosts in the LAN.
+pub fn source(number: u32) -> SocketAddrV4 {
+    let host = u8::try_from(10 + number / 10_000).expect("some hosts");
+    at(Ipv4Addr::new(192, 0, 2, host), 10_000 + (number % 10_000) as u16)
+}
+
+/// Its tuple.
+pub fn tuple(number: u32) -> Tuple {
+    Tuple { protocol: Protocol::Udp, source: source(number), destination: SERVICE }
+}
+
+/// A packet of it from the LAN.
+pub fn frame(number: u32) -> Vec<u8> {
+    Packet::udp(source(number), SERVICE).mac(CLIENT_MAC, ROUTER_LAN_MAC).build()
+}
+
+/// Entries of conntrack that have seen both directions: the next packet makes them streams.
+fn insert(lab: &Lab, numbers: Range<u32>) {
+    let mut lines = String::new();
+    for number in numbers {
+        let (from, to) = (source(number), SERVICE);
+        lines += &format!(
+            "-I -p udp -s {} -d {} --sport {} --dport {} -r {} -q {} --reply-port-src {} \
+             --reply-port-dst {} -t 600 -u SEEN_REPLY\n",
+            from.ip(),
+            to.ip(),
+            from.port(),
+            to.port(),
+            to.ip(),
+            from.ip(),
+            to.port(),
+            from.port()
+        );
+    }
+    lab.router.run_with_input(&["conntrack", "-R", "-"], &lines);
+}
+
+/// Makes so many connections, which their first packets bring to the fast path.
+pub fn offload(lab: &Lab, lan: &Capture, daemon: &Daemon, number: u32) {
+    insert(lab, 0..number);
+    let maps = Maps::of(daemon.pid());
+    let numbers: Vec<u32> = (0..number).collect();
+    for batch in numbers.chunks(BATCH) {
+        batch.iter().for_each(|number| lan.send_frame(&frame(*number)));
+        let last = tuple(*batch.last().expect("some connections"));
+        eventually(LIMIT, "the batch is offloaded", || maps.has_connection(last));
+    }
+}
