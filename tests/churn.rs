@@ -15,7 +15,7 @@ use support::rules::snat_rules;
 use support::wait::eventually;
 
 on_both_hooks!(
-    translations_never_mix_while_entries_come_and_go,
+    hazard_28_translations_never_mix_while_entries_come_and_go,
     memory_stays_level_while_connections_churn,
 );
 
@@ -97,7 +97,7 @@ fn disturb(lab: &Lab, time: Duration) -> u32 {
     rounds
 }
 
-fn translations_never_mix_while_entries_come_and_go(hook: &str, test: &str) {
+fn hazard_28_translations_never_mix_while_entries_come_and_go(hook: &str, test: &str) {
     let lab = lab(hook, test, &fixed_ports());
     let daemon = start(&lab, hook, &["--log-level", "info"]);
     let server = lab.server.enter(|| socket(ECHO, None));

@@ -105,7 +105,7 @@ fn expect_no_trace(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u3
 }
 
 #[test]
-fn a_forged_packet_leaves_no_trace() {
+fn hazard_09_a_forged_packet_leaves_no_trace() {
     on_both_hooks("forged", |datapath| {
         for flow in PROTOCOLS.map(Flow::snat) {
             datapath.add(&flow);

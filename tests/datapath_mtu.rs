@@ -59,7 +59,7 @@ fn the_mtu_of_the_egress_map_limits() {
 }
 
 #[test]
-fn a_locked_route_mtu_limits() {
+fn hazard_10_a_locked_route_mtu_limits() {
     on_both_hooks("locked-mtu", |datapath| {
         datapath.namespace.ip(&format!("route add {} dev wan0 mtu lock 1300\n", WAN.host));
         expect_limit(datapath, 1300);
@@ -95,7 +95,7 @@ fn padding_does_not_count() {
 }
 
 #[test]
-fn segments_are_judged_one_by_one() {
+fn hazard_10_segments_are_judged_one_by_one() {
     on_hook("gso", Hook::Tc, |datapath| {
         for protocol in PROTOCOLS {
             let flow = Flow::snat(protocol);

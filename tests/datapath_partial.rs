@@ -24,7 +24,7 @@ fn expect_partial(datapath: &Datapath<'_>, flow: &Flow, payload: &[u8], gso_size
 }
 
 #[test]
-fn partial_checksums_stay_partial_and_right() {
+fn hazard_12_partial_checksums_stay_partial_and_right() {
     on_hook("partial", Hook::Tc, |datapath| {
         datapath.attach_tc(LAN);
         for protocol in PROTOCOLS {
@@ -43,7 +43,7 @@ fn partial_checksums_stay_partial_and_right() {
 }
 
 #[test]
-fn large_packets_stay_whole() {
+fn hazard_12_large_packets_stay_whole() {
     on_hook("partial-gso", Hook::Tc, |datapath| {
         datapath.attach_tc(LAN);
         for flow in [Flow::plain(Protocol::Tcp), Flow::snat(Protocol::Tcp)] {

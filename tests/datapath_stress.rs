@@ -97,11 +97,11 @@ fn stress(datapath: &mut Datapath<'_>) {
 }
 
 #[test]
-fn xdp_never_mixes_connections() {
+fn hazard_28_xdp_never_mixes_connections() {
     on_hook("stress", Hook::Xdp, stress);
 }
 
 #[test]
-fn tc_never_mixes_connections() {
+fn hazard_28_tc_never_mixes_connections() {
     on_hook("stress", Hook::Tc, stress);
 }

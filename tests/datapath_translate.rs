@@ -124,7 +124,7 @@ fn ttl_goes_down_by_one() {
 }
 
 #[test]
-fn udp_without_checksum_stays_without() {
+fn hazard_12_udp_without_checksum_stays_without() {
     on_both_hooks("udp-zero", |datapath| {
         for (_, flow) in flows(Protocol::Udp) {
             datapath.add(&flow);
@@ -143,7 +143,7 @@ fn payload_for_zero(outgoing: &Packet) -> [u8; 2] {
 }
 
 #[test]
-fn computed_zero() {
+fn hazard_12_computed_zero() {
     on_both_hooks("computed-zero", |datapath| {
         // UDP sends 0xffff for 0, TCP sends 0.
         for (protocol, field) in [(Protocol::Udp, [0xff, 0xff]), (Protocol::Tcp, [0, 0])] {

@@ -52,7 +52,7 @@ verdicts! {
     l4_header: BPFW_PASS_L4_HEADER on BOTH;
     unknown: BPFW_PASS_UNKNOWN on BOTH;
     refused: BPFW_PASS_REFUSED on BOTH;
-    reused: BPFW_PASS_REUSED on BOTH;
+    hazard_28_reused: BPFW_PASS_REUSED on BOTH;
     finished: BPFW_PASS_FINISHED on BOTH;
     unassured: BPFW_PASS_UNASSURED on BOTH;
     ingress: BPFW_PASS_INGRESS on BOTH;
@@ -310,7 +310,7 @@ mod cases {
     }
 
     /// As if the entry's memory had become another connection's between look-up and copy.
-    pub fn reused(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+    pub fn hazard_28_reused(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
         let flow = Flow::snat(Protocol::Tcp);
         datapath.add(&flow);
         let right = datapath.entry(&flow, false);

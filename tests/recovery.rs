@@ -13,7 +13,7 @@ use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
 
 on_both_hooks!(
-    lost_events_are_made_good_by_a_resync,
+    hazard_30_lost_events_are_made_good_by_a_resync,
     a_found_connection_becomes_a_stream,
     hazard_14_rules_by_mark_stop_offloading,
     a_vanished_interface_does_not_end_the_daemon,
@@ -66,7 +66,7 @@ fn lost_events(lab: &Lab) -> u64 {
     netfilter.filter_map(|fields| fields.get(8)?.parse::<u64>().ok()).sum()
 }
 
-fn lost_events_are_made_good_by_a_resync(hook: &str, test: &str) {
+fn hazard_30_lost_events_are_made_good_by_a_resync(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &["--log-level", "info"]);
     let (_server, client) = echo(&lab, 40000);

@@ -5,7 +5,7 @@ mod support;
 
 use bpfw::abi;
 use std::time::Duration;
-use support::capture::Capture;
+use support::capture::{Capture, Frame};
 use support::daemon::Daemon;
 use support::lab::{Lab, SERVER, show};
 use support::maps::Maps;
@@ -24,6 +24,8 @@ on_both_hooks!(
     hazard_10_a_smaller_mtu_is_heeded,
     hazard_07_a_replaced_interface_mac_is_followed,
     hazard_08_neighbors_in_use_stay_valid,
+    hazard_08_a_vanished_neighbor_is_reported,
+    hazard_08_a_neighbor_that_ages_is_no_change,
 );
 
 const NEW_MAC: Mac = [2, 0, 0, 0, 2, 99];
@@ -192,4 +194,42 @@ fn hazard_08_neighbors_in_use_stay_valid(hook: &str, test: &str) {
             .is_some()
     });
     assert!(echo_is_fast(&lab, &client, 9_999));
+}
+
+/// The host no longer answers ARP: the stack asks in vain, and tells the sender.
+fn hazard_08_a_vanished_neighbor_is_reported(hook: &str, test: &str) {
+    let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    let errors = Capture::open(&lab.client, "eth0");
+    lab.server.ip("link set eth0 arp off\n");
+    lab.router.ip("neigh flush dev wan0\n");
+    let unreachable = |frame: &Frame| {
+        frame.view().is_some_and(|view| view.protocol == 1 && view.payload.starts_with(&[3, 1]))
+    };
+    eventually(LIMIT, "host unreachable", || {
+        client.send(1);
+        errors.next(Duration::from_millis(100), unreachable).is_some()
+    });
+    assert!(Maps::of(daemon.pid()).packets(abi::BPFW_PASS_NO_NEIGHBOR) > 0);
+    lab.server.ip("link set eth0 arp on\n");
+    eventually(LIMIT, "it is back", || {
+        client.echoes(2, Duration::from_millis(100)) && echo_is_fast(&lab, &client, 3)
+    });
+}
+
+/// Fresh or stale, its MAC address is the same: nothing is looked up again.
+fn hazard_08_a_neighbor_that_ages_is_no_change(hook: &str, test: &str) {
+    let (lab, daemon, _server, client) = fast_udp(hook, test, &snat_rules());
+    let maps = Maps::of(daemon.pid());
+    let set = |mac: Mac, state: &str| {
+        let mac = show(mac);
+        lab.router.ip(&format!("neigh replace {SERVER} lladdr {mac} dev wan0 nud {state}\n"));
+    };
+    let before = maps.generation();
+    for state in ["stale", "reachable", "delay", "probe", "stale", "reachable"] {
+        set(support::lab::SERVER_MAC, state);
+    }
+    assert!(echo_is_fast(&lab, &client, 1));
+    assert_eq!(maps.generation(), before);
+    set(NEW_MAC, "reachable");
+    eventually(LIMIT, "this is a change", || maps.generation() > before);
 }

@@ -132,8 +132,8 @@ fn bound(namespace: &Namespace, address: SocketAddrV4) -> UdpSocket {
     socket.unwrap_or_else(|error| panic!("UDP socket {address}: {error}"))
 }
 
-/// The datagram with this number.
-pub(super) fn datagram(number: u64, size: usize) -> Vec<u8> {
+/// The datagram with this number, of `size` bytes.
+pub fn datagram(number: u64, size: usize) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend((8..size).map(|at| (number as u8).wrapping_add(at as u8)));
     bytes
