@@ -5,6 +5,7 @@ mod firewall;
 mod others;
 mod rest;
 mod setup;
+mod shapers;
 mod stop;
 mod tick;
 
@@ -100,6 +101,8 @@ struct Daemon<'obj> {
     must_look_around: bool,
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
+    /// Interfaces with a queueing discipline that XDP gets around, as was warned.
+    shapers: BTreeMap<u32, String>,
     /// How the kernel chooses among several next hops, see [`multipath`].
     spreads_by_address: bool,
     /// Attached interfaces that nothing can be redirected to, as was warned.

@@ -9,8 +9,10 @@ use super::Daemon;
 use crate::datapath::Hook;
 use crate::datapath::attachment::Attachment;
 use crate::datapath::others::{AtTc, Handler};
-use crate::error::Result;
+use crate::datapath::sys;
+use crate::error::{Error, Result};
 use crate::netlink::link::Link;
+use crate::offload::topology;
 
 impl Daemon<'_> {
     /// Looks who is at the interfaces, and what their drivers can do, and acts on it.
@@ -28,6 +30,7 @@ impl Daemon<'_> {
         }
         self.report_others(&left_out);
         self.left_out = left_out;
+        self.watch_shapers()?;
         self.update_devices()
     }
 
@@ -55,6 +58,10 @@ impl Daemon<'_> {
         let Some(any) = own.or(port) else {
             return Ok(None);
         };
+        if own.is_some() && self.request.hook == Hook::Xdp && self.hides_tags(link)? {
+            let off = format!("ethtool -K {} rxvlan off", link.name);
+            return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));
+        }
         let at_tc = AtTc::read(link.index)?;
         if own.is_some_and(|own| !own.is_in_place(&at_tc)) {
             return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
@@ -69,6 +76,17 @@ impl Daemon<'_> {
         };
         let advice = if self.request.hook == Hook::Xdp { " (use the hook tc)" } else { "" };
         Ok(blind.map(|handler| format!("{handler} would not see them{advice}")))
+    }
+
+    /// Whether the driver takes off tags that VLAN devices need: to XDP, their packets look like
+    /// the port's own.
+    fn hides_tags(&self, link: &Link) -> Result<bool> {
+        let has_vlans = topology::has_vlans(&self.monitor.network().links, link.index);
+        if !has_vlans {
+            return Ok(false);
+        }
+        sys::strips_tags(&link.name)
+            .map_err(|error| Error::system(format!("reading the settings of {}", link.name), error))
     }
 
     fn report_others(&self, now: &BTreeMap<u32, String>) {

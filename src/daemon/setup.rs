@@ -90,6 +90,7 @@ impl<'obj> Daemon<'obj> {
             bump_due: None,
             must_look_around: false,
             left_out: BTreeMap::new(),
+            shapers: BTreeMap::new(),
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,

@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
 /// Bytes of a frame without content: no kernel takes it for too short.
 const EMPTY_FRAME: usize = 64;
 
@@ -105,6 +108,41 @@ pub fn tcx_programs(ifindex: u32, side: AttachType) -> io::Result<Vec<u32>> {
         }
         nix::libc::EINVAL | nix::libc::ENOENT | nix::libc::ENODEV => Ok(Vec::new()),
         errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// `ETHTOOL_GFLAGS` and `ETH_FLAG_RXVLAN` of linux/ethtool.h.
+const GET_FLAGS: u32 = 0x25;
+const STRIPS_TAGS: u32 = 1 << 8;
+
+/// `struct ethtool_value` of linux/ethtool.h.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Whether the interface's driver takes VLAN tags off the frames that come in. An interface
+/// without such settings does not, nor does one that is gone.
+pub fn strips_tags(name: &str) -> io::Result<bool> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut value = EthtoolValue { command: GET_FLAGS, data: 0 };
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: ptr::from_mut(&mut value).cast() },
+    };
+    let room = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
+    room.zip(name.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
+    // SAFETY: the name ends with 0, the request's pointer leads to the value, which is as large as
+    // the kernel takes one of this command to be, and both live through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) };
+    if result == 0 {
+        return Ok(value.data & STRIPS_TAGS != 0);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP | libc::ENODEV) => Ok(false),
+        _ => Err(error),
     }
 }
 

@@ -106,6 +106,11 @@ impl View<'_> {
     }
 }
 
+/// Whether tagged frames that come in at this port belong to VLAN devices.
+pub fn has_vlans(links: &BTreeMap<u32, Link>, port: u32) -> bool {
+    links.values().any(|link| link.vlan.is_some_and(|vlan| vlan.port == port))
+}
+
 /// An interface below a bridge or a bond has no routes of its own.
 fn is_l3(link: &Link) -> bool {
     link.ethernet && link.master.is_none()
@@ -176,6 +181,14 @@ mod tests {
         assert_eq!(found, [(key(1, 0), 1), (key(1, 10), 5)]);
         let slots: Vec<u16> = devices.links.iter().map(|(_, link)| link.slot).collect();
         assert_eq!(slots, [1, 2], "each has its own, and none is 0");
+    }
+
+    #[test]
+    fn hazard_23_only_ports_of_vlan_devices_need_tags() {
+        let links = [link(1, "a"), link(2, "b"), vlan(5, 1, 10)];
+        let links = links.into_iter().map(|link| (link.index, link)).collect();
+        assert!(has_vlans(&links, 1));
+        assert!(!has_vlans(&links, 2) && !has_vlans(&links, 5));
     }
 
     #[test]

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Queueing disciplines and tags: what an interface does that XDP does not see or gets around.
+
+mod support;
+
+use bpfw::datapath::sys;
+use support::daemon::Daemon;
+use support::lab::Lab;
+use support::live::root_or_skip;
+use support::router::*;
+use support::rules::snat_rules;
+
+const WARNING: &str = "past the queueing discipline";
+
+fn warnings(daemon: &Daemon) -> Vec<String> {
+    daemon.lines().into_iter().filter(|line| line.contains(WARNING)).collect()
+}
+
+/// Packets that the root discipline of wan0 has sent.
+fn shaped(lab: &Lab) -> u64 {
+    let shown = lab.router.sh("tc -s qdisc show dev wan0 root");
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "bytes");
+    words.nth(1).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{shown}"))
+}
+
+#[test]
+fn hazard_22_xdp_warns_of_shapers() {
+    if !root_or_skip("hazard_22_xdp_warns_of_shapers") {
+        return;
+    }
+    let lab = lab("xdp", "shapers-xdp", &snat_rules());
+    lab.router.sh("tc qdisc add dev lan0 root pfifo");
+    lab.router.sh("tc qdisc add dev wan0 root tbf rate 100mbit burst 64kb latency 50ms");
+    let daemon = start(&lab, "xdp", &[]);
+    let line = daemon.wait_for_line(WARNING, LIMIT);
+    assert!(line.contains("tbf of wan0"), "{line}");
+    lab.router.sh("tc qdisc replace dev lan0 root htb");
+    daemon.wait_for_line("htb of lan0", LIMIT);
+    // It is said once, and again only after it was gone.
+    lab.router.sh("tc qdisc del dev wan0 root");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(warnings(&daemon).len(), 2, "{:?}", warnings(&daemon));
+    lab.router.sh("tc qdisc add dev wan0 root tbf rate 100mbit burst 64kb latency 50ms");
+    eventually_warned(&daemon, 3);
+}
+
+fn eventually_warned(daemon: &Daemon, times: usize) {
+    support::wait::eventually(LIMIT, "it is warned of again", || warnings(daemon).len() == times);
+}
+
+/// What TC redirects passes the discipline, as what the stack forwards does.
+#[test]
+fn hazard_22_tc_keeps_to_the_shaper() {
+    if !root_or_skip("hazard_22_tc_keeps_to_the_shaper") {
+        return;
+    }
+    let lab = lab("tc", "shapers-tc", &snat_rules());
+    lab.router.sh("tc qdisc add dev wan0 root tbf rate 100mbit burst 64kb latency 50ms");
+    let daemon = start(&lab, "tc", &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let (before, fast) = (shaped(&lab), forwarded(&daemon));
+    assert_eq!(client.count_echoes(0..50, LIMIT), 50);
+    let (sent, fast) = (shaped(&lab) - before, forwarded(&daemon) - fast);
+    assert!(fast >= 100, "{fast} of 50 datagrams and their echoes took the fast path");
+    assert!(sent >= 50, "{sent} of 50 datagrams were seen by the shaper");
+    assert_eq!(warnings(&daemon), [""; 0]);
+}
+
+/// That VLAN devices need the tags is decided in `offload::topology`.
+#[test]
+fn hazard_23_removed_tags_are_known() {
+    if !root_or_skip("hazard_23_removed_tags_are_known") {
+        return;
+    }
+    let lab = lab("xdp", "tags", &snat_rules());
+    let strips = |device: &str| lab.router.enter(|| sys::strips_tags(device).expect("an answer"));
+    for (setting, expected) in [("on", true), ("off", false), ("on", true)] {
+        lab.router.sh(&format!("ethtool -K wan0 rxvlan {setting}"));
+        assert_eq!(strips("wan0"), expected, "{setting}");
+    }
+    assert!(!strips("no-such-device"), "one that is gone does nothing");
+}
