@@ -101,6 +101,8 @@ struct Daemon<'obj> {
     must_look_around: bool,
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
+    /// Which of the attached interfaces take redirected XDP frames.
+    transmitting: Vec<bool>,
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,
     /// How the kernel chooses among several next hops, see [`multipath`].

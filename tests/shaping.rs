@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Queueing disciplines and tags: what an interface does that XDP does not see or gets around.
+//! What an interface does that XDP does not see, gets around, or cannot use.
 
 mod support;
 
@@ -65,6 +65,47 @@ fn hazard_22_tc_keeps_to_the_shaper() {
     assert!(fast >= 100, "{fast} of 50 datagrams and their echoes took the fast path");
     assert!(sent >= 50, "{sent} of 50 datagrams were seen by the shaper");
     assert_eq!(warnings(&daemon), [""; 0]);
+}
+
+/// A veth takes redirected frames while its peer has GRO or XDP, and loses them otherwise.
+#[test]
+fn hazard_19_a_target_that_cannot_is_left_to_the_stack() {
+    if !root_or_skip("hazard_19_a_target_that_cannot_is_left_to_the_stack") {
+        return;
+    }
+    let lab = lab("xdp", "targets", &snat_rules());
+    lab.server.sh("ethtool -K eth0 gro off");
+    let daemon = start(&lab, "xdp", &[]);
+    daemon.wait_for_line("nothing is redirected to wan0", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    let towards_wan = |number| {
+        let before = lab.stack_packets();
+        assert!(client.echoes(number, LIMIT), "echo {number} is lost");
+        lab.stack_packets() > before
+    };
+    for number in 0..30 {
+        assert!(towards_wan(number), "datagram {number} did not go by the stack");
+    }
+    lab.server.sh("ethtool -K eth0 gro on");
+    wait_until_fast(&lab, &client);
+    // What is on its way when the peer changes is lost; no more than the daemon needs to see it.
+    let changed = std::time::Instant::now();
+    lab.server.sh("ethtool -K eth0 gro off");
+    let mut lost = 0;
+    let recovered = |client: &support::udp::UdpClient, number| {
+        client.echoes(number, std::time::Duration::from_millis(10))
+    };
+    while !recovered(&client, 1000 + lost) {
+        lost += 1;
+        assert!(changed.elapsed() < LIMIT, "it is not noticed");
+    }
+    println!(
+        "{lost} datagrams lost in {:?} after the target could not any more",
+        changed.elapsed()
+    );
+    for number in 2000..2030 {
+        assert!(towards_wan(number), "datagram {number} did not go by the stack");
+    }
 }
 
 /// That VLAN devices need the tags is decided in `offload::topology`.

@@ -78,6 +78,21 @@ impl Daemon<'_> {
         Ok(blind.map(|handler| format!("{handler} would not see them{advice}")))
     }
 
+    /// A driver that takes redirected frames no longer loses them without a word, and no event of
+    /// rtnetlink's tells: it is asked each time.
+    pub(super) fn watch_drivers(&mut self) -> Result<()> {
+        if self.request.hook != Hook::Xdp {
+            return Ok(());
+        }
+        let transmitting: Vec<bool> =
+            self.attachments.iter().map(Attachment::can_transmit).collect();
+        if transmitting == self.transmitting {
+            return Ok(());
+        }
+        self.transmitting = transmitting;
+        self.update_devices()
+    }
+
     /// Whether the driver takes off tags that VLAN devices need: to XDP, their packets look like
     /// the port's own.
     fn hides_tags(&self, link: &Link) -> Result<bool> {

@@ -91,6 +91,7 @@ impl<'obj> Daemon<'obj> {
             must_look_around: false,
             left_out: BTreeMap::new(),
             shapers: BTreeMap::new(),
+            transmitting: Vec::new(),
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,

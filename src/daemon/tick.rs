@@ -22,6 +22,7 @@ impl Daemon<'_> {
             self.look_around()?;
             self.check_multipath()?;
         }
+        self.watch_drivers()?;
         if matches!(self.rest, Rest::Awake) {
             self.offload.drain_signals(Instant::now() + SLICE)?;
         }
