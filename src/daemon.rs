@@ -392,7 +392,9 @@ impl Daemon<'_> {
             let there = self.monitor.network().links.contains_key(&index);
             let usable = there && devices.egresses.iter().any(is_egress);
             // Why it is left out was said.
-            if self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name()) {
+            let left_out =
+                self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name());
+            if there && left_out {
                 continue;
             }
             let now = Unusable { index, there };

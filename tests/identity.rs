@@ -125,10 +125,16 @@ fn quiet_lab(hook: &str, test: &str, rules: &str) -> Lab {
     lab
 }
 
-fn compare(lab: &Lab, hook: &str, protocol: u8, ways: &[Way<'_>; 2], settle: impl Fn()) {
+fn compare(lab: &Lab, hook: &str, protocol: u8, ways: &[Way<'_>; 2]) {
     let through_the_stack = ways.each_ref().map(|way| way.send(&way.frames(protocol)));
     let daemon = start(lab, hook, &[]);
-    settle();
+    support::wait::eventually(LIMIT, "a packet brings it to the fast path", || {
+        let fast = forwarded(&daemon);
+        for way in ways {
+            way.send(&way.frames(protocol)[..1]);
+        }
+        forwarded(&daemon) == fast + 2
+    });
     let before = (lab.stack_packets(), forwarded(&daemon));
     let through_bpfw = ways.each_ref().map(|way| way.send(&way.frames(protocol)));
     let after = (lab.stack_packets(), forwarded(&daemon));
@@ -151,7 +157,7 @@ fn udp(hook: &str, test: &str, rules: &str, translated: bool) {
     // A socket that takes everything and says nothing: no ICMP errors.
     let _sink = lab.server.enter(|| std::net::UdpSocket::bind(at(SERVER, SERVICE)).unwrap());
     let ways = ways(&lab, translated, CLIENT_PORT);
-    compare(&lab, hook, 17, &ways, || std::thread::sleep(Duration::from_millis(100)));
+    compare(&lab, hook, 17, &ways);
 }
 
 fn wait_for_stream(lab: &Lab, client: &support::udp::UdpClient) {
@@ -176,7 +182,7 @@ fn tcp_connection(hook: &str, test: &str, rules: &str, translated: bool) {
     pair.exchange();
     let port = pair.client.local_addr().unwrap().port();
     let ways = ways(&lab, translated, port);
-    compare(&lab, hook, 6, &ways, || std::thread::sleep(Duration::from_millis(300)));
+    compare(&lab, hook, 6, &ways);
 }
 
 fn tcp_with_snat(hook: &str, test: &str) {
