@@ -32,12 +32,25 @@ static __always_inline int parse(hook_ctx *ctx, struct packet *pkt, struct bpfw_
 	return parse_l4(pkt);
 }
 
+/*
+ * Whether there was silence for so long that conntrack's entry may end before the daemon, which
+ * looks at it now and then, notices this packet.
+ */
+static __always_inline int was_idle(const struct bpfw_conn *conn, __u64 now)
+{
+	__u64 last = conn->last_seen > conn->passed_up ? conn->last_seen : conn->passed_up;
+
+	return conn->idle_limit && (__s64)(now - last) > (__s64)conn->idle_limit;
+}
+
 /* What conntrack or the daemon must see, although the connection is offloaded. */
 static __always_inline int check_connection(const struct packet *pkt, struct bpfw_conn *conn,
 					    const struct snapshot *snap, __u64 now)
 {
 	if (conn->pass_from && (__s64)(now - conn->pass_from) >= 0)
 		return BPFW_PASS_UNASSURED;
+	if (was_idle(conn, now))
+		return BPFW_PASS_IDLE;
 	if (pkt->tuple.protocol != PROTOCOL_TCP || is_plain_segment(pkt))
 		return BPFW_GO_ON;
 	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))

@@ -79,16 +79,19 @@ struct bpfw_conn {
 	__u64 last_seen; /* jiffies64 of the last packet that was forwarded, 0: none */
 	__u64 packets;   /* forwarded */
 	__u64 bytes;     /* of IPv4 packets forwarded, header included */
-	__u64 passed_up; /* jiffies64 of the last packet that went to the stack, 0: none */
+	__u64 passed_up; /* jiffies64 of the last packet that went to the stack; first by the daemon
+			  */
 	__u32 egress;    /* L3 interface of the first look-up, 0: none yet */
 	__u32 finished;  /* BPFW_FINISHED_*, 0: alive */
 	/* Written by the daemon before the insert, never changed. */
-	__u64 pass_from; /* jiffies64 from which packets go to the stack, 0: never */
-	__u32 id;        /* conntrack's id */
-	__u32 origin;    /* BPFW_ORIGIN_* */
-	__u32 since;     /* the generation in which the stack is known to have forwarded it */
-	__u32 mark;      /* conntrack's mark, as far as routing depends on it */
-	__u64 mark_seal; /* the seal, carried on over the mark, which only look-ups read */
+	__u64 pass_from;  /* jiffies64 from which packets go to the stack, 0: never */
+	__u32 id;         /* conntrack's id */
+	__u32 origin;     /* BPFW_ORIGIN_* */
+	__u32 since;      /* the generation in which the stack is known to have forwarded it */
+	__u32 mark;       /* conntrack's mark, as far as routing depends on it */
+	__u64 mark_seal;  /* the seal, carried on over the mark, which only look-ups read */
+	__u64 idle_limit; /* jiffies of silence after which a packet goes to the stack, 0: none does
+			   */
 };
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
@@ -183,6 +186,7 @@ enum bpfw_verdict {
 	BPFW_PASS_REUSED,      /* the entry became another connection's meanwhile */
 	BPFW_PASS_FINISHED,    /* the connection ends, or starts over */
 	BPFW_PASS_UNASSURED,   /* UDP: conntrack must see a packet to call it a stream */
+	BPFW_PASS_IDLE,        /* after a long silence: conntrack must see that it lives */
 	BPFW_PASS_INGRESS,     /* it did not come in where it should */
 	BPFW_PASS_TCP_FLAGS,   /* SYN, FIN, RST, or flags that conntrack calls invalid */
 	BPFW_PASS_TTL,         /* the router must answer with an ICMP error */
@@ -204,7 +208,7 @@ enum bpfw_verdict {
 
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
-BPFW_SIZE_IS(bpfw_conn, 128);
+BPFW_SIZE_IS(bpfw_conn, 136);
 BPFW_SIZE_IS(bpfw_hop, 40);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);

@@ -55,6 +55,7 @@ verdicts! {
     hazard_28_reused: BPFW_PASS_REUSED on BOTH;
     finished: BPFW_PASS_FINISHED on BOTH;
     unassured: BPFW_PASS_UNASSURED on BOTH;
+    idle: BPFW_PASS_IDLE on BOTH;
     ingress: BPFW_PASS_INGRESS on BOTH;
     tcp_flags: BPFW_PASS_TCP_FLAGS on BOTH;
     ttl: BPFW_PASS_TTL on BOTH;
@@ -354,6 +355,22 @@ mod cases {
         for reply in [false, true] {
             let frame = due.incoming(reply).build();
             datapath.expect_passed(Input::new(due.ingress(reply), &frame), verdict);
+        }
+    }
+
+    pub fn idle(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+        let now = datapath.now();
+        let active = Flow { seen: now, idle_limit: 1_000_000, ..Flow::snat(Protocol::Udp) };
+        datapath.add(&active);
+        datapath.expect_flow(&active, false);
+        datapath.remove(&active);
+        let idle = Flow { seen: now - 1_000, idle_limit: 900, ..active };
+        datapath.add(&idle);
+        for reply in [false, true] {
+            let frame = idle.incoming(reply).build();
+            datapath.expect_passed(Input::new(idle.ingress(reply), &frame), verdict);
+            // The stack has seen that it lives.
+            datapath.expect_flow(&idle, reply);
         }
     }
 

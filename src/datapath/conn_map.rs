@@ -28,6 +28,10 @@ pub struct Connection {
     pub since: u32,
     /// The bits of conntrack's mark that packets are routed by.
     pub mark: u32,
+    /// jiffies64 of the last packet that the stack saw, or a time after it.
+    pub seen: u64,
+    /// A silence in jiffies after which the next packet goes to the stack, 0 for none.
+    pub idle_limit: u64,
 }
 
 impl Connection {
@@ -53,6 +57,8 @@ impl Connection {
             id: self.id,
             origin,
             since: self.since,
+            passed_up: self.seen,
+            idle_limit: self.idle_limit,
             mark: self.mark,
             mark_seal: seal_step(seal, self.mark.into()),
             ..Default::default()

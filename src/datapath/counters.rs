@@ -29,6 +29,7 @@ pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_PASS_REUSED, "passed: connection just replaced"),
     (abi::BPFW_PASS_FINISHED, "passed: connection finished"),
     (abi::BPFW_PASS_UNASSURED, "passed: UDP not assured yet"),
+    (abi::BPFW_PASS_IDLE, "passed: after a long silence"),
     (abi::BPFW_PASS_INGRESS, "passed: wrong ingress"),
     (abi::BPFW_PASS_TCP_FLAGS, "passed: TCP flags"),
     (abi::BPFW_PASS_TTL, "passed: TTL expires"),

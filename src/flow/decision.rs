@@ -76,6 +76,8 @@ pub enum Refusal {
     NoReply,
     /// TCP is opening or closing.
     NotEstablished,
+    /// Its timeout is none that packets leave: another program has set it, or it is nearly over.
+    OddTimeout,
     /// Routing depends on what bpfw does not look at: a firewall mark or the type of service.
     PolicyRouting,
     /// Routes spread packets over next hops by more than their addresses.
@@ -128,6 +130,7 @@ impl fmt::Display for Refusal {
             Self::NotUnicast => "not unicast",
             Self::NoReply => "no reply yet",
             Self::NotEstablished => "TCP not established",
+            Self::OddTimeout => "timeout set by another program, or nearly over",
             Self::PolicyRouting => "routing rules by mark or type of service",
             Self::Multipath => "routes over several next hops, by more than addresses",
             Self::Ipsec => "IPsec policies",

@@ -5,11 +5,6 @@ use std::time::Duration;
 
 use super::tuple::Protocol;
 
-/// The time within which TCP must have moved in both directions to get its full timeout, and the
-/// timeout it gets otherwise: conntrack's own limits for unacknowledged data
-/// (`nf_conntrack_tcp_timeout_unacknowledged` and `..._max_retrans`, 300 seconds).
-pub const TCP_ONE_SIDED: Duration = Duration::from_secs(300);
-
 /// How old a timeout may be that counts as just given. Conntrack shows whole seconds.
 pub const JUST_GIVEN: Duration = Duration::from_secs(3);
 
@@ -42,13 +37,18 @@ pub enum Given {
 }
 
 impl Timeouts {
-    /// The timeout that conntrack gives such a connection on each packet.
-    pub fn of(&self, protocol: Protocol, assured: bool) -> Duration {
-        match (protocol, assured) {
+    /// What packets give such a connection.
+    pub fn of(&self, protocol: Protocol, assured: bool) -> Lifetime {
+        let full = match (protocol, assured) {
             (Protocol::Tcp, _) => self.tcp_established,
             (Protocol::Udp, true) => self.udp_stream,
             (Protocol::Udp, false) => self.udp,
-        }
+        };
+        let least = match protocol {
+            Protocol::Tcp => self.tcp_waiting.into_iter().fold(full, Duration::min),
+            Protocol::Udp => full,
+        };
+        Lifetime { full, least }
     }
 
     /// Judges what is left of the timeout shortly after a packet; `None` if nobody knows when the
@@ -59,7 +59,7 @@ impl Timeouts {
         };
         let fits =
             |timeout: Duration| timeout.checked_sub(left).is_some_and(|age| age <= JUST_GIVEN);
-        if fits(self.of(protocol, assured)) {
+        if fits(self.of(protocol, assured).full) {
             Given::Ordinary
         } else if protocol == Protocol::Tcp && self.tcp_waiting.into_iter().any(fits) {
             Given::Unclear
@@ -70,37 +70,63 @@ impl Timeouts {
 
     /// The shortest of them.
     pub fn shortest(&self) -> Duration {
-        self.udp.min(self.udp_stream).min(self.tcp_established)
+        let tcp = self.of(Protocol::Tcp, true).least;
+        self.udp.min(self.udp_stream).min(tcp)
     }
 }
 
-/// How often to look at a connection: half of its timeout has not gone before the next look.
-pub fn period(timeout: Duration) -> Duration {
-    (timeout / 2).min(LONGEST_PERIOD)
+/// The timeout that conntrack gives a connection on each of its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Where nothing is wrong.
+    pub full: Duration,
+    /// TCP, where data is not acknowledged; otherwise the same.
+    pub least: Duration,
 }
 
-/// The timeout to give a connection at a look, if it had traffic since the one before.
-///
-/// `original` and `reply` say how long ago that direction's last packet was seen, on either path.
-pub fn refresh(
-    protocol: Protocol,
-    timeout: Duration,
-    since_last_look: Duration,
-    original: Option<Duration>,
-    reply: Option<Duration>,
-) -> Option<Duration> {
-    let latest = original.into_iter().chain(reply).min()?;
-    if latest > since_last_look {
-        return None;
+impl Lifetime {
+    /// How often to look at the connection: often enough that a late look is no harm, and that
+    /// what `is_usual` takes for usual outlasts it.
+    pub fn period(&self) -> Duration {
+        (self.least / 3).min(LONGEST_PERIOD)
     }
-    let one_sided = match (original, reply) {
-        (Some(original), Some(reply)) => original.abs_diff(reply) > since_last_look,
-        _ => true,
-    };
-    // The age of what is left counts from the last packet, as it would in conntrack.
-    let full =
-        if protocol == Protocol::Tcp && one_sided { timeout.min(TCP_ONE_SIDED) } else { timeout };
-    Some(full.saturating_sub(latest).max(Duration::from_secs(1)))
+
+    /// A silence after which the stack sees the next packet: conntrack's entry might end before
+    /// the next look.
+    pub fn idle_limit(&self) -> Duration {
+        self.least / 4
+    }
+
+    /// Whether packets, and refreshes while there are some, leave an entry with so much time.
+    /// Otherwise another program has set its timeout, or it is about to expire: in both cases
+    /// it is for the stack to say what the next packet makes of it.
+    pub fn is_usual(&self, left: Duration) -> bool {
+        // Conntrack tells whole seconds, rounded down.
+        left <= self.full && (left + Duration::from_secs(1)) * 2 >= self.least
+    }
+
+    /// The timeout to give the connection at a look, if it had traffic since the one before.
+    ///
+    /// `original` and `reply` say how long ago that direction's last packet was seen, on either
+    /// path. TCP that moved in one direction only has data that nobody acknowledges.
+    pub fn refresh(
+        &self,
+        since_last_look: Duration,
+        original: Option<Duration>,
+        reply: Option<Duration>,
+    ) -> Option<Duration> {
+        let latest = original.into_iter().chain(reply).min()?;
+        if latest > since_last_look {
+            return None;
+        }
+        let one_sided = match (original, reply) {
+            (Some(original), Some(reply)) => original.abs_diff(reply) > since_last_look,
+            _ => true,
+        };
+        let timeout = if one_sided { self.least } else { self.full };
+        // The age of what is left counts from the last packet, as it would in conntrack.
+        Some(timeout.saturating_sub(latest).max(Duration::from_secs(1)))
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +135,9 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
     const LOOK: Duration = Duration::from_secs(60);
+    const UDP: Lifetime =
+        Lifetime { full: Duration::from_secs(120), least: Duration::from_secs(120) };
+    const TCP: Lifetime = Lifetime { full: DAY, least: Duration::from_secs(300) };
 
     fn seconds(n: u64) -> Option<Duration> {
         Some(Duration::from_secs(n))
@@ -116,21 +145,21 @@ mod tests {
 
     #[test]
     fn idle_connections_are_left_to_expire() {
-        assert_eq!(refresh(Protocol::Udp, LOOK * 2, LOOK, None, None), None);
-        assert_eq!(refresh(Protocol::Udp, LOOK * 2, LOOK, seconds(61), seconds(900)), None);
+        assert_eq!(UDP.refresh(LOOK, None, None), None);
+        assert_eq!(UDP.refresh(LOOK, seconds(61), seconds(900)), None);
     }
 
     #[test]
     fn traffic_counts_from_its_last_packet() {
-        assert_eq!(refresh(Protocol::Udp, LOOK * 2, LOOK, seconds(5), None), seconds(115));
-        assert_eq!(refresh(Protocol::Udp, LOOK * 2, LOOK, seconds(5), seconds(2)), seconds(118));
+        assert_eq!(UDP.refresh(LOOK, seconds(5), None), seconds(115));
+        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(2)), seconds(118));
     }
 
     #[test]
     fn one_sided_tcp_gets_what_unacknowledged_data_gets() {
-        assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), None), seconds(300));
-        assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), seconds(61)), seconds(300));
-        assert_eq!(refresh(Protocol::Tcp, DAY, LOOK, seconds(0), seconds(60)), seconds(86_400));
+        assert_eq!(TCP.refresh(LOOK, seconds(0), None), seconds(300));
+        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(61)), seconds(300));
+        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(60)), seconds(86_400));
     }
 
     #[test]
@@ -157,8 +186,39 @@ mod tests {
     }
 
     #[test]
-    fn a_look_comes_before_half_of_the_timeout_has_gone() {
-        assert_eq!(period(Duration::from_secs(30)), Duration::from_secs(15));
-        assert_eq!(period(DAY), LONGEST_PERIOD);
+    fn each_state_has_its_timeouts() {
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts {
+            udp: second * 30,
+            udp_stream: second * 120,
+            tcp_established: second * 600,
+            tcp_waiting: [second * 300, second * 400],
+        };
+        let of = |protocol, assured| {
+            let lifetime = timeouts.of(protocol, assured);
+            (lifetime.full.as_secs(), lifetime.least.as_secs())
+        };
+        assert_eq!(of(Protocol::Udp, false), (30, 30));
+        assert_eq!(of(Protocol::Udp, true), (120, 120));
+        assert_eq!(of(Protocol::Tcp, true), (600, 300));
+        assert_eq!(timeouts.shortest(), second * 30);
+    }
+
+    #[test]
+    fn a_timeout_that_no_packet_gives_is_not_usual() {
+        let usual = |lifetime: Lifetime, left| lifetime.is_usual(Duration::from_secs(left));
+        assert!(usual(UDP, 120) && usual(UDP, 59));
+        assert!(!usual(UDP, 121) && !usual(UDP, 58));
+        assert!(usual(TCP, 86_400) && usual(TCP, 149) && !usual(TCP, 148));
+    }
+
+    /// A packet after the longest silence allowed, and then a look that comes late.
+    #[test]
+    fn an_entry_outlasts_silence_and_the_next_look() {
+        for lifetime in [UDP, TCP] {
+            let silence = lifetime.idle_limit() + lifetime.period();
+            assert!(silence <= lifetime.least * 2 / 3);
+            assert!(lifetime.period() <= lifetime.least / 2);
+        }
     }
 }

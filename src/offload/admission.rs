@@ -84,6 +84,9 @@ impl Offload {
         if given == Given::Own {
             return self.reject(entry, Refusal::OwnTimeout);
         }
+        if !self.has_usual_timeout(entry, assured) {
+            return self.reject(entry, Refusal::OddTimeout);
+        }
         let known = self.known(entry)?;
         let mark = self.route_mark.of(entry.mark);
         let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
@@ -99,6 +102,8 @@ impl Offload {
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
             since,
             mark,
+            seen: self.clock.now(),
+            idle_limit: self.idle_limit(entry.original.protocol, assured),
         };
         if known.is_some_and(|known| is_current(&known, &connection)) {
             return Ok(None);
@@ -151,6 +156,19 @@ impl Offload {
             Source::Table => None,
         };
         self.timeouts.judge(entry.original.protocol, assured, left)
+    }
+
+    /// Whether packets and refreshes can have left this timeout. The kernel keeps another program's
+    /// until the next packet, and so does bpfw: that packet goes by the stack.
+    pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> bool {
+        let lifetime = self.timeouts.of(entry.original.protocol, assured);
+        entry.timeout.is_none_or(|left| lifetime.is_usual(left))
+    }
+
+    /// A silence in jiffies after which the stack sees such a connection's next packet.
+    pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u64 {
+        let limit = self.timeouts.of(protocol, assured).idle_limit();
+        self.clock.jiffies.in_duration(limit)
     }
 
     /// The map's entry of this very connection. Conntrack's ids repeat when an entry with the same

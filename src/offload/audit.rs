@@ -145,6 +145,7 @@ impl Offload {
         (known.id, known.original, known.reply) == (entry.id, entry.original, entry.reply)
             && known.mark == self.route_mark.of(entry.mark)
             && self.decide(entry) == (Decision::Offload { assured: known.assured })
+            && self.has_usual_timeout(entry, known.assured)
     }
 
     fn remove_audited(&mut self, known: &Connection) -> Result<()> {

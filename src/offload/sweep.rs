@@ -13,7 +13,7 @@ use crate::abi::{self, bpfw_conn};
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::typed_map::Cursor;
 use crate::error::Result;
-use crate::flow::expiry::{self, Timeouts};
+use crate::flow::expiry::{Lifetime, Timeouts};
 use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub(super) struct Sweep {
     /// TCP flags are due for all connections: in the next round, in this one.
     flags_wanted: bool,
     flags_now: bool,
+    /// The timeouts have changed: this round looks at all connections.
+    all: bool,
     hops: HashSet<u32>,
 }
 
@@ -60,7 +62,7 @@ impl Sweep {
 
     /// Whether this round looks at the connection; spread over the rounds by its id.
     fn looks_at(&self, id: u32, period: Duration) -> bool {
-        self.number.wrapping_add(id) % self.rounds(period) == 0
+        self.all || self.number.wrapping_add(id) % self.rounds(period) == 0
     }
 }
 
@@ -83,7 +85,8 @@ impl Offload {
                 return Ok(Round::Idle);
             }
             let sysctls = Sysctls::read()?;
-            self.timeouts = timeouts(&sysctls);
+            let timeouts = timeouts(&sysctls);
+            self.sweep.all = std::mem::replace(&mut self.timeouts, timeouts) != timeouts;
             self.events_sent = events_are_sent(&sysctls);
             self.sweep.start(planned);
         }
@@ -129,7 +132,15 @@ impl Offload {
         if self.was_lately(conn.passed_up) || (self.sweep.flags_now && !reply) {
             self.renew_flags(conn)?;
         }
-        if reply { Ok(()) } else { self.refresh(conn, tuple) }
+        if reply {
+            return Ok(());
+        }
+        let assured = conn.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+        // The timeouts were longer when it was offloaded.
+        if conn.idle_limit > self.idle_limit(tuple.protocol, assured) {
+            return self.remove(&conn.tuple, &conn.reverse(), conn.id);
+        }
+        self.refresh(conn, tuple, self.timeouts.of(tuple.protocol, assured))
     }
 
     /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
@@ -150,10 +161,8 @@ impl Offload {
         self.clock.age(then).is_some_and(|age| age <= self.sweep.length * 2)
     }
 
-    fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple) -> Result<()> {
-        let assured = conn.origin & abi::BPFW_ORIGIN_ASSURED != 0;
-        let timeout = self.timeouts.of(tuple.protocol, assured);
-        let period = expiry::period(timeout);
+    fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, lifetime: Lifetime) -> Result<()> {
+        let period = lifetime.period();
         if !self.sweep.looks_at(conn.id, period) {
             return Ok(());
         }
@@ -168,8 +177,7 @@ impl Offload {
         }
         let seen = |conn: &bpfw_conn| self.clock.age(conn.last_seen.max(conn.passed_up));
         let since = self.sweep.length * (self.sweep.rounds(period) + 1);
-        let refresh = expiry::refresh(tuple.protocol, timeout, since, seen(conn), seen(&reply));
-        if let Some(timeout) = refresh {
+        if let Some(timeout) = lifetime.refresh(since, seen(conn), seen(&reply)) {
             let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
             self.requests.queue_update(&tuple, Some(seconds), false)?;
         }

@@ -89,12 +89,26 @@ pub struct Flow {
     pub id: u32,
     /// jiffies64 from which packets go to the stack.
     pub pass_from: u64,
+    /// jiffies64 of the last packet that the stack saw.
+    pub seen: u64,
+    /// Jiffies of silence after which packets go to the stack, 0 for none.
+    pub idle_limit: u64,
 }
 
 impl Flow {
     /// From the LAN to the WAN.
     pub fn new(protocol: Protocol, before: Ends, after: Ends) -> Self {
-        Self { protocol, before, after, near: LAN, far: WAN, id: 4711, pass_from: 0 }
+        Self {
+            protocol,
+            before,
+            after,
+            near: LAN,
+            far: WAN,
+            id: 4711,
+            pass_from: 0,
+            seen: 0,
+            idle_limit: 0,
+        }
     }
 
     /// Client to server, addresses and ports as they are.
@@ -116,6 +130,8 @@ impl Flow {
             id: self.id,
             assured: true,
             pass_from: self.pass_from,
+            seen: self.seen,
+            idle_limit: self.idle_limit,
             since: 0,
             mark: 0,
         }

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Whose word counts for a conntrack entry's timeout, and that what others set stays as it is.
+
+mod support;
+
+use bpfw::abi;
+use bpfw::flow::tuple::{Protocol, Tuple};
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+use support::conntrack::{entry, is_in_state, time_left, update};
+use support::lab::{CLIENT, Lab};
+use support::maps::Maps;
+use support::router::*;
+use support::rules::snat_rules;
+use support::segments::{End, Segments};
+use support::udp::UdpClient;
+use support::wait::eventually;
+
+on_both_hooks!(
+    hazard_03_fields_of_others_survive,
+    hazard_03_a_shortened_timeout_ends_no_busy_connection,
+    hazard_03_a_prolonged_timeout_of_an_idle_connection_stays,
+    hazard_05_timeouts_follow_the_sysctls,
+    hazard_05_fixed_timeouts_are_not_refreshed,
+    hazard_06_a_connection_outlives_its_silence,
+    hazard_06_tcp_that_nobody_answers_gets_less,
+    hazard_06_no_refresh_revives_a_deleted_entry,
+);
+
+const PORT: u16 = 40000;
+const TIMEOUT: &str = "net/netfilter/nf_conntrack_udp_timeout";
+const STREAM: &str = "net/netfilter/nf_conntrack_udp_timeout_stream";
+
+fn original() -> Tuple {
+    let source = SocketAddrV4::new(CLIENT, PORT);
+    Tuple { protocol: Protocol::Udp, source, destination: ECHO }
+}
+
+/// Conntrack's number of the entry: another number is another entry.
+fn id(lab: &Lab, port: u16) -> Option<String> {
+    let list = support::netns::text(&lab.conntrack(&["-L", "-o", "id"]).stdout);
+    let line = list.lines().find(|line| line.contains(&format!("sport={port} ")))?;
+    line.split_whitespace().find(|word| word.starts_with("id=")).map(str::to_owned)
+}
+
+/// Echoes, one every 50 ms, for so long.
+fn keep_busy(client: &UdpClient, time: Duration) {
+    let started = Instant::now();
+    let mut number = 0;
+    while started.elapsed() < time {
+        number += 1;
+        assert!(client.echoes(number, LIMIT), "echo {number} is lost");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A label has no number outside; a rule counts the packets of connections that have it.
+const LABELS: &str = "
+table ip labels {
+    counter seen_label { }
+    chain prerouting {
+        type filter hook prerouting priority -150; policy accept;
+        ct state new ct label set 5
+        ct label 5 counter name seen_label
+    }
+}
+";
+
+fn hazard_03_fields_of_others_survive(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    for sysctl in [TIMEOUT, STREAM] {
+        lab.router.sysctl(sysctl, "4");
+    }
+    lab.nft(LABELS);
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let mut tcp = Segments::open(&lab, 41001, Some(7));
+    let maps = Maps::of(daemon.pid());
+    eventually(LIMIT, "TCP is offloaded", || maps.has_connection(tcp.original()));
+    update(&lab, original(), "-m 77");
+    update(&lab, tcp.original(), "-m 78");
+    // Refreshes of the one, flags of both: some segments go up.
+    for _ in 0..4 {
+        keep_busy(&client, Duration::from_secs(1));
+        tcp.show_conntrack(End::Client);
+        tcp.exchange();
+    }
+    for (port, mark) in [(PORT, "mark=77"), (41001, "mark=78")] {
+        let entry = entry(&lab, port).expect("it lives");
+        assert!(entry.contains(mark) && entry.contains("[ASSURED]"), "{entry}");
+    }
+    let seen = || lab.router.sh("nft list counter ip labels seen_label");
+    let before = seen();
+    tcp.show_conntrack(End::Client);
+    eventually(LIMIT, "a segment of the labeled connection", || seen() != before);
+    assert_eq!(offloaded(&daemon), 2);
+}
+
+fn hazard_03_a_shortened_timeout_ends_no_busy_connection(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let number = id(&lab, PORT);
+    update(&lab, original(), "-t 3");
+    wait_until_offloaded(&daemon, 0);
+    // The kernel's own answer to the next packet.
+    let started = Instant::now();
+    assert!(client.echoes(1, LIMIT));
+    assert!(time_left(&lab, PORT) > 100);
+    wait_until_fast(&lab, &client);
+    println!("{hook}: fast again {:?} after the next packet", started.elapsed());
+    keep_busy(&client, Duration::from_secs(4));
+    assert_eq!(id(&lab, PORT), number);
+}
+
+fn hazard_03_a_prolonged_timeout_of_an_idle_connection_stays(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl(TIMEOUT, "4");
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    update(&lab, original(), "-t 5000");
+    wait_until_offloaded(&daemon, 0);
+    // Several rounds of refreshing.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(time_left(&lab, PORT) > 4900);
+    assert!(client.echoes(1, LIMIT));
+    assert!(time_left(&lab, PORT) <= 120);
+    wait_until_fast(&lab, &client);
+}
+
+fn hazard_05_timeouts_follow_the_sysctls(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let _daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    lab.router.sysctl(STREAM, "10");
+    wait_until_fast(&lab, &client);
+    let number = id(&lab, PORT);
+    for (seconds, least) in [("40", 20), ("8", 4)] {
+        lab.router.sysctl(STREAM, seconds);
+        let most: u64 = seconds.parse().unwrap();
+        let started = Instant::now();
+        eventually(LIMIT * 3, "the new timeout is given", || {
+            keep_busy(&client, Duration::from_millis(100));
+            (least..=most).contains(&time_left(&lab, PORT))
+        });
+        println!("{hook}: {seconds} s are given after {:?}", started.elapsed());
+        wait_until_fast(&lab, &client);
+    }
+    assert_eq!(id(&lab, PORT), number);
+}
+
+fn hazard_05_fixed_timeouts_are_not_refreshed(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    update(&lab, original(), "-t 60");
+    update(&lab, original(), "-u SEEN_REPLY,ASSURED,FIXED_TIMEOUT");
+    wait_until_offloaded(&daemon, 0);
+    let before = time_left(&lab, PORT);
+    keep_busy(&client, Duration::from_secs(4));
+    assert_eq!(offloaded(&daemon), 0);
+    let after = time_left(&lab, PORT);
+    assert!(after + 3 <= before, "{before} s, later {after} s");
+}
+
+/// Silence for most of the timeout, then packets again: each alone must save the entry.
+fn hazard_06_a_connection_outlives_its_silence(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl(STREAM, "8");
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let number = id(&lab, PORT);
+    eventually(LIMIT, "the entry is about to end", || time_left(&lab, PORT) <= 1);
+    keep_busy(&client, Duration::from_secs(3));
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+    assert!(Maps::of(daemon.pid()).packets(abi::BPFW_PASS_IDLE) > 0);
+    assert!(echo_is_fast(&lab, &client, 1_000));
+}
+
+fn hazard_06_tcp_that_nobody_answers_gets_less(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_tcp_timeout_established", "600");
+    lab.router.sysctl("net/netfilter/nf_conntrack_tcp_timeout_unacknowledged", "4");
+    let daemon = start(&lab, hook, &[]);
+    let mut one = Segments::open(&lab, 41001, Some(7));
+    one.exchange();
+    let maps = Maps::of(daemon.pid());
+    eventually(LIMIT, "it is offloaded", || maps.has_connection(one.original()));
+    let step = Duration::from_millis(20);
+    eventually(LIMIT * 3, "one side alone gets 4 s at most", || {
+        one.data(End::Client, b"hello?");
+        std::thread::sleep(step);
+        time_left(&lab, 41001) <= 4
+    });
+    let before = lab.stack_packets();
+    for _ in 0..250 {
+        one.data(End::Client, b"hello?");
+        std::thread::sleep(step);
+    }
+    assert_eq!(lab.stack_packets(), before, "all of it takes the fast path, and it lives");
+    eventually(LIMIT * 3, "both sides get all", || {
+        one.exchange();
+        std::thread::sleep(step);
+        time_left(&lab, 41001) > 580
+    });
+    assert!(is_in_state(&lab, 41001, "ESTABLISHED"));
+}
+
+fn hazard_06_no_refresh_revives_a_deleted_entry(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    for sysctl in [TIMEOUT, STREAM] {
+        lab.router.sysctl(sysctl, "4");
+    }
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    keep_busy(&client, Duration::from_secs(2));
+    assert!(lab.conntrack(&["-D", "-p", "udp", "--sport", "40000"]).status.success());
+    // Refreshes of the traffic just now would be due.
+    let revived = support::wait::becomes_true(Duration::from_secs(3), || id(&lab, PORT).is_some());
+    assert!(!revived);
+    assert_eq!(offloaded(&daemon), 0);
+}
