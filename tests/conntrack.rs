@@ -187,6 +187,22 @@ fn other_protocols_and_own_updates_are_left_out() {
     });
 }
 
+/// A flood makes as many of them as it has packets, and when conntrack's table is full each new one
+/// ends another.
+#[test]
+fn hazard_16_unanswered_connections_send_us_nothing() {
+    in_namespace("hazard_16_unanswered_connections_send_us_nothing", || {
+        let mut events = Events::open(BUFFER).unwrap();
+        let [client, server] = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        client.send_to(&[1], server.local_addr().unwrap()).unwrap();
+        let port = client.local_addr().unwrap().port().to_string();
+        run("conntrack", &["-U", "-p", "udp", "--sport", &port, "-m", "7"]);
+        run("conntrack", &["-D", "-p", "udp", "--sport", &port]);
+        assert_eq!(drain(&mut events, &[]), []);
+        assert_eq!(events.bytes_read(), 0, "the kernel filters");
+    });
+}
+
 #[test]
 fn entries_are_found_by_either_tuple() {
     in_namespace("entries_are_found_by_either_tuple", || {

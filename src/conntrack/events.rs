@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::entry::Entry;
-use super::ffi::attach_tcp_udp_filter;
+use super::ffi::attach_filter;
+use super::filter::ANSWERED_TCP_AND_UDP;
 use super::socket::{DELETE, Message, NEW, Received, Socket, messages};
 use crate::error::{Error, Result};
 
@@ -34,7 +35,7 @@ pub enum Drained {
     Overrun,
 }
 
-/// A subscription to the updates and ends of TCP and UDP connections.
+/// A subscription to the updates and ends of TCP and UDP connections that were answered.
 pub struct Events {
     socket: Socket,
     bytes_read: u64,
@@ -48,7 +49,7 @@ impl Events {
             socket.set_non_blocking()?;
             socket.set_receive_buffer(receive_buffer)?;
             // Before the subscription, so that nothing unwanted is queued.
-            attach_tcp_udp_filter(socket.as_fd())?;
+            attach_filter(socket.as_fd(), &ANSWERED_TCP_AND_UDP)?;
             socket.subscribe(GROUP_UPDATE)?;
             socket.subscribe(GROUP_DESTROY)?;
             Ok(socket)

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
+use nix::libc::{sock_filter, sock_fprog};
+
 use super::shape::{self, HEADERS};
 
 /// The library's declarations, made from its header.
@@ -230,25 +232,24 @@ pub(super) fn bare_message(header: Header) -> Vec<u8> {
     header_words(header).iter().flat_map(|word| word.to_ne_bytes()).take(HEADERS).collect()
 }
 
-/// Lets only events about TCP and UDP into the socket.
-pub(super) fn attach_tcp_udp_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: takes nothing, returns a new filter or null.
-    let filter = unsafe { api::nfct_filter_create() };
-    if filter.is_null() {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    let protocols = [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP];
-    // SAFETY: the filter is not null and is destroyed once, after its last use; the attribute takes
-    // a number; the descriptor is borrowed, so it is open. The kernel copies the filter.
-    unsafe {
-        for protocol in protocols {
-            api::nfct_filter_add_attr_u32(filter, api::NFCT_FILTER_L4PROTO, protocol as u32);
-        }
-        let result = api::nfct_filter_attach(socket.as_raw_fd(), filter);
-        let cause = io::Error::last_os_error();
-        api::nfct_filter_destroy(filter);
-        if result < 0 { Err(cause) } else { Ok(()) }
-    }
+/// Lets only what the filter accepts into the socket.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &[sock_filter]) -> io::Result<()> {
+    let program = sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the descriptor is borrowed, so it is open. Program and filter, whose sizes are given,
+    // live through the call; the kernel copies them and writes to neither.
+    let result = unsafe {
+        nix::libc::setsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            nix::libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<sock_fprog>() as nix::libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

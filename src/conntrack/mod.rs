@@ -11,6 +11,7 @@ pub mod dump;
 pub mod entry;
 pub mod events;
 mod ffi;
+mod filter;
 pub mod requests;
 mod shape;
 mod socket;

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which of conntrack's events the kernel queues for us: those of TCP and UDP connections that were
+//! answered. What was not cannot be offloaded, and a flood makes as many of them as it has packets.
+//!
+//! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
+//! attribute of type X, behind offset A or nested within the one there, and answers its offset, or
+//! 0. What a message does not tell lets it pass.
+
+use nix::libc::{self, sock_filter};
+
+use crate::flow::state::Status;
+
+/// Where a message's attributes begin: behind `nlmsghdr` and `nfgenmsg`.
+const ATTRIBUTES: u32 = 20;
+/// An attribute's value follows its header.
+const VALUE: u32 = 4;
+const CTA_TUPLE_ORIG: u32 = 1;
+const CTA_TUPLE_PROTO: u32 = 2;
+const CTA_PROTO_NUM: u32 = 1;
+const CTA_STATUS: u32 = 3;
+
+const FIND: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
+const FIND_WITHIN: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR_NEST) as u32;
+
+const LOAD_NUMBER: u32 = libc::BPF_LD | libc::BPF_IMM;
+const LOAD_X: u32 = libc::BPF_LDX | libc::BPF_IMM;
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const LOAD_WORD_AT_X: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
+const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
+const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
+const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const IF_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// How far the jumps go from the line at `from` to the last one, which accepts.
+const fn accept(from: usize) -> u8 {
+    (LINES - 1 - from - 1) as u8
+}
+
+const fn line(code: u32, k: u32) -> sock_filter {
+    jump(code, k, 0, 0)
+}
+
+const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+const LINES: usize = 21;
+
+/// The filter.
+pub(super) const ANSWERED_TCP_AND_UDP: [sock_filter; LINES] = [
+    line(LOAD_NUMBER, ATTRIBUTES),
+    line(LOAD_X, CTA_STATUS),
+    line(LOAD, FIND),
+    jump(IF_EQUAL, 0, accept(3), 0),
+    line(COPY_TO_X, 0),
+    line(LOAD_WORD_AT_X, VALUE),
+    // Not answered: to the line before the last, which refuses.
+    jump(IF_SET, Status::SEEN_REPLY.0, 0, accept(6) - 1),
+    line(LOAD_NUMBER, ATTRIBUTES),
+    line(LOAD_X, CTA_TUPLE_ORIG),
+    line(LOAD, FIND),
+    line(LOAD_X, CTA_TUPLE_PROTO),
+    line(LOAD, FIND_WITHIN),
+    line(LOAD_X, CTA_PROTO_NUM),
+    line(LOAD, FIND_WITHIN),
+    jump(IF_EQUAL, 0, accept(14), 0),
+    line(COPY_TO_X, 0),
+    line(LOAD_BYTE_AT_X, VALUE),
+    jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(17), 0),
+    jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(18), 0),
+    line(RETURN, 0),
+    line(RETURN, u32::MAX),
+];
