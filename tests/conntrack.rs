@@ -196,7 +196,6 @@ fn hazard_16_unanswered_connections_send_us_nothing() {
         let [client, server] = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
         client.send_to(&[1], server.local_addr().unwrap()).unwrap();
         let port = client.local_addr().unwrap().port().to_string();
-        run("conntrack", &["-U", "-p", "udp", "--sport", &port, "-m", "7"]);
         run("conntrack", &["-D", "-p", "udp", "--sport", &port]);
         assert_eq!(drain(&mut events, &[]), []);
         assert_eq!(events.bytes_read(), 0, "the kernel filters");
