@@ -4,11 +4,13 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use std::process::{Command, Output};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::time::Duration;
 use support::daemon::Daemon;
 use support::lab::Lab;
 use support::netns::text;
+use support::outcome::{BPFW, attached, refuses, run};
 use support::router::*;
 use support::rules::snat_rules;
 use support::wait::eventually;
@@ -19,20 +21,13 @@ on_both_hooks!(
     hazard_17_a_late_daemon_loses_the_fast_path_and_regains_it,
     the_originals_command_line_works,
     objects_that_do_not_fit_are_refused,
-    one_bad_interface_attaches_none,
-    a_second_instance_is_refused,
+    hazard_24_one_bad_interface_attaches_none,
+    hazard_24_an_interface_in_use_attaches_none,
+    hazard_24_a_signal_during_the_start_attaches_none,
+    hazard_32_a_second_instance_is_refused,
     an_idle_daemon_sleeps,
     the_datapath_logs_to_the_trace_pipe_when_asked,
 );
-
-const BPFW: &str = env!("CARGO_BIN_EXE_bpfw");
-
-/// What stands at the router's interfaces, as tools see it.
-fn attached(lab: &Lab) -> String {
-    let tools = "ip -o link; tc qdisc show; \
-                 for i in lan0 wan0; do tc filter show dev $i ingress; done";
-    lab.router.sh(tools)
-}
 
 /// Ids of the BPF programs that the daemon holds. Attached ones stay loaded without it.
 fn programs(daemon: &Daemon) -> Vec<u32> {
@@ -46,21 +41,6 @@ fn programs(daemon: &Daemon) -> Vec<u32> {
 
 fn are_loaded(programs: &[u32]) -> bool {
     programs.iter().any(|id| libbpf_rs::ProgramHandle::from_prog_id(*id).is_ok())
-}
-
-/// Runs the program in the router to its end.
-fn run(lab: &Lab, args: &[&str]) -> Output {
-    lab.router.try_run(&[&["timeout", "10", BPFW], args].concat())
-}
-
-/// The program refuses: with this exit code, and all of these words in its one error line.
-fn refuses(output: &Output, code: i32, words: &[&str]) {
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{error}");
-    assert!(!error.contains("panicked"), "{error}");
-    for word in words {
-        assert!(error.contains(word), "no '{word}' in: {error}");
-    }
 }
 
 fn sigterm_and_sigint_leave_nothing_behind(hook: &str, test: &str) {
@@ -179,23 +159,66 @@ fn stranger(lab: &Lab) -> String {
     path
 }
 
-fn one_bad_interface_attaches_none(hook: &str, test: &str) {
-    let lab = lab(hook, test, &snat_rules());
-    let before = attached(&lab);
-    refuses(&run(&lab, &[hook, "lan0", "wan0", "wann0"]), 1, &["no interface wann0", "lan0"]);
-    refuses(&run(&lab, &[hook, "lan0", "lo"]), 1, &["lo is not an Ethernet interface"]);
-    refuses(&run(&lab, &[hook, "lan0", "lan0"]), 2, &["lan0 is named twice"]);
-    assert_eq!(attached(&lab), before);
-}
-
-fn a_second_instance_is_refused(hook: &str, test: &str) {
+fn hazard_32_a_second_instance_is_refused(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
-    refuses(&run(&lab, &[hook, "wan0"]), 1, &["another bpfw runs at wan0"]);
+    let before = attached(&lab);
+    for other in ["xdp", "tc"] {
+        refuses(&run(&lab, &[other, "wan0"]), 1, &["another bpfw runs at wan0"]);
+    }
+    assert_eq!(attached(&lab), before);
     assert!(echo_is_fast(&lab, &client, 5), "the first one is untouched");
     drop(daemon);
+}
+
+/// Three interfaces, of which one is bad in one way after the other.
+fn hazard_24_one_bad_interface_attaches_none(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.ip("tuntap add mode tun name tun0\nlink set tun0 up\n");
+    let before = attached(&lab);
+    let try_with = |bad: &str, code, words: &[&str]| {
+        for order in [["lan0", "wan0", bad], [bad, "lan0", "wan0"]] {
+            refuses(&run(&lab, &[&[hook][..], &order].concat()), code, words);
+            assert_eq!(attached(&lab), before, "{bad}");
+        }
+    };
+    try_with("wann0", 1, &["no interface wann0", "lan0"]);
+    try_with("lo", 1, &["lo is not an Ethernet interface"]);
+    try_with("tun0", 1, &["tun0 is not an Ethernet interface"]);
+    try_with("lan0", 2, &["lan0 is named twice"]);
+}
+
+fn hazard_24_an_interface_in_use_attaches_none(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.ip("link add dmz0 type veth peer name dmz1\nlink set dmz0 up\n");
+    let other = Daemon::start(&lab.router, &[hook, "dmz0"]);
+    other.wait_for_line("forwarding", LIMIT);
+    let before = attached(&lab);
+    refuses(&run(&lab, &[hook, "lan0", "wan0", "dmz0"]), 1, &["another bpfw runs at dmz0"]);
+    assert_eq!(attached(&lab), before);
+    assert!(other.stop(LIMIT).success());
+}
+
+/// At any moment of the start a signal ends it, with nothing left behind.
+fn hazard_24_a_signal_during_the_start_attaches_none(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let mut attached_meanwhile = 0;
+    for round in 0..20 {
+        let mut daemon = Daemon::start(&lab.router, &[hook, "lan0", "wan0"]);
+        std::thread::sleep(Duration::from_millis(10 * round));
+        daemon.signal(Signal::SIGTERM);
+        let status = daemon.wait_exit(LIMIT);
+        // Before it listens to signals, they just kill it.
+        assert!(status.success() || status.signal() == Some(Signal::SIGTERM as i32), "{status}");
+        attached_meanwhile +=
+            u32::from(daemon.lines().iter().any(|line| line.contains("attached")));
+        // The kernel closes a killed one's links in its wake.
+        eventually(LIMIT, "nothing is attached", || attached(&lab) == before);
+    }
+    println!("{hook}: in {attached_meanwhile} of 20 rounds it had begun to attach");
 }
 
 /// Voluntary context switches: how often the daemon went to sleep, and so woke up.
@@ -325,50 +348,4 @@ fn without_rights_the_error_says_which() {
         ]);
         refuses(&output, 1, &["root", "CAP_"]);
     }
-}
-
-#[test]
-fn a_foreign_xdp_program_is_left_alone() {
-    if !support::live::root_or_skip("a_foreign_xdp_program_is_left_alone") {
-        return;
-    }
-    let lab = Lab::new("foreign", support::lab::Offloads::Plain);
-    lab.nft(&snat_rules());
-    let object = stranger(&lab);
-    lab.router.sh(&format!("ip link set dev wan0 xdp obj {object} sec xdp"));
-    std::fs::remove_file(&object).unwrap();
-    let before = attached(&lab);
-    refuses(&run(&lab, &["xdp", "lan0", "wan0"]), 1, &["wan0 has an XDP program already", "pass"]);
-    assert_eq!(attached(&lab), before, "neither lan0 nor wan0 has changed");
-}
-
-#[test]
-fn filters_of_others_stay_and_keep_working() {
-    if !support::live::root_or_skip("filters_of_others_stay_and_keep_working") {
-        return;
-    }
-    let lab = lab("tc", "filters", &snat_rules());
-    let filter = "u32 match ip dport 9 0xffff action drop";
-    lab.router.sh(&format!(
-        "tc qdisc add dev lan0 clsact && tc filter add dev lan0 ingress protocol ip prio 5 {filter} \
-         || tc filter add dev lan0 ingress protocol ip prio 5 u32 match ip dport 9 0xffff classid 1:1"
-    ));
-    let before = attached(&lab);
-    let daemon = start(&lab, "tc", &[]);
-    daemon.wait_for_line("lan0 has TC filters", LIMIT);
-    assert!(attached(&lab).contains("bpfw_tc"), "attached by clsact");
-    let (_server, client) = echo(&lab, 40000);
-    wait_until_fast(&lab, &client);
-    assert!(daemon.stop(LIMIT).success());
-    assert_eq!(attached(&lab), before);
-    // A killed one leaves its filter there; the next one takes it over.
-    let mut killed = start(&lab, "tc", &[]);
-    killed.signal(Signal::SIGKILL);
-    killed.wait_exit(LIMIT);
-    assert!(attached(&lab).contains("bpfw_tc"), "filters of clsact stay");
-    let daemon = start(&lab, "tc", &[]);
-    daemon.wait_for_line("another bpfw left", LIMIT);
-    wait_until_fast(&lab, &client);
-    assert!(daemon.stop(LIMIT).success());
-    assert_eq!(attached(&lab), before);
 }

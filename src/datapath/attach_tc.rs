@@ -128,3 +128,37 @@ fn remove_unused_clsact(ifindex: u32) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(priority: u16, handle: u32, name: Option<&str>, program: Option<u32>) -> Filter {
+        Filter {
+            egress: false,
+            priority,
+            protocol: 3,
+            handle,
+            kind: "bpf".into(),
+            bpf_name: name.map(str::to_owned),
+            bpf_program: program,
+            chain: 0,
+        }
+    }
+
+    #[test]
+    fn hazard_32_only_our_own_leftover_is_recognised() {
+        let name = Some("bpfw_tc:[7]");
+        assert!(is_leftover(&filter(PRIORITY, HANDLE, name, Some(7))));
+        for other in [
+            filter(PRIORITY - 1, HANDLE, name, Some(7)),
+            filter(PRIORITY, HANDLE + 1, name, Some(7)),
+            filter(PRIORITY, HANDLE, Some("bpfw_tc_like:[7]"), Some(7)),
+            filter(PRIORITY, HANDLE, Some("bpfw_tc"), Some(7)),
+            filter(PRIORITY, HANDLE, name, Some(8)),
+            filter(PRIORITY, HANDLE, None, None),
+        ] {
+            assert!(!is_leftover(&other), "{other:?}");
+        }
+    }
+}

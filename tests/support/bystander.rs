@@ -4,7 +4,7 @@
 use super::compile::compile;
 use super::netns::Namespace;
 use bpfw::datapath::sys::{AttachType, link_create};
-use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder};
+use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, TC_INGRESS, TcHookBuilder};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Programs of somebody else; where they are attached they stay as long as the link does.
@@ -21,10 +21,31 @@ impl Bystander {
     /// Attaches to an interface, behind those who are there.
     pub fn attach(&self, namespace: &Namespace, device: &str, to: AttachType) -> OwnedFd {
         let name = if matches!(to, AttachType::Xdp(_)) { "bystander_xdp" } else { "bystander_tc" };
-        let program = self.object.progs().find(|program| program.name() == name).expect("there");
-        let program = program.as_fd().try_clone_to_owned().expect("a descriptor");
-        let index = ifindex(namespace, device);
+        let (program, index) = (self.program(name), ifindex(namespace, device));
         namespace.enter(|| link_create(program.as_fd(), index, to)).expect("attached")
+    }
+
+    /// Adds it as an ingress filter, as somebody who likes our place would.
+    pub fn add_filter(&self, namespace: &Namespace, device: &str, priority: u16, handle: u32) {
+        let program = self.program("bystander_tc");
+        let index = ifindex(namespace, device) as i32;
+        let add = || {
+            let mut hook = TcHookBuilder::new(program.as_fd())
+                .ifindex(index)
+                .replace(true)
+                .handle(handle)
+                .priority(priority.into())
+                .hook(TC_INGRESS);
+            // It may be there.
+            let _ = hook.create();
+            hook.attach().map(|_| ())
+        };
+        namespace.enter(add).expect("added");
+    }
+
+    fn program(&self, name: &str) -> OwnedFd {
+        let program = self.object.progs().find(|program| program.name() == name).expect("there");
+        program.as_fd().try_clone_to_owned().expect("a descriptor")
     }
 
     /// The UDP packets that came by, wherever it is attached.

@@ -18,6 +18,7 @@ pub mod live;
 pub mod maps;
 pub mod mutate;
 pub mod netns;
+pub mod outcome;
 pub mod outlaw;
 pub mod packet;
 pub mod prelude;
