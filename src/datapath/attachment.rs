@@ -131,7 +131,14 @@ impl Attachment {
         let attached = match self.kind {
             Kind::Tcx if at_tc.behind(self.program).is_some() => {
                 tracing::info!("{name}: going behind others at TC");
-                OurFilter::add(program, &self.interface).map(AtHook::Filter)
+                if at_tc.qdisc.is_some() {
+                    OurFilter::add(program, &self.interface).map(AtHook::Filter)
+                } else {
+                    // A new qdisc stops the interface's queues for a moment, and loses packets
+                    // (qdisc_graft in net/sched/sch_api.c). So the stack has those in between.
+                    self.holder = Holder::Gone;
+                    attach_tc(program, &self.interface)
+                }
             }
             // A qdisc that is removed, or a flush, takes the filters of all with it.
             Kind::Clsact if !at_tc.has(self.program) => {
@@ -141,7 +148,7 @@ impl Attachment {
             _ => return Ok(false),
         };
         self.given_up = attached.is_err().then(|| at_tc.clone());
-        // Only now the old link is closed: no packet goes by in between.
+        // Only now the old link, if there still is one, is closed.
         (self.kind, self.holder) = held(attached?);
         Ok(true)
     }
