@@ -16,6 +16,7 @@ pub mod flow;
 pub mod lab;
 pub mod live;
 pub mod maps;
+pub mod model;
 pub mod mutate;
 pub mod netns;
 pub mod outcome;

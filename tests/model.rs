@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Random sequences of packets, policy changes, routing changes and accidents of the daemon: after
+//! each step packets fare as without bpfw, and nothing is on the fast path that may not be. What
+//! may be is written down in a small model.
+//!
+//! A sequence that fails is made as short as possible, and printed such that it can be pasted below
+//! as a test of its own.
+
+mod support;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use std::cell::RefCell;
+use std::time::Instant;
+use support::model::op::sequences;
+use support::model::operate::run;
+use support::model::world::Seen;
+
+/// How long a failing sequence is made shorter, in milliseconds.
+const SHRINK_FOR: u32 = 120_000;
+
+on_both_hooks!(random_sequences_keep_the_promises);
+
+/// A value of the environment, or the default.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
+
+fn random_sequences_keep_the_promises(hook: &str, test: &str) {
+    let (cases, seed) = (setting("BPFW_MODEL_CASES", 10), setting("BPFW_MODEL_SEED", 1));
+    let config = Config {
+        cases: u32::try_from(cases).expect("not so many"),
+        failure_persistence: None,
+        max_shrink_time: SHRINK_FOR,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..8 + hook.len()].copy_from_slice(hook.as_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let (started, all) = (Instant::now(), RefCell::new(Seen::default()));
+    let result = TestRunner::new_with_rng(config, random).run(&sequences(), |ops| {
+        let seen = run(hook, test, &ops).map_err(TestCaseError::fail)?;
+        all.borrow_mut().add(&seen);
+        Ok(())
+    });
+    println!("{hook}, seed {seed}, {:?}: {}", started.elapsed(), all.borrow());
+    if let Err(TestError::Fail(reason, ops)) = result {
+        panic!("{reason}\nBPFW_MODEL_SEED={seed}, and the shortest sequence that fails:\n{ops:?}");
+    }
+    result.expect("the search runs");
+}

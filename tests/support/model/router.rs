@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The lab of the model, and the router's configuration as the model's network has it.
+
+use super::net::{GATEWAY_MAC, MOVED_MAC, Net, SMALL_MTU};
+use super::op::{Conn, Link, Neighbor, Route};
+use crate::support::flow::{DMZ, LAN, Side, WAN};
+use crate::support::lab::{Lab, SERVER, show};
+use crate::support::packet::Mac;
+use crate::support::router;
+
+const GATEWAY: &str = "198.51.100.77";
+
+/// Rules for the connections alone: fixed translations, so that each packet can be foretold.
+/// Nothing begins but by its own first sender, and no host answers by itself.
+const RULES: &str = "
+table ip rules {
+    counter invalid { }
+    set forbidden { type inet_service; }
+    set helped { type inet_service; }
+    ct helper with_udp { type \"tftp\" protocol udp; }
+    ct helper with_tcp { type \"ftp\" protocol tcp; }
+    chain prerouting {
+        type nat hook prerouting priority -100; policy accept;
+        ip daddr 198.51.100.1 udp dport 8080 dnat to 192.0.2.2:7
+    }
+    chain helping {
+        type filter hook prerouting priority 0; policy accept;
+        udp sport @helped ct helper set \"with_udp\"
+        tcp sport @helped ct helper set \"with_tcp\"
+    }
+    chain postrouting {
+        type nat hook postrouting priority 100; policy accept;
+        udp sport 40000 snat to 198.51.100.1:21000
+        tcp sport 40001 snat to 198.51.100.1:21001
+    }
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state invalid counter name invalid drop
+        udp sport @forbidden drop
+        tcp sport @forbidden drop
+        ct state established accept
+        ct state new udp sport { 40000, 40002 } accept
+        ct state new tcp sport { 40001, 40003 } accept
+    }
+    chain input {
+        type filter hook input priority 0; policy accept;
+        meta l4proto { tcp, udp } drop
+    }
+}
+";
+
+const MUTE: &str = "
+table ip mute {
+    chain input {
+        type filter hook input priority 0; policy drop;
+    }
+}
+";
+
+/// A lab with a second way to the server, and all that the model's network says.
+pub fn lab(hook: &str, test: &str) -> Lab {
+    let lab = Lab::new(test, router::offloads(hook));
+    lab.server.ip(&format!(
+        "link add eth1 address {} type veth peer name dmz0 address {} netns {}\n\
+         link set eth1 up\naddr add {}/24 dev eth1\n",
+        show(DMZ.host_mac),
+        show(DMZ.router_mac),
+        lab.router.name(),
+        DMZ.host
+    ));
+    lab.router.ip(&format!("link set dmz0 up\naddr add {}/24 dev dmz0\n", DMZ.router));
+    lab.server.sh("ethtool -K eth1 tx off tso off gso off gro on");
+    lab.router.sh("ethtool -K dmz0 gro on");
+    lab.nft(RULES);
+    for host in [&lab.client, &lab.server] {
+        host.run_with_input(&["nft", "-f", "-"], MUTE);
+    }
+    for device in ["all", "lan0", "wan0", "dmz0"] {
+        lab.router.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0");
+        lab.router.sysctl(&format!("net/ipv4/conf/{device}/send_redirects"), "0");
+    }
+    // No connection expires while the others are being dealt with.
+    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "600");
+    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "600");
+    let net = Net::default();
+    lab.router.ip(&(route(&net) + &neighbors(&net)));
+    lab
+}
+
+/// The commands for the route to the server.
+pub fn route(net: &Net) -> String {
+    let mtu = if net.small_mtu { format!(" mtu {SMALL_MTU}") } else { String::new() };
+    match net.route {
+        Route::Direct => format!("route replace {SERVER}/32 dev wan0{mtu}\n"),
+        Route::Gateway => format!("route replace {SERVER}/32 via {GATEWAY} dev wan0{mtu}\n"),
+        Route::Second => format!("route replace {SERVER}/32 via {} dev dmz0{mtu}\n", DMZ.host),
+        Route::Blackhole => format!("route replace blackhole {SERVER}/32\n"),
+        Route::Prohibit => format!("route replace prohibit {SERVER}/32\n"),
+    }
+}
+
+/// The commands for the neighbors that are set by hand.
+pub fn neighbors(net: &Net) -> String {
+    let gateway = Side { host: GATEWAY.parse().expect("an address"), ..WAN };
+    let mut commands = permanent(DMZ, DMZ.host_mac);
+    if net.up[Link::Wan as usize] {
+        commands += &permanent(gateway, GATEWAY_MAC);
+        commands += &neighbor(Link::Wan, net.neighbors[Link::Wan as usize]);
+    }
+    if net.up[Link::Lan as usize] {
+        commands += &neighbor(Link::Lan, net.neighbors[Link::Lan as usize]);
+    }
+    commands
+}
+
+/// The command for one of them.
+pub fn neighbor(link: Link, neighbor: Neighbor) -> String {
+    let side = side(link);
+    match neighbor {
+        Neighbor::Unknown => String::new(),
+        Neighbor::True => permanent(side, side.host_mac),
+        Neighbor::Moved => permanent(side, MOVED_MAC),
+    }
+}
+
+fn permanent(side: Side, mac: Mac) -> String {
+    format!("neigh replace {} lladdr {} dev {} nud permanent\n", side.host, show(mac), side.device)
+}
+
+pub fn side(link: Link) -> Side {
+    match link {
+        Link::Lan => LAN,
+        Link::Wan => WAN,
+    }
+}
+
+/// Deletes a neighbor; it may be gone already.
+pub fn forget_neighbor(lab: &Lab, link: Link) {
+    let side = side(link);
+    lab.router.try_run(&["ip", "neigh", "del", &side.host.to_string(), "dev", side.device]);
+}
+
+/// The protocol's word and the port by which rules and tools know a connection.
+pub fn names(conn: Conn) -> [String; 2] {
+    let protocol = conn.flow().protocol.to_string();
+    [protocol, conn.flow().before.0.port().to_string()]
+}
+
+/// Deletes the connection's entry, if there is one.
+pub fn delete(lab: &Lab, conn: Conn) {
+    let [protocol, port] = names(conn);
+    lab.conntrack(&["-D", "-p", &protocol, "--sport", &port]);
+}
+
+/// Puts a connection into one of the rules' sets, or takes it out.
+pub fn set_member(lab: &Lab, set: &str, conn: Conn, yes: bool) {
+    let verb = if yes { "add" } else { "delete" };
+    lab.nft(&format!("{verb} element ip rules {set} {{ {} }}\n", names(conn)[1]));
+}
+
+/// How many packets conntrack called invalid.
+pub fn invalid_packets(lab: &Lab) -> u64 {
+    lab.counter("ip rules", "invalid")
+}
+
+/// What is attached to the router's interfaces, as tools see it.
+pub fn attached(lab: &Lab) -> String {
+    let filters = "for i in lan0 wan0 dmz0; do tc filter show dev $i ingress; done";
+    lab.router.sh(&format!("ip -o link | grep -o 'prog/xdp.*' || true; tc qdisc show; {filters}"))
+}
+
+/// More UDP connections than a paused daemon's event queue can hold come and go.
+pub fn flood(lab: &Lab) {
+    let entry = |number: u32| {
+        let (port, low) = (1024 + number % 60_000, number / 60_000 + 10);
+        format!(
+            "-I -p udp -s 192.0.2.{low} -d 203.0.113.9 --sport {port} --dport 9 -r 203.0.113.9 \
+             -q 192.0.2.{low} --reply-port-src 9 --reply-port-dst {port} -t 60 -u SEEN_REPLY\n"
+        )
+    };
+    for from in [0, 10_000, 20_000, 30_000] {
+        let lines: String = (from..from + 10_000).map(entry).collect();
+        lab.router.run_with_input(&["conntrack", "-R", "-"], &lines);
+    }
+    lab.conntrack(&["-D", "-p", "udp", "--dport", "9"]);
+}
