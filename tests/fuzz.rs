@@ -15,7 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 use support::live::root_or_skip;
-use support::mutate::{Random, mutated};
+use support::mutate::mutated;
+use support::random::Random;
 use support::seeds;
 
 /// For each family.

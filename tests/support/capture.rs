@@ -27,7 +27,7 @@ nix::setsockopt_impl!(
 
 /// `PACKET_VNET_HDR`: frames are sent with a `struct virtio_net_hdr` in front.
 #[derive(Clone)]
-struct VnetHeader;
+pub(super) struct VnetHeader;
 nix::setsockopt_impl!(
     VnetHeader,
     libc::SOL_PACKET,
@@ -167,13 +167,13 @@ pub fn send_unfinished(namespace: &Namespace, device: &str, frame: &[u8], gso_si
 
 /// What matters of the kernel's `struct tpacket_auxdata`.
 #[derive(Default)]
-struct Aux {
+pub(super) struct Aux {
     partial: bool,
     tag: Option<(u16, u16)>,
 }
 
 impl Aux {
-    fn of(message: &ControlMessageOwned) -> Option<Self> {
+    pub(super) fn of(message: &ControlMessageOwned) -> Option<Self> {
         let ControlMessageOwned::Unknown(unknown) = message else { return None };
         let header = &unknown.cmsg_header;
         if (header.cmsg_level, header.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
@@ -187,7 +187,7 @@ impl Aux {
         Some(Self { partial: status & libc::TP_STATUS_CSUMNOTREADY != 0, tag })
     }
 
-    fn restore_tag(&self, frame: &mut Vec<u8>) {
+    pub(super) fn restore_tag(&self, frame: &mut Vec<u8>) {
         if let Some((protocol, word)) = self.tag {
             let bytes = [protocol.to_be_bytes(), word.to_be_bytes()].concat();
             frame.splice(12..12, bytes);
@@ -196,7 +196,7 @@ impl Aux {
 }
 
 /// A raw socket bound to `device`, which must be in the thread's namespace.
-fn packet_socket(device: &str) -> OwnedFd {
+pub(super) fn packet_socket(device: &str) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)
         .expect("a packet socket");

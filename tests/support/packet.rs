@@ -315,6 +315,16 @@ impl Packet {
         bytes
     }
 
+    /// Whether it is TCP, and so has the values of TCP.
+    pub fn is_tcp(&self) -> bool {
+        self.tcp.is_some()
+    }
+
+    /// TCP's flags, of a TCP segment.
+    pub fn tcp_flags(&self) -> Option<u8> {
+        self.tcp.as_ref().map(|tcp| tcp.flags)
+    }
+
     fn protocol(&self) -> u8 {
         if self.tcp.is_some() { 6 } else { 17 }
     }
