@@ -68,6 +68,12 @@ impl World {
                 std::thread::sleep(WAIT);
                 Ok(())
             }
+            Op::Policy(_) | Op::MarkRule(_) => {
+                self.network(op);
+                // Until the daemon knows, packets go on as before.
+                self.check()?;
+                self.probe()
+            }
             _ => {
                 self.network(op);
                 self.probe()
