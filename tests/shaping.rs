@@ -7,6 +7,8 @@ use bpfw::datapath::sys;
 use support::daemon::Daemon;
 use support::lab::Lab;
 use support::live::root_or_skip;
+use support::netns::text;
+use support::outcome::BPFW;
 use support::router::*;
 use support::rules::snat_rules;
 
@@ -121,4 +123,52 @@ fn hazard_23_removed_tags_are_known() {
         assert_eq!(strips("wan0"), expected, "{setting}");
     }
     assert!(!strips("no-such-device"), "one that is gone does nothing");
+}
+
+/// A frame of native XDP must fit in a page. Asked for, such an interface is an error that names
+/// MTU and limit; left to bpfw, it gets generic XDP, and nothing is lost.
+#[test]
+fn hazard_34_large_frames_are_refused_or_generic() {
+    if !root_or_skip("hazard_34_large_frames_are_refused_or_generic") {
+        return;
+    }
+    let lab = lab("xdp", "large", &snat_rules());
+    for (host, port) in [(&lab.client, "lan0"), (&lab.server, "wan0")] {
+        host.ip("link set eth0 mtu 9000\n");
+        lab.router.ip(&format!("link set {port} mtu 9000\n"));
+    }
+    let refused = lab.router.try_run(&[BPFW, "xdp", "--xdp-mode", "native", "lan0", "wan0"]);
+    let error = text(&[refused.stdout, refused.stderr].concat());
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains("lan0") && error.contains("9000") && error.contains("3,500"), "{error}");
+    let daemon = start(&lab, "xdp", &[]);
+    daemon.wait_for_line("lan0: no native XDP", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    let client = client.size(8000);
+    wait_until_fast(&lab, &client);
+    assert_eq!(client.count_echoes(0..50, LIMIT), 50);
+    assert!(daemon.stop(LIMIT).success());
+    let daemon = start(&lab, "tc", &[]);
+    wait_until_fast(&lab, &client);
+    assert_eq!(client.count_echoes(50..100, LIMIT), 50);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// While native XDP runs, the driver takes no larger MTU.
+#[test]
+fn hazard_34_the_mtu_stays_within_the_limit() {
+    if !root_or_skip("hazard_34_the_mtu_stays_within_the_limit") {
+        return;
+    }
+    let lab = lab("xdp", "raised", &snat_rules());
+    let _daemon = start(&lab, "xdp", &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let raised = lab.server.try_run(&["ip", "link", "set", "eth0", "mtu", "9000"]);
+    println!(
+        "raising the peer's MTU: {}",
+        if raised.status.success() { "done" } else { "refused" }
+    );
+    assert!(!raised.status.success(), "frames of 9,000 bytes would be lost");
+    assert_eq!(client.count_echoes(0..50, LIMIT), 50);
 }
