@@ -30,7 +30,7 @@ on_both_hooks!(
     hazard_11_fragments_arrive,
     hazard_11_ip_options_arrive,
     hazard_20_frames_for_others_are_left_alone,
-    hazard_20_an_address_that_becomes_local_is_delivered,
+    hazard_20_an_address_that_becomes_local_is_not_forwarded,
 );
 
 const FROM: u16 = 40000;
@@ -189,6 +189,7 @@ fn hazard_11_fragments_arrive(hook: &str, test: &str) {
     }
     let passed = fast.packets(abi::BPFW_PASS_FRAGMENT) - before;
     assert!(passed >= 19 * 6, "three each way: {passed}");
+    fast.expect_fast();
 }
 
 fn hazard_11_ip_options_arrive(hook: &str, test: &str) {
@@ -198,6 +199,7 @@ fn hazard_11_ip_options_arrive(hook: &str, test: &str) {
     let seen = fast.wan.expect(LIMIT, "the packet", |view| view.ip_options == NOTHING);
     assert_eq!((*seen.src.ip(), seen.ttl), (ROUTER_WAN, 63));
     assert!(seen.checksums_right());
+    fast.expect_fast();
 }
 
 fn hazard_20_frames_for_others_are_left_alone(hook: &str, test: &str) {
@@ -222,7 +224,7 @@ fn hazard_20_frames_for_others_are_left_alone(hook: &str, test: &str) {
     fast.expect_fast();
 }
 
-fn hazard_20_an_address_that_becomes_local_is_delivered(hook: &str, test: &str) {
+fn hazard_20_an_address_that_becomes_local_is_not_forwarded(hook: &str, test: &str) {
     let fast = Fast::new(hook, test);
     fast.lab.router.ip(&format!("addr add {SERVER}/32 dev lo\n"));
     eventually(LIMIT, "nothing is forwarded any more", || {
