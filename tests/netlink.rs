@@ -170,6 +170,7 @@ fn hazard_14_routes_over_several_next_hops_are_known() {
         assert!(monitor.network().multipath.is_empty());
         expect(&mut monitor, &format!("ip route replace 10.7.0.0/16 {several}"), routing);
         expect(&mut monitor, "ip route append 10.7.0.0/16 via 10.0.0.2", routing);
+        expect(&mut monitor, "ip route prepend 10.7.0.0/16 via 10.0.0.4", routing);
         assert!(!monitor.network().multipath.is_empty());
         expect(&mut monitor, &format!("ip route del 10.7.0.0/16 {several}"), routing);
         assert!(monitor.network().multipath.is_empty());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 
-use netlink_packet_core::NLM_F_APPEND;
+use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteMessage;
 
@@ -46,8 +46,8 @@ impl Multipath {
         let several = find(attributes, RTA_MULTIPATH).is_some();
         match message.kind {
             RTM_NEWROUTE if several => drop(self.routes.insert(key)),
-            // One that is appended leaves the others of its key.
-            RTM_NEWROUTE if message.flags & NLM_F_APPEND == 0 => drop(self.routes.remove(&key)),
+            // One that comes before or behind the others of its key leaves them.
+            RTM_NEWROUTE if message.flags & NLM_F_REPLACE != 0 => drop(self.routes.remove(&key)),
             RTM_DELROUTE if several => drop(self.routes.remove(&key)),
             _ => {}
         }
