@@ -115,6 +115,9 @@ table ip special {
     ct helper transfer {
         type \"tftp\" protocol udp
     }
+    ct helper calls {
+        type \"sip\" protocol udp
+    }
     chain raw {
         type filter hook prerouting priority -300; policy accept;
         udp dport 8 ct zone set 5
@@ -125,6 +128,7 @@ table ip special {
     chain prerouting {
         type filter hook prerouting priority -150; policy accept;
         udp dport 10 ct helper set \"transfer\"
+        udp dport 11 ct helper set \"calls\"
     }
 }
 ";
@@ -136,8 +140,8 @@ fn hazard_15_zones_helpers_and_untracked_stay(hook: &str, test: &str) {
     lab.nft(SPECIAL);
     let daemon = start(&lab, hook, &[]);
     let (_server, plain) = echo(&lab, 40000);
-    let _servers = [8, 9, 10].map(|port| udp_echo(&lab.server, at(SERVER, port)));
-    let special = [8, 9, 10]
+    let _servers = [8, 9, 10, 11].map(|port| udp_echo(&lab.server, at(SERVER, port)));
+    let special = [8, 9, 10, 11]
         .map(|port| UdpClient::open(&lab.client, at(CLIENT, 40000 + port), at(SERVER, port)));
     wait_until_fast(&lab, &plain);
     for number in 0..20 {
@@ -148,7 +152,7 @@ fn hazard_15_zones_helpers_and_untracked_stay(hook: &str, test: &str) {
     assert!(entry(&lab, 40008).expect("an entry").contains("zone=5"));
     assert!(entry(&lab, 40009).is_none());
     let helped = support::netns::text(&lab.conntrack(&["-L", "-o", "extended"]).stdout);
-    assert!(helped.contains("helper=tftp"), "{helped}");
+    assert!(helped.contains("helper=tftp") && helped.contains("helper=sip"), "{helped}");
     assert!(echo_is_fast(&lab, &plain, 1));
     assert_eq!(offloaded(&daemon), 1);
 }
