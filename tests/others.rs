@@ -42,7 +42,7 @@ fn all_are_seen(client: &UdpClient, seen: impl Fn() -> u64) {
 
 /// What bpfw does about others: TC goes behind them, XDP leaves the interface to the stack.
 fn wait_until_heeded(daemon: &Daemon, hook: &str, mark: usize) {
-    let line = if hook == "tc" { "going behind others at TC" } else { "stay with the stack" };
+    let line = if hook == "tc" { "went behind others at TC" } else { "stay with the stack" };
     daemon.wait_for_line_after(mark, line, LIMIT);
 }
 

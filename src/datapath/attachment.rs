@@ -130,7 +130,6 @@ impl Attachment {
         }
         let attached = match self.kind {
             Kind::Tcx if at_tc.behind(self.program).is_some() => {
-                tracing::info!("{name}: going behind others at TC");
                 if at_tc.qdisc.is_some() {
                     OurFilter::add(program, &self.interface).map(AtHook::Filter)
                 } else {
@@ -149,7 +148,11 @@ impl Attachment {
         };
         self.given_up = attached.is_err().then(|| at_tc.clone());
         // Only now the old link, if there still is one, is closed.
+        let was_at_tcx = self.kind == Kind::Tcx;
         (self.kind, self.holder) = held(attached?);
+        if was_at_tcx {
+            tracing::info!("{}: went behind others at TC", self.interface.name);
+        }
         Ok(true)
     }
 
