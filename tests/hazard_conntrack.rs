@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path as File, PathBuf};
 use support::conntrack::{entry, is_in_state};
 use support::daemon::Daemon;
-use support::lab::{CLIENT, ROUTER_WAN, SERVER};
+use support::lab::{CLIENT, Lab, ROUTER_WAN, SERVER};
 use support::maps::Maps;
 use support::packet::tcp;
 use support::router::*;
@@ -315,14 +315,24 @@ fn counted(daemon: &Daemon, port: u16) -> [(u64, u64); 2] {
     [sum(original), sum(reply.expect("both directions"))]
 }
 
+/// What conntrack itself has counted for a connection: packets and bytes of both directions.
+fn accounted(lab: &Lab, port: u16) -> Vec<String> {
+    let line = entry(lab, port).expect("an entry");
+    let is_count = |word: &&str| word.starts_with("packets=") || word.starts_with("bytes=");
+    line.split_whitespace().filter(is_count).map(str::to_owned).collect()
+}
+
 fn hazard_33_packets_and_bytes_are_counted(hook: &str, test: &str) {
     const HEADERS: u64 = 20 + 8;
     let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_acct", "1");
     let daemon = start(&lab, hook, &[]);
     let (_server, small) = echo(&lab, 40000);
     wait_until_fast(&lab, &small);
     let mut one = Segments::open(&lab, 41001, Some(7));
     wait_until_known(&daemon, &one);
+    let by_conntrack = accounted(&lab, 40000);
+    assert_eq!(by_conntrack.len(), 4);
     let (stack, udp, tcp) = (lab.stack_packets(), counted(&daemon, 40000), counted(&daemon, 41001));
     for number in 0..50 {
         assert!(small.echoes(number, LIMIT));
@@ -336,4 +346,6 @@ fn hazard_33_packets_and_bytes_are_counted(hook: &str, test: &str) {
     };
     assert_eq!(more(40000, udp), [(50, 50 * (HEADERS + 64)); 2]);
     assert_eq!(more(41001, tcp), [(50, 50 * (40 + 1000)), (50, 50 * 40)]);
+    // As the README says: only the map counts what is offloaded.
+    assert_eq!(accounted(&lab, 40000), by_conntrack);
 }

@@ -18,7 +18,7 @@ use support::router::*;
 use support::rules::snat_rules;
 use support::steady::{expect_frame, is_udp};
 use support::tcp::{Direction, Path, TcpPair};
-use support::udp::{UdpClient, UdpEcho, datagram};
+use support::udp::{UdpClient, UdpEcho, datagram, udp_echo};
 use support::view::View;
 use support::wait::eventually;
 
@@ -31,6 +31,7 @@ on_both_hooks!(
     hazard_11_ip_options_arrive,
     hazard_20_frames_for_others_are_left_alone,
     hazard_20_an_address_that_becomes_local_is_not_forwarded,
+    hazard_20_the_routers_own_connections_stay,
 );
 
 const FROM: u16 = 40000;
@@ -237,5 +238,20 @@ fn hazard_20_an_address_that_becomes_local_is_not_forwarded(hook: &str, test: &s
     fast.lan.send_frame(&packet().build());
     assert_eq!(fast.wan.next(Duration::from_millis(200), is_udp), None);
     fast.lab.router.ip(&format!("addr del {SERVER}/32 dev lo\n"));
+    fast.expect_fast();
+}
+
+fn hazard_20_the_routers_own_connections_stay(hook: &str, test: &str) {
+    let fast = Fast::new(hook, test);
+    let service = at(ROUTER_LAN, 9);
+    let _server = udp_echo(&fast.lab.router, service);
+    let client = UdpClient::open(&fast.lab.client, at(CLIENT, FROM + 1), service);
+    let before = fast.packets(abi::BPFW_FORWARDED);
+    for number in 0..20 {
+        assert!(client.echoes(number, LIMIT), "echo {number} is lost");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(fast.packets(abi::BPFW_FORWARDED), before);
+    assert_eq!(offloaded(&fast.daemon), 1);
     fast.expect_fast();
 }

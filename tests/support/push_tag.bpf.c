@@ -3,19 +3,10 @@
  * Puts VLAN tags beside a frame, as a NIC does, then goes on with the program under test: a test
  * run takes no tags in its context. cb[] says which: protocol << 16 | tag word, the outer one last.
  */
-#include "kernel.h"
+#include "go_on.h"
 
 static long (*const bpf_skb_vlan_push)(struct __sk_buff *skb, __be16 protocol,
 				       __u16 word) = (void *)BPF_FUNC_skb_vlan_push;
-static long (*const bpf_tail_call)(void *ctx, void *programs, __u32 index) = (void *)
-	BPF_FUNC_tail_call;
-
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_PROG_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_UINT(key_size, 4);
-	MAP_UINT(value_size, 4);
-} next SEC(".maps");
 
 SEC("tc") int push_tag(struct __sk_buff *skb)
 {
@@ -25,8 +16,5 @@ SEC("tc") int push_tag(struct __sk_buff *skb)
 		bpf_skb_vlan_push(skb, be16(inner >> 16), inner & 0xffff);
 	if (outer)
 		bpf_skb_vlan_push(skb, be16(outer >> 16), outer & 0xffff);
-	bpf_tail_call(skb, &next, 0);
-	return 99; /* no action: the test will see it */
+	return go_on(skb);
 }
-
-char LICENSE[] SEC("license") = "GPL";
