@@ -15,7 +15,7 @@ export BPF_CLANG
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps \
+.PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps install-deps-vm \
 	check test fuzz demo run clean
 
 all: xdp tc
@@ -41,6 +41,7 @@ help:
 	@echo 'all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
 	@echo 'build release    the daemon, to target/debug/ or target/release/'
 	@echo 'install-deps     Debian packages and, where there is none, a Rust toolchain'
+	@echo 'install-deps-vm  the same, and what emulates a machine for tests/vm/run'
 	@echo 'check            formatting, lints and compiler warnings'
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
@@ -56,6 +57,9 @@ release: install-deps
 
 install-deps:
 	@scripts/install-deps
+
+install-deps-vm:
+	@scripts/install-deps vm
 
 check: install-deps
 	scripts/check
