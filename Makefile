@@ -16,7 +16,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps install-deps-vm \
-	check test fuzz demo run clean
+	check test fuzz bench demo run clean
 
 all: xdp tc
 xdp: xdp-le xdp-be
@@ -45,6 +45,7 @@ help:
 	@echo 'check            formatting, lints and compiler warnings'
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
+	@echo 'bench            what a packet costs, BENCH="packets --help" lists the options (as root)'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
 	@echo 'clean            removes what was built'
@@ -69,6 +70,9 @@ test: install-deps
 
 fuzz: install-deps
 	scripts/fuzz
+
+bench: install-deps
+	$(CARGO) bench --bench bpfw -- $(or $(BENCH),packets)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo 'make demo needs root, for network namespaces and BPF: sudo make demo' >&2; exit 1; }

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the generator is to do; benches/packets/plan.rs writes it, word by word. */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "packet.h"
+
+/* A connection's number gives its port and, where these run out, the next host. */
+#define PLAN_PORTS      32768
+#define PLAN_FIRST_PORT 32768
+#define PLAN_SERVICE    9
+
+/* What becomes of a frame once it is written. */
+#define PLAN_DROP     0
+#define PLAN_PASS     1
+#define PLAN_REDIRECT 2
+#define PLAN_CALL     3
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define be32(x) ((__be32)__builtin_bswap32(x))
+#else
+#define be32(x) ((__be32)(x))
+#endif
+
+struct plan {
+	__u32 action;
+	__u32 egress; /* of PLAN_REDIRECT */
+	__u32 frame_len;
+	__u32 protocol;
+	__u32 connections;
+	__u32 stride;
+	__u32 position;   /* the next connection; the generator's own */
+	__u32 reply;      /* the ports change places */
+	__u32 src;        /* in the machine's byte order */
+	__u32 src_varies; /* a connection's host number is added */
+	__u32 dst;
+	__u32 dst_varies;
+	__u32 tcp_flags;
+	__u32 seq;
+	__u32 ack;
+	__u32 payload_sum; /* ones' complement, in the machine's byte order */
+	__u8 macs[12];     /* destination, source */
+	/* Counted by the generator: the time between two frames is what is measured. */
+	__u32 sent;
+	__u32 first;
+	__u32 last;
+	__u64 began; /* CLOCK_MONOTONIC */
+	__u64 ended;
+};
+
+_Static_assert(sizeof(struct plan) == 104, "as plan.rs writes it");
+
+struct plan plan SEC(".data.plan");
+
+#endif

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The benchmark: `cargo bench -- packets --help`. docs/performance.md says what its figures mean.
+
+mod packets;
+mod report;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measures bpfw in network namespaces of its own, as root.
+#[derive(Parser)]
+#[command(name = "bpfw-bench")]
+struct Options {
+    #[command(subcommand)]
+    part: Part,
+    /// What `cargo bench` adds.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// What one packet costs
+    Packets(packets::Options),
+}
+
+fn main() -> ExitCode {
+    let Options { part, .. } = Options::parse();
+    let result = match part {
+        Part::Packets(options) => packets::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
