@@ -16,7 +16,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps install-deps-vm \
-	check test fuzz bench demo run clean
+	check test fuzz bench bench-object demo run clean
 
 all: xdp tc
 xdp: xdp-le xdp-be
@@ -37,6 +37,13 @@ $(OBJ)/%_be_bpfw.o: bpf/%.bpf.c $(SOURCES)
 	@mkdir -p $(OBJ)
 	$(BPF_CLANG) -target bpfeb $(FLAGS) -c $< -o $@
 
+bench-object: $(OBJ)/generator.bpf.o
+
+$(OBJ)/generator.bpf.o: benches/bpf/generator.bpf.c benches/bpf/frame.h benches/bpf/plan.h \
+		tests/support/go_on.h $(SOURCES)
+	@mkdir -p $(OBJ)
+	$(BPF_CLANG) -target bpf $(FLAGS) -c $< -o $@
+
 help:
 	@echo 'all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
 	@echo 'build release    the daemon, to target/debug/ or target/release/'
@@ -46,6 +53,7 @@ help:
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
 	@echo 'bench            what a packet costs, BENCH="packets --help" lists the options (as root)'
+	@echo 'bench-object     its BPF object alone, for machines without a compiler'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
 	@echo 'clean            removes what was built'

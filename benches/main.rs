@@ -3,11 +3,13 @@
 
 mod packets;
 mod report;
+mod stop;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use stop::Stop;
 
 /// Measures bpfw in network namespaces of its own, as root.
 #[derive(Parser)]
@@ -28,9 +30,9 @@ enum Part {
 
 fn main() -> ExitCode {
     let Options { part, .. } = Options::parse();
-    let result = match part {
-        Part::Packets(options) => packets::run(&options),
-    };
+    let result = Stop::watch().and_then(|stop| match part {
+        Part::Packets(options) => packets::run(&options, &stop),
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Figures as a table for people.
+//! Figures as a table for people, and as JSON; the machine that they are from.
+
+use nix::sys::utsname::uname;
+use serde::Serialize;
+use std::fmt;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Where something was measured.
+#[derive(Serialize)]
+pub struct Machine {
+    kernel: String,
+    cpu: String,
+    cpus: usize,
+}
+
+impl Machine {
+    /// This one.
+    pub fn here() -> Self {
+        let release = uname().map(|names| names.release().to_string_lossy().into_owned());
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { kernel: release.unwrap_or_default(), cpu: cpu_model(), cpus }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Linux {}, {} x {}", self.kernel, self.cpus, self.cpu)
+    }
+}
+
+/// The first CPU's name; not every architecture tells.
+fn cpu_model() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
+    line.map_or("CPU", |rest| rest.trim_start_matches([' ', '\t', ':'])).to_owned()
+}
+
+/// Writes figures to a file.
+pub fn write_json(path: &Path, figures: &impl Serialize) -> Result<(), String> {
+    let failed = |error: &dyn fmt::Display| format!("writing {}: {error}", path.display());
+    let file = File::create(path).map_err(|error| failed(&error))?;
+    serde_json::to_writer_pretty(file, figures).map_err(|error| failed(&error))
+}
 
 /// Lines of cells, each column as wide as its widest cell; the first one to the left.
 pub fn table(head: &[&str], lines: &[Vec<String>]) -> String {

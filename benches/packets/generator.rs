@@ -3,7 +3,6 @@
 
 use super::plan::{Plan, Step, TIMES};
 use super::support::bystander::ifindex;
-use super::support::compile::compile_file;
 use super::support::lab::Lab;
 use super::support::netns::Namespace;
 use bpfw::abi::Pod;
@@ -11,23 +10,45 @@ use bpfw::datapath::sys::{AttachType, link_create};
 use libbpf_rs::{Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramMut};
 use libbpf_sys::{BPF_F_TEST_XDP_LIVE_FRAMES, xdp_md};
 use std::mem::offset_of;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const ONLY: [u8; 4] = [0; 4];
 const PLAN: &str = ".data.plan";
 
-/// Frames that the kernel takes at once (`NAPI_POLL_WEIGHT` of net/bpf/test_run.c). The time is
-/// taken from the start of one batch to the start of another.
+/// Frames that the kernel takes at once (`NAPI_POLL_WEIGHT` of net/bpf/test_run.c).
 const BATCH: u32 = 64;
-/// Frames before the time is taken: they fill the pool of pages, and the caches.
-const LEAD_IN: u32 = 16 * BATCH;
+/// Frames before the time is taken: they fill the pool of pages, and the caches with each of the
+/// connections, as far as that can be.
+const LEAD_IN: RangeInclusive<u32> = 16 * BATCH..=2048 * BATCH;
 
-/// What a run came to.
+/// How many frames are sent, and between which two of them the time is taken.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
-    pub sent: u64,
-    /// Nanoseconds per frame; under qemu's -icount that many instructions.
-    pub cost: f64,
+pub struct Timed {
+    first: u32,
+    last: u32,
+    frames: u32,
+}
+
+impl Timed {
+    /// These and no others: their time tells little.
+    pub fn only(frames: u32) -> Self {
+        Self { first: 0, last: frames - 1, frames }
+    }
+
+    /// At least so many of these connections, from the start of a batch to that of another, and
+    /// some around them.
+    pub fn within(frames: u32, connections: u32) -> Self {
+        let lead_in = connections.clamp(*LEAD_IN.start(), *LEAD_IN.end());
+        let first = lead_in.next_multiple_of(BATCH);
+        let last = first + frames.next_multiple_of(BATCH);
+        Self { first, last, frames: last + BATCH }
+    }
+
+    /// All that are sent.
+    pub fn frames(self) -> u32 {
+        self.frames
+    }
 }
 
 /// Loaded programs, which have a router of their own.
@@ -35,23 +56,21 @@ pub struct Generator {
     object: Object,
     lan: u32,
     wan: u32,
-    _links: Vec<OwnedFd>,
+    sinks: Vec<OwnedFd>,
 }
 
 impl Generator {
-    /// Compiles and loads it, and attaches the sink to both hosts.
-    pub fn new(lab: &Lab) -> Self {
-        let open = ObjectBuilder::default()
-            .open_memory(&compile_file("benches/bpf/generator.bpf.c"))
-            .expect("opening the generator");
-        let object = open.load().expect("loading the generator");
+    /// Loads it, and attaches the sink to both hosts.
+    pub fn new(lab: &Lab, object: &[u8]) -> Result<Self, String> {
+        let failed = |error: libbpf_rs::Error| format!("loading the generator: {error}");
+        let open = ObjectBuilder::default().open_memory(object).map_err(failed)?;
+        let object = open.load().map_err(failed)?;
         let (lan, wan) = (ifindex(&lab.router, "lan0"), ifindex(&lab.router, "wan0"));
-        let mut generator = Self { object, lan, wan, _links: Vec::new() };
+        let mut generator = Self { object, lan, wan, sinks: Vec::new() };
         for host in [&lab.client, &lab.server] {
-            let link = generator.attach("sink", host, "eth0", AttachType::Xdp(0));
-            generator._links.push(link);
+            generator.sinks.push(generator.attach("sink", host, "eth0", AttachType::Xdp(0))?);
         }
-        generator
+        Ok(generator)
     }
 
     /// Attaches one of its programs.
@@ -61,31 +80,31 @@ impl Generator {
         namespace: &Namespace,
         device: &str,
         to: AttachType,
-    ) -> OwnedFd {
+    ) -> Result<OwnedFd, String> {
         let program = self.program(program);
         let (program, index) = (program.as_fd(), ifindex(namespace, device));
         let link = namespace.enter(|| link_create(program, index, to));
-        link.expect("attaching to an interface of our own")
+        link.map_err(|error| format!("attaching to {device}: {error}"))
     }
 
     /// What `Action::Call` calls.
-    pub fn set_next(&self, program: BorrowedFd<'_>) {
+    pub fn set_next(&self, program: BorrowedFd<'_>) -> Result<(), String> {
         let value = program.as_raw_fd().to_ne_bytes();
-        self.map("next").update(&ONLY, &value, MapFlags::ANY).expect("the same kind of program");
+        let set = self.map("next").update(&ONLY, &value, MapFlags::ANY);
+        set.map_err(|error| format!("the generator cannot call this program: {error}"))
     }
 
-    /// Sends so many frames. Says how many were really sent, and how long one took.
-    pub fn run(&self, router: &Namespace, plan: &Plan, frames: u32) -> libbpf_rs::Result<Run> {
-        let frames = frames.next_multiple_of(BATCH);
-        let last = LEAD_IN + frames;
-        let bytes = plan.bytes(self.wan, [LEAD_IN, last]);
+    /// Sends frames; says how many nanoseconds one took, which under qemu's -icount are
+    /// instructions.
+    pub fn run(&self, router: &Namespace, plan: &Plan, timed: Timed) -> libbpf_rs::Result<f64> {
+        let Timed { first, last, frames } = timed;
+        let bytes = plan.bytes(self.wan, [first, last]);
         self.map(PLAN).update(&ONLY, &bytes, MapFlags::ANY)?;
-        self.run_program(router, plan, last + BATCH)?;
+        self.run_program(router, plan, frames)?;
         let bytes = self.map(PLAN).lookup(&ONLY, MapFlags::ANY)?.unwrap_or_default();
         let times = &bytes[bytes.len() - TIMES..];
         let time = |at: usize| u64::from_bytes(&times[at..at + 8]).expect("eight bytes");
-        let cost = (time(8) - time(0)) as f64 / f64::from(frames);
-        Ok(Run { sent: u64::from(last + BATCH), cost })
+        Ok(time(8).saturating_sub(time(0)) as f64 / f64::from(last - first))
     }
 
     fn run_program(&self, router: &Namespace, plan: &Plan, frames: u32) -> libbpf_rs::Result<()> {

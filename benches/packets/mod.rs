@@ -1,76 +1,126 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What one packet costs.
 
+mod figures;
 mod generator;
+mod options;
 mod plan;
+mod room;
 mod rounds;
+mod router;
 mod row;
 mod site;
+mod subject;
 mod warm_up;
 
-use super::report::{median, table};
+pub use options::{Options, Order, Unit};
+
+use super::report::{Machine, write_json};
+use super::stop::Stop;
 use super::support;
-use clap::Args;
+use figures::Measurement;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
-use plan::{Connections, Nat, Transport};
-use rounds::{Extent, Series, measure};
+use plan::Connections;
+use room::Room;
+use rounds::{Extent, measure};
 use row::Row;
+use serde::Serialize;
 use site::Site;
+use std::fs;
+use std::path::Path;
+use support::compile::compile_file;
 use warm_up::warm_up;
 
-/// What to measure.
-#[derive(Args)]
-pub struct Options {
-    /// The ways that are compared [default: all]
-    #[arg(long, value_enum, value_delimiter = ',')]
-    rows: Vec<Row>,
-    /// Bytes of each frame, without the check sequence
-    #[arg(long, value_delimiter = ',', default_values_t = [64])]
-    sizes: Vec<u16>,
-    /// Numbers of connections
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
-    connections: Vec<u32>,
-    /// Transport protocols
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Transport::Udp])]
-    transports: Vec<Transport>,
-    /// What is translated
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Nat::Snat])]
-    nat: Vec<Nat>,
-    /// Rounds, in each of which every row is measured once
-    #[arg(long, default_value_t = 41)]
-    rounds: u32,
-    /// Packets of each row in a round
-    #[arg(long, default_value_t = 16_384)]
-    frames: u32,
+/// All that was measured.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    unit: Unit,
+    packets: Vec<Measurement>,
+    /// What could not be measured, and why.
+    skipped: Vec<String>,
 }
 
-/// Measures and prints.
-pub fn run(options: &Options) -> Result<(), String> {
-    stay_on_one_cpu()?;
-    for &transport in &options.transports {
-        for &nat in &options.nat {
-            for &number in &options.connections {
-                run_connections(options, Connections { transport, nat, number })?;
-            }
+impl Report {
+    /// Says once what cannot be measured, and why.
+    fn skip(&mut self, what: String) {
+        if !self.skipped.contains(&what) {
+            println!("SKIPPED {what}");
+            self.skipped.push(what);
         }
     }
-    Ok(())
 }
 
-fn run_connections(options: &Options, connections: Connections) -> Result<(), String> {
-    let rows = if options.rows.is_empty() { &Row::ALL[..] } else { &options.rows };
-    let sites: Vec<_> = rows.iter().map(|&row| Site::new(row, connections)).collect();
-    for site in &sites {
-        warm_up(site, connections, options.sizes[0].into())?;
+/// Measures, and prints.
+pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
+    let machine = Machine::here();
+    stay_on_one_cpu()?;
+    println!("{machine}");
+    let (packets, skipped) = (Vec::new(), Vec::new());
+    let mut report = Report { machine, unit: options.unit, packets, skipped };
+    let bench = Bench { options, stop, generator: generator(options.generator.as_deref())? };
+    for connections in options.connections() {
+        bench.run(connections, &mut report)?;
     }
-    for &size in &options.sizes {
-        let extent = Extent { rounds: options.rounds, frames: options.frames };
-        let all = measure(&sites, connections, size.into(), extent)?;
-        println!("{connections:?}, {size} bytes");
-        print!("{}", show(&all));
+    options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))
+}
+
+/// The generator's object.
+fn generator(file: Option<&Path>) -> Result<Vec<u8>, String> {
+    let Some(path) = file else { return Ok(compile_file("benches/bpf/generator.bpf.c")) };
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What all measurements have in common.
+struct Bench<'a> {
+    options: &'a Options,
+    stop: &'a Stop,
+    generator: Vec<u8>,
+}
+
+impl Bench<'_> {
+    /// Measures with these connections.
+    fn run(&self, connections: Connections, report: &mut Report) -> Result<(), String> {
+        let Options { rounds, frames, order, unit, .. } = *self.options;
+        let rows = self.options.rows();
+        // It outlives the sites, whose connections it is for.
+        let _room = match Room::make(connections.number, rows.len()) {
+            Ok(room) => room,
+            Err(reason) => {
+                report.skip(format!("{} connections: {reason}", connections.number));
+                return Ok(());
+            }
+        };
+        let sites = self.sites(&rows, connections, report)?;
+        warm_up(&sites, connections, self.options.sizes[0].into())?;
+        for &size in &self.options.sizes {
+            let extent = Extent { rounds, frames, order };
+            let series = measure(&sites, connections, size.into(), extent)?;
+            let measurement = Measurement::new(connections, size, order, &series);
+            println!("\n{}", measurement.show(unit).trim_end());
+            report.packets.push(measurement);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// A site for each row that this machine has.
+    fn sites(
+        &self,
+        rows: &[Row],
+        connections: Connections,
+        report: &mut Report,
+    ) -> Result<Vec<Site>, String> {
+        let mut sites = Vec::new();
+        for &row in rows {
+            match Site::new(row, connections, self) {
+                Ok(site) => sites.push(site),
+                Err(reason) => report.skip(format!("{}: {reason}", row.name())),
+            }
+            self.stop.check()?;
+        }
+        Ok(sites)
+    }
 }
 
 /// The CPU's caches and queues are those of one packet after the other.
@@ -80,29 +130,4 @@ fn stay_on_one_cpu() -> Result<(), String> {
     set.set(online as usize - 1)
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
         .map_err(|error| format!("staying on one CPU: {error}"))
-}
-
-fn show(all: &[Series]) -> String {
-    let costs_of = |row: Row| all.iter().find(|each| each.row == row).map(Series::costs);
-    let line = |series: &Series| {
-        let costs = series.costs();
-        let pairs = |other: Row, how: fn(f64, f64) -> f64| {
-            let values = costs_of(other)?.into_iter().zip(&costs).map(|(b, a)| how(*a, b));
-            Some(median(values.collect()))
-        };
-        let cell = |value: Option<f64>, digits| {
-            value.map_or("-".into(), |value| format!("{value:.digits$}"))
-        };
-        vec![
-            series.row.name().into(),
-            format!("{:.1}", median(costs.clone())),
-            cell(pairs(Row::Generator, |a, b| a - b), 1),
-            cell(pairs(series.row.limit(), |a, b| a / b), 3),
-            format!("{:.4}", series.share(|sample| sample.arrived)),
-            cell(series.verified.map(|_| series.share(|sample| sample.forwarded)), 4),
-            cell(series.verified.map(f64::from), 0),
-        ]
-    };
-    let lines: Vec<_> = all.iter().map(line).collect();
-    table(&["row", "ns", "above generator", "of limit", "arrived", "fast", "verified"], &lines)
 }

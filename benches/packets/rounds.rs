@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Rounds: each row in turn, so that what disturbs the machine meets all of them.
 
+use super::Order;
+use super::generator::Timed;
 use super::plan::{Connections, Plan, Step};
 use super::row::Row;
 use super::site::{Sample, Site};
 
-/// How much is measured.
+/// How much is measured, and in which order.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     pub rounds: u32,
     pub frames: u32,
+    pub order: Order,
 }
 
 /// A row's samples, one a round.
@@ -25,10 +28,11 @@ impl Series {
         self.samples.iter().map(|sample| sample.cost).collect()
     }
 
-    /// A share of what was sent.
-    pub fn share(&self, part: impl Fn(&Sample) -> u64) -> f64 {
+    /// A share of what was sent, if it was counted.
+    pub fn share(&self, part: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
         let sent: u64 = self.samples.iter().map(|sample| sample.sent).sum();
-        self.samples.iter().map(part).sum::<u64>() as f64 / sent as f64
+        let parts: Option<u64> = self.samples.iter().map(part).sum();
+        Some(parts? as f64 / sent as f64)
     }
 }
 
@@ -39,23 +43,30 @@ pub fn measure(
     frame_len: usize,
     extent: Extent,
 ) -> Result<Vec<Series>, String> {
-    let series = |site: &Site| Series { row: site.row, verified: site.verified(), samples: vec![] };
+    let series = |site: &Site| {
+        let verified = site.subject().verified();
+        Series { row: site.row, verified, samples: vec![] }
+    };
     let mut all: Vec<_> = sites.iter().map(series).collect();
-    let stride = stride(connections.number);
+    let timed = Timed::within(extent.frames, connections.number);
+    let stride = match extent.order {
+        Order::InTurn => 1,
+        Order::Scattered => stride(connections.number),
+    };
     for round in 0..extent.rounds {
-        let sent = u64::from(round) * u64::from(extent.frames) * u64::from(stride);
-        let start = (sent % u64::from(connections.number)) as u32;
+        let passed = u64::from(round) * u64::from(timed.frames()) * u64::from(stride);
+        let start = (passed % u64::from(connections.number)) as u32;
         for (site, series) in sites.iter().zip(&mut all) {
             let (step, action) = (Step::Data, site.action());
             let plan = Plan { connections, step, action, frame_len, start, stride };
-            series.samples.push(site.send(&plan, extent.frames)?);
+            series.samples.push(site.send(&plan, timed)?);
         }
     }
     Ok(all)
 }
 
-/// A step that visits all of `number` connections, in an order that no prefetcher guesses: near
-/// the golden section, and without a common divisor.
+/// A step that visits all of `number` connections, far from one to the next: near the golden
+/// section, and without a common divisor.
 fn stride(number: u32) -> u32 {
     let near = (f64::from(number) * 0.618_034) as u32;
     (near.max(1)..).find(|stride| divisor(*stride, number) == 1).expect("primes go on")

@@ -14,42 +14,45 @@ pub enum Row {
     XdpRedirect,
     /// bpfw at XDP
     BpfwXdp,
+    /// The program of --xdp-object
+    XdpObject,
     /// A TC program that only redirects: the limit of TC
     TcRedirect,
     /// bpfw at TC
     BpfwTc,
+    /// The kernel's own flow table
+    Flowtable,
+    /// The kernel's forwarding
+    Stack,
 }
 
 impl Row {
-    /// All of them, in the table's order.
-    pub const ALL: [Self; 5] =
-        [Self::Generator, Self::XdpRedirect, Self::BpfwXdp, Self::TcRedirect, Self::BpfwTc];
-
     /// The word for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Generator => "generator alone",
             Self::XdpRedirect => "bare XDP redirect",
             Self::BpfwXdp => "bpfw xdp",
+            Self::XdpObject => "XDP object",
             Self::TcRedirect => "bare TC redirect",
             Self::BpfwTc => "bpfw tc",
+            Self::Flowtable => "nft flowtable",
+            Self::Stack => "kernel forwarding",
         }
     }
 
     /// What it is compared with.
     pub fn limit(self) -> Self {
         match self {
-            Self::Generator | Self::XdpRedirect | Self::BpfwXdp => Self::XdpRedirect,
-            Self::TcRedirect | Self::BpfwTc => Self::TcRedirect,
+            Self::Generator | Self::XdpRedirect | Self::BpfwXdp | Self::XdpObject => {
+                Self::XdpRedirect
+            }
+            Self::TcRedirect | Self::BpfwTc | Self::Flowtable | Self::Stack => Self::TcRedirect,
         }
     }
 
-    /// The hook of the daemon that this way needs.
-    pub fn hook(self) -> Option<&'static str> {
-        match self {
-            Self::BpfwXdp => Some("xdp"),
-            Self::BpfwTc => Some("tc"),
-            _ => None,
-        }
+    /// Whether its packets' connections are looked at.
+    pub fn has_connections(self) -> bool {
+        !matches!(self, Self::Generator | Self::XdpRedirect | Self::TcRedirect)
     }
 }

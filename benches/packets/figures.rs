@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a measurement comes to.
+
+use super::plan::{Connections, Nat, Transport};
+use super::rounds::Series;
+use super::row::Row;
+use super::{Order, Unit};
+use crate::report::{median, table};
+use serde::Serialize;
+
+/// Some rows with the same packets.
+#[derive(Serialize)]
+pub struct Measurement {
+    pub transport: Transport,
+    pub nat: Nat,
+    pub connections: u32,
+    pub frame_bytes: u16,
+    pub order: Order,
+    pub rows: Vec<Figures>,
+}
+
+/// A row's figures. Costs are per packet; medians of all rounds.
+#[derive(Serialize)]
+pub struct Figures {
+    pub row: Row,
+    pub cost: f64,
+    /// Its quartiles tell how far rounds differ.
+    pub cost_quartiles: [f64; 2],
+    /// What the generator alone does not take, pair by pair.
+    pub above_generator: Option<f64>,
+    /// The whole against the bare redirect of the same hook, pair by pair.
+    pub of_limit: Option<f64>,
+    /// Shares of what was sent.
+    pub arrived: f64,
+    pub fast: Option<f64>,
+    pub verified_instructions: Option<u32>,
+}
+
+impl Measurement {
+    /// Sums up all rows.
+    pub fn new(
+        Connections { transport, nat, number }: Connections,
+        frame_bytes: u16,
+        order: Order,
+        all: &[Series],
+    ) -> Self {
+        let rows = all.iter().map(|series| figures(series, all)).collect();
+        Self { transport, nat, connections: number, frame_bytes, order, rows }
+    }
+
+    /// The measurement for people.
+    pub fn show(&self, unit: Unit) -> String {
+        let Self { transport, nat, connections, frame_bytes, .. } = self;
+        let title = format!(
+            "{transport:?}, {nat:?}, {connections} connections, frames of {frame_bytes} bytes"
+        )
+        .to_lowercase();
+        let head = ["row", unit.short(), "above", "limit", "arrived", "fast", "verified"];
+        let lines: Vec<_> = self.rows.iter().map(Figures::cells).collect();
+        format!("{title}\n{}", table(&head, &lines))
+    }
+}
+
+impl Figures {
+    fn cells(&self) -> Vec<String> {
+        let cell = |value: Option<f64>, digits| {
+            value.map_or("-".into(), |value| format!("{value:.digits$}"))
+        };
+        vec![
+            self.row.name().into(),
+            cell(Some(self.cost), 1),
+            cell(self.above_generator, 1),
+            cell(self.of_limit, 3),
+            cell(Some(self.arrived), 4),
+            cell(self.fast, 4),
+            cell(self.verified_instructions.map(f64::from), 0),
+        ]
+    }
+}
+
+fn figures(series: &Series, all: &[Series]) -> Figures {
+    let costs = series.costs();
+    let pairs = |other: Row, how: fn(f64, f64) -> f64| {
+        let other = all.iter().find(|each| each.row == other)?.costs();
+        Some(median(costs.iter().zip(other).map(|(own, other)| how(*own, other)).collect()))
+    };
+    let arrived = series.share(|sample| Some(sample.arrived)).expect("always counted");
+    Figures {
+        row: series.row,
+        cost: median(costs.clone()),
+        cost_quartiles: quartiles(costs.clone()),
+        above_generator: pairs(Row::Generator, |own, other| own - other),
+        of_limit: pairs(series.row.limit(), |own, other| own / other),
+        arrived,
+        fast: series.share(|sample| sample.fast),
+        verified_instructions: series.verified,
+    }
+}
+
+fn quartiles(mut costs: Vec<f64>) -> [f64; 2] {
+    costs.sort_by(f64::total_cmp);
+    [costs[costs.len() / 4], costs[costs.len() * 3 / 4]]
+}
