@@ -2,6 +2,8 @@
 //! Room in conntrack's table, which all namespaces of the machine share.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 const MOST: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const BUCKETS: &str = "/sys/module/nf_conntrack/parameters/hashsize";
@@ -15,6 +17,10 @@ impl Room {
     pub fn make(connections: u32, routers: usize) -> Result<Self, String> {
         let connections = u64::from(connections);
         let mut room = Self(Vec::new());
+        if !Path::new(MOST).exists() {
+            // Otherwise the first rules would load it. What fails here is seen by the files.
+            let _ = Command::new("modprobe").arg("nf_conntrack").status();
+        }
         // Half as much again: those that end are there for a while.
         room.raise(MOST, connections + connections / 2)?;
         // Two directions, two to a bucket.
