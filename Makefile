@@ -52,7 +52,8 @@ help:
 	@echo 'check            formatting, lints and compiler warnings'
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
-	@echo 'bench            what a packet costs, BENCH="packets --help" lists the options (as root)'
+	@echo 'bench            what a packet and a connection cost; BENCH="packets --help" and'
+	@echo '                 BENCH="connections --help" list the options (as root)'
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
@@ -81,6 +82,7 @@ fuzz: install-deps
 
 bench: install-deps
 	$(CARGO) bench --bench bpfw -- $(or $(BENCH),packets)
+	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- connections)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo 'make demo needs root, for network namespaces and BPF: sudo make demo' >&2; exit 1; }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The benchmark: `cargo bench -- packets --help`. docs/performance.md says what its figures mean.
+//! The benchmark: `cargo bench -- packets --help`, `connections --help`. docs/performance.md says
+//! what its figures mean.
 
+mod connections;
 mod packets;
 mod report;
 mod stop;
@@ -26,12 +28,15 @@ struct Options {
 enum Part {
     /// What one packet costs
     Packets(packets::Options),
+    /// What one connection costs
+    Connections(connections::Options),
 }
 
 fn main() -> ExitCode {
     let Options { part, .. } = Options::parse();
     let result = Stop::watch().and_then(|stop| match part {
         Part::Packets(options) => packets::run(&options, &stop),
+        Part::Connections(options) => connections::run(&options, &stop),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

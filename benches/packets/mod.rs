@@ -2,10 +2,10 @@
 //! What one packet costs.
 
 mod figures;
-mod generator;
+pub mod generator;
 mod options;
-mod plan;
-mod room;
+pub mod plan;
+pub mod room;
 mod rounds;
 mod router;
 mod row;

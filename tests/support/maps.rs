@@ -33,10 +33,16 @@ impl Maps {
         map.keys().filter_map(value).filter_map(|bytes| bpfw_conn::from_bytes(&bytes)).collect()
     }
 
+    /// This direction of a connection, if it is in `conn_map`.
+    pub fn connection(&self, tuple: Tuple) -> Option<bpfw_conn> {
+        let key = bpfw_tuple::from(tuple);
+        let entry = self.named("conn_map").lookup(key.bytes(), MapFlags::ANY);
+        entry.ok().flatten().and_then(|bytes| bpfw_conn::from_bytes(&bytes))
+    }
+
     /// Whether this direction of a connection is in `conn_map`.
     pub fn has_connection(&self, tuple: Tuple) -> bool {
-        let key = bpfw_tuple::from(tuple);
-        self.named("conn_map").lookup(key.bytes(), MapFlags::ANY).is_ok_and(|entry| entry.is_some())
+        self.connection(tuple).is_some()
     }
 
     /// The topology's generation; 0 at rest.

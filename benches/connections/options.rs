@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is to be measured.
+
+use crate::packets::plan::Transport;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// What to measure.
+#[derive(Args)]
+pub struct Options {
+    /// What is measured [default: all]
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Transport protocols
+    #[arg(long, value_enum, value_delimiter = ',',
+          default_values_t = [Transport::Udp, Transport::Tcp])]
+    pub transports: Vec<Transport>,
+    /// Seconds that the rate is kept up
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Connections of which the latency is measured
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub probes: u32,
+    /// Also write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A kind of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// From a connection's establishment to the fast path
+    Latency,
+    /// Connections that come and go
+    Rate,
+}
+
+impl Options {
+    /// Whether this is to be measured.
+    pub fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The lab with bpfw in its router, and who makes its connections come and go.
+
+use super::crowd::{Member, Side};
+use super::line::Line;
+use super::scissors::Scissors;
+use crate::packets::plan::{LAN_HOSTS, WAN_HOSTS};
+use crate::stop::Stop;
+use crate::support::daemon::Daemon;
+use crate::support::lab::{CLIENT, Lab, SERVER};
+use crate::support::maps::Maps;
+use crate::support::router::{lab, start};
+use crate::support::rules::snat_rules;
+
+/// Everything that a measurement needs; gone when dropped.
+pub struct Stage {
+    // Before the lab: the daemon ends before its namespace.
+    pub daemon: Daemon,
+    pub maps: Maps,
+    _lab: Lab,
+    lan: Line,
+    wan: Line,
+    scissors: Scissors,
+    stop: Stop,
+}
+
+impl Stage {
+    /// A router that masquerades, with bpfw at the hook xdp.
+    pub fn set(stop: &Stop) -> Self {
+        let lab = lab("xdp", "connections", &snat_rules());
+        lab.static_neighbours();
+        lab.router.ip(&format!(
+            "route add {LAN_HOSTS}/16 via {CLIENT}\nroute add {WAN_HOSTS}/16 via {SERVER}\n"
+        ));
+        let daemon = start(&lab, "xdp", &["--log-level", "info"]);
+        let maps = Maps::of(daemon.pid());
+        let lan = Line::open(&lab.client, "eth0");
+        let wan = Line::open(&lab.server, "eth0");
+        let scissors = Scissors::open(&lab.router);
+        Self { daemon, maps, _lab: lab, lan, wan, scissors, stop: stop.clone() }
+    }
+
+    /// An error once the benchmark is asked to end.
+    pub fn check(&self) -> Result<(), String> {
+        self.stop.check()
+    }
+
+    /// Sends frames of one side.
+    pub fn send<'a>(&self, side: Side, frames: impl IntoIterator<Item = &'a [u8]>) {
+        let line = if side == Side::Lan { &self.lan } else { &self.wan };
+        line.send(frames);
+    }
+
+    /// Makes connections: first each one's first frame is sent, then each one's second, and so on.
+    pub fn open(&self, openings: &[&[(Side, Vec<u8>)]]) {
+        let steps = openings.first().map_or(0, |opening| opening.len());
+        for step in 0..steps {
+            let side = openings[0][step].0;
+            self.send(side, openings.iter().map(|opening| &opening[step].1[..]));
+        }
+    }
+
+    /// Ends connections in conntrack.
+    pub fn close(&self, members: impl IntoIterator<Item = Member>) {
+        self.scissors.cut(members);
+    }
+
+    /// Whether packets of both directions would take the fast path.
+    pub fn is_offloaded(&self, member: Member) -> bool {
+        [member.original(), member.reply()].into_iter().all(|it| self.maps.has_connection(it))
+    }
+
+    /// Packets of the original direction that took the fast path.
+    pub fn forwarded(&self, member: Member) -> u64 {
+        self.maps.connection(member.original()).map_or(0, |conn| conn.packets)
+    }
+}
