@@ -111,7 +111,10 @@ struct Daemon<'obj> {
     unusable: Vec<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
-    /// Slots of next hops whose neighbors are to be kept in use.
+    /// Slots of next hops of connections with traffic, as the last round found them.
+    hops_in_use: Vec<u32>,
+    last_neighbors: Instant,
+    /// Those whose neighbors are still to be kept in use this time.
     neighbors_due: Vec<u32>,
     pending: Pending,
     /// Since when events may have been waiting, if some are.

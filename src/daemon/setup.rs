@@ -95,6 +95,8 @@ impl<'obj> Daemon<'obj> {
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,
+            hops_in_use: Vec::new(),
+            last_neighbors: now,
             neighbors_due: Vec::new(),
             pending: Pending::default(),
             behind_since: None,

@@ -12,6 +12,10 @@ use crate::offload::Round;
 
 /// How often drivers are asked what they can do, and the kernel who else is at the interfaces.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// The longest piece of housekeeping: a new connection does not wait for more of it.
+const CHORE: Duration = Duration::from_millis(2);
+/// How often the neighbors of next hops in use are kept in use.
+const NEIGHBORS: Duration = Duration::from_secs(10);
 /// How many next hops have their neighbors kept in use in one turn.
 const NEIGHBORS_A_TURN: usize = 64;
 
@@ -41,17 +45,18 @@ impl Daemon<'_> {
         if !matches!(self.rest, Rest::Awake) {
             return Ok(false);
         }
-        let sweeping = match self.offload.sweep(Instant::now() + SLICE)? {
+        let sweeping = match self.offload.sweep(Instant::now() + CHORE)? {
             Round::Idle => false,
             Round::Running => true,
             Round::Ended(hops) => {
-                self.neighbors_due = hops.into_iter().collect();
+                self.hops_in_use = hops.into_iter().collect();
+                self.neighbors_due.clone_from(&self.hops_in_use);
                 self.watch_hops()?;
                 false
             }
         };
         self.keep_neighbors()?;
-        let auditing = self.offload.audit(Instant::now() + SLICE)?;
+        let auditing = self.offload.audit(Instant::now() + CHORE)?;
         Ok(sweeping || auditing || !self.neighbors_due.is_empty())
     }
 
@@ -67,6 +72,10 @@ impl Daemon<'_> {
 
     /// The stack no longer sees these packets, so it would let their neighbors go stale.
     fn keep_neighbors(&mut self) -> Result<()> {
+        if self.last_neighbors.elapsed() >= NEIGHBORS {
+            self.last_neighbors = Instant::now();
+            self.neighbors_due.clone_from(&self.hops_in_use);
+        }
         let mut done = HashSet::new();
         let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
         for slot in self.neighbors_due.split_off(left) {

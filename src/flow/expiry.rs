@@ -68,10 +68,13 @@ impl Timeouts {
         }
     }
 
-    /// The shortest of them.
-    pub fn shortest(&self) -> Duration {
-        let tcp = self.of(Protocol::Tcp, true).least;
-        self.udp.min(self.udp_stream).min(tcp)
+    /// The shortest time between two looks at a connection. UDP that is not assured, if there is
+    /// any, has traffic that conntrack does not see for 2 s at most: once before half of its
+    /// timeout has gone will do.
+    pub fn shortest_period(&self, unassured: bool) -> Duration {
+        let of = |protocol| self.of(protocol, true).period();
+        let period = of(Protocol::Tcp).min(of(Protocol::Udp));
+        if unassured { period.min(self.udp / 2) } else { period }
     }
 }
 
@@ -201,7 +204,8 @@ mod tests {
         assert_eq!(of(Protocol::Udp, false), (30, 30));
         assert_eq!(of(Protocol::Udp, true), (120, 120));
         assert_eq!(of(Protocol::Tcp, true), (600, 300));
-        assert_eq!(timeouts.shortest(), second * 30);
+        assert_eq!(timeouts.shortest_period(false), second * 40);
+        assert_eq!(timeouts.shortest_period(true), second * 15);
     }
 
     #[test]

@@ -87,11 +87,11 @@ impl Offload {
         if !self.has_usual_timeout(entry, assured) {
             return self.reject(entry, Refusal::OddTimeout);
         }
-        let known = self.known(entry)?;
+        let standing = self.conn_map.get(&entry.original.into())?;
+        let known = standing.filter(|known| is_of(known, entry));
         let mark = self.route_mark.of(entry.mark);
         let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
-            self.clear_way(entry)?;
-            return Ok(Some(Refusal::Unproven));
+            return self.stays(entry, Refusal::Unproven);
         };
         let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
         let connection = Connection {
@@ -105,18 +105,30 @@ impl Offload {
             seen: self.clock.now(),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         };
+        let audited = source != Source::Event || !self.events_sent;
         if known.is_some_and(|known| is_current(&known, &connection)) {
+            // It does send events.
+            if !audited {
+                self.audit.forget(entry.id);
+            }
             return Ok(None);
         }
-        self.clear_way(entry)?;
-        if given == Given::Unclear {
-            return Ok(Some(Refusal::TimeoutUnclear));
+        if standing.is_some() {
+            self.clear_way(entry.original, entry.reply)?;
         }
-        let audited = source != Source::Event || !self.events_sent;
+        if given == Given::Unclear {
+            return self.stays(entry, Refusal::TimeoutUnclear);
+        }
         if audited && !self.audit.has_room() {
-            return Ok(Some(Refusal::AuditFull));
+            return self.stays(entry, Refusal::AuditFull);
         }
         self.add(&connection, audited)
+    }
+
+    /// Its tuples are another's no longer, although it is not offloaded.
+    fn stays(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
+        self.clear_way(entry.original, entry.reply)?;
+        Ok(Some(refusal))
     }
 
     fn add(&mut self, connection: &Connection, audited: bool) -> Result<Option<Refusal>> {
@@ -125,7 +137,13 @@ impl Offload {
             return Ok(Some(Refusal::Full));
         }
         self.prepare(connection)?;
-        match self.conn_map.add(connection)? {
+        let mut added = self.conn_map.add(connection)?;
+        // Looking first would cost each connection more than this costs a few.
+        if added == Added::Exists {
+            self.clear_way(connection.original, connection.reply)?;
+            added = self.conn_map.add(connection)?;
+        }
+        match added {
             Added::Added => self.offloaded(connection, audited).map(|()| None),
             Added::Exists => Ok(None),
             Added::Full => {
@@ -171,13 +189,6 @@ impl Offload {
         self.clock.jiffies.in_duration(limit)
     }
 
-    /// The map's entry of this very connection. Conntrack's ids repeat when an entry with the same
-    /// tuple gets the same memory again.
-    fn known(&self, entry: &Entry) -> Result<Option<bpfw_conn>> {
-        let known = self.conn_map.get(&entry.original.into())?;
-        Ok(known.filter(|known| known.id == entry.id && known.reverse() == entry.reply.into()))
-    }
-
     /// The generation of the topology in which the stack has forwarded a packet of the connection,
     /// if that is known: the datapath takes the way that the stack took, see `check_egress` in
     /// bpf/next_hop.h.
@@ -191,8 +202,8 @@ impl Offload {
 
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
     /// former owners.
-    fn clear_way(&mut self, entry: &Entry) -> Result<()> {
-        for tuple in [entry.original.into(), entry.reply.into()] {
+    fn clear_way(&mut self, original: Tuple, reply: Tuple) -> Result<()> {
+        for tuple in [original.into(), reply.into()] {
             if let Some(known) = self.conn_map.get(&tuple)? {
                 self.remove(&tuple, &known.reverse(), known.id)?;
             }
@@ -203,6 +214,9 @@ impl Offload {
     fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
         if audited {
             self.audit.add(connection);
+        }
+        if connection.original.protocol == Protocol::Udp && !connection.assured {
+            self.note_unassured();
         }
         if let Some(admitted) = &mut self.admitted {
             admitted.insert(connection.id);
@@ -235,6 +249,12 @@ impl Offload {
             tracing::debug!("{error}");
         }
     }
+}
+
+/// Whether the map's entry is of this very connection. Conntrack's ids repeat when an entry with
+/// the same tuple gets the same memory again.
+fn is_of(known: &bpfw_conn, entry: &Entry) -> bool {
+    known.id == entry.id && known.reverse() == entry.reply.into()
 }
 
 /// Whether the map's entry says all that there is to say of its connection.

@@ -17,7 +17,9 @@ use crate::flow::expiry::{Lifetime, Timeouts};
 use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
-const LONGEST_ROUND: Duration = Duration::from_secs(10);
+/// How often the sysctls are read; nobody says when they change.
+const SYSCTLS: Duration = Duration::from_secs(10);
+const LONGEST_ROUND: Duration = Duration::from_secs(40);
 
 /// How far the walk is.
 #[derive(Default)]
@@ -31,19 +33,23 @@ pub(super) struct Sweep {
     /// TCP flags are due for all connections: in the next round, in this one.
     flags_wanted: bool,
     flags_now: bool,
-    /// The timeouts have changed: this round looks at all connections.
+    sysctls_read: Option<Instant>,
+    /// The timeouts have changed: the next round, or this one, looks at all connections.
     all: bool,
+    /// Since the last start there was UDP that is not assured.
+    unassured: bool,
     hops: HashSet<u32>,
 }
 
 impl Sweep {
-    /// A round takes a quarter of the shortest timeout: half of none has gone between two looks.
-    fn planned_length(timeouts: &Timeouts) -> Duration {
-        (timeouts.shortest() / 4).clamp(SHORTEST_ROUND, LONGEST_ROUND)
+    /// As long as the shortest time between two looks at a connection: half of no timeout has gone
+    /// by then. That of UDP that is not assured counts only while there is some.
+    fn planned_length(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.shortest_period(self.unassured).clamp(SHORTEST_ROUND, LONGEST_ROUND)
     }
 
     fn is_due(&self, planned: Duration) -> bool {
-        let planned = if self.flags_wanted { SHORTEST_ROUND } else { planned };
+        let planned = if self.flags_wanted || self.all { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
@@ -52,6 +58,7 @@ impl Sweep {
         self.started = Some(Instant::now());
         self.number = self.number.wrapping_add(1);
         self.flags_now = std::mem::take(&mut self.flags_wanted);
+        self.unassured = false;
         self.running = true;
     }
 
@@ -80,14 +87,11 @@ impl Offload {
     /// Starts or goes on with a round until time is up.
     pub fn sweep(&mut self, until: Instant) -> Result<Round> {
         if !self.sweep.running {
-            let planned = Sweep::planned_length(&self.timeouts);
+            self.read_sysctls()?;
+            let planned = self.sweep.planned_length(&self.timeouts);
             if !self.sweep.is_due(planned) {
                 return Ok(Round::Idle);
             }
-            let sysctls = Sysctls::read()?;
-            let timeouts = timeouts(&sysctls);
-            self.sweep.all = std::mem::replace(&mut self.timeouts, timeouts) != timeouts;
-            self.events_sent = events_are_sent(&sysctls);
             self.sweep.start(planned);
         }
         while !self.sweep_batch()? {
@@ -98,7 +102,25 @@ impl Offload {
         }
         self.flush()?;
         self.sweep.running = false;
+        self.sweep.all = false;
         Ok(Round::Ended(std::mem::take(&mut self.sweep.hops)))
+    }
+
+    fn read_sysctls(&mut self) -> Result<()> {
+        if self.sweep.sysctls_read.is_some_and(|read| read.elapsed() < SYSCTLS) {
+            return Ok(());
+        }
+        self.sweep.sysctls_read = Some(Instant::now());
+        let sysctls = Sysctls::read()?;
+        let timeouts = timeouts(&sysctls);
+        self.sweep.all |= std::mem::replace(&mut self.timeouts, timeouts) != timeouts;
+        self.events_sent = events_are_sent(&sysctls);
+        Ok(())
+    }
+
+    /// There is UDP now that has the shorter timeout.
+    pub(super) fn note_unassured(&mut self) {
+        self.sweep.unassured = true;
     }
 
     /// All packets went to the stack for a while: conntrack has seen some of TCP's again, and
@@ -136,6 +158,7 @@ impl Offload {
             return Ok(());
         }
         let assured = conn.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+        self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
         // The timeouts were longer when it was offloaded.
         if conn.idle_limit > self.idle_limit(tuple.protocol, assured) {
             return self.remove(&conn.tuple, &conn.reverse(), conn.id);
