@@ -4,6 +4,7 @@
 CLANG    ?= clang
 CARGO    ?= cargo
 HOOK     ?= xdp
+KERNEL   ?= 6.12
 OBJ      := bpf/obj
 SOURCES  := $(wildcard bpf/*.[ch] bpf/shim/asm/*.h include/bpfw_abi.h) bpf/flags
 FLAGS    := $(shell cat bpf/flags) $(BPF_CFLAGS)
@@ -16,7 +17,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps install-deps-vm \
-	check test fuzz bench bench-object demo run clean
+	check test test-vm test-vm-all fuzz bench bench-object bench-vm demo run clean
 
 all: xdp tc
 xdp: xdp-le xdp-be
@@ -55,6 +56,9 @@ help:
 	@echo 'bench            what a packet and a connection cost; BENCH="packets --help" and'
 	@echo '                 BENCH="connections --help" list the options (as root)'
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
+	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|FOLDER, TESTS="nat ..."'
+	@echo 'test-vm-all      the same with each of these kernels, and a table of all'
+	@echo 'bench-vm         instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
 	@echo 'clean            removes what was built'
@@ -83,6 +87,15 @@ fuzz: install-deps
 bench: install-deps
 	$(CARGO) bench --bench bpfw -- $(or $(BENCH),packets)
 	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- connections)
+
+test-vm: install-deps-vm
+	tests/vm/test $(KERNEL) $(TESTS)
+
+test-vm-all: install-deps-vm
+	tests/vm/test-all
+
+bench-vm: install-deps-vm
+	tests/vm/bench $(KERNEL) $(BENCH)
 
 demo:
 	@test "$$(id -u)" = 0 || { echo 'make demo needs root, for network namespaces and BPF: sudo make demo' >&2; exit 1; }

@@ -3,12 +3,17 @@
 
 use super::daemon::Daemon;
 use super::lab::{CLIENT, Lab, Offloads, SERVER};
+use super::live::{root_or_skip, skip};
 use super::maps::Maps;
+use super::netns::Namespace;
 use super::tcp::TcpPair;
 use super::udp::{UdpClient, UdpEcho, udp_echo};
 use super::wait::{becomes_true, eventually};
 use bpfw::abi;
+use bpfw::datapath::sys;
+use nix::net::if_::if_nametoindex;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Longer than anything here takes on a busy machine; nothing is timed by it.
@@ -28,7 +33,7 @@ macro_rules! on_both_hooks {
             #[test]
             $(#[$meta])*
             fn xdp() {
-                if $crate::support::live::root_or_skip(concat!(stringify!($name), "::xdp")) {
+                if $crate::support::router::xdp_or_skip(concat!(stringify!($name), "::xdp")) {
                     super::$name("xdp", concat!(stringify!($name), "-x"));
                 }
             }
@@ -42,6 +47,31 @@ macro_rules! on_both_hooks {
             }
         }
     )+};
+}
+
+/// As `root_or_skip`, for a test in which XDP redirects to a veth.
+///
+/// Before Linux 6.3 the kernel does not tell whether a veth's peer takes that, so that bpfw leaves
+/// such packets to the stack.
+pub fn xdp_or_skip(test: &str) -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    if !root_or_skip(test) {
+        return false;
+    }
+    let tells = *TELLS.get_or_init(veth_tells_features);
+    if !tells {
+        skip(test, "this kernel does not tell whether a veth takes frames that XDP redirects");
+    }
+    tells
+}
+
+fn veth_tells_features() -> bool {
+    let namespace = Namespace::new("features");
+    namespace.ip("link add v0 type veth peer name v1\n");
+    namespace.enter(|| {
+        let index = if_nametoindex("v0").expect("it was just made");
+        sys::xdp_query(index).expect("a query").features != 0
+    })
 }
 
 /// What the hosts' interfaces must be set to: TC copes with everything.
