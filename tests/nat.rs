@@ -6,38 +6,12 @@ mod support;
 use std::net::SocketAddrV4;
 use support::lab::{CLIENT, HOST2, Lab, ROUTER_WAN, SERVER};
 use support::router::*;
-use support::tcp::{Direction, Path, TcpPair};
+use support::tcp::Path;
+use support::trial::{Ends, try_both_protocols};
 use support::udp::{UdpClient, udp_echo};
 use support::{rules, view};
 
 on_both_hooks!(no_nat, snat, snat_with_ports, dnat, dnat_and_snat, hairpin, tos_and_ttl);
-
-const BYTES: u64 = 4 << 20;
-
-/// UDP echoes, then TCP both ways, all on the fast path and intact.
-fn try_both_protocols(lab: &Lab, hook: &str, udp: UdpClient, tcp: Path, ends: Ends<'_>) {
-    let daemon = start(lab, hook, &[]);
-    wait_until_fast(lab, &udp);
-    let before = lab.stack_packets();
-    assert_eq!(udp.count_echoes(0..50, LIMIT), 50);
-    assert_eq!(lab.stack_packets(), before, "all 50 took the fast path");
-
-    let pair = TcpPair::open(ends.client, ends.server, tcp);
-    wait_until_tcp_fast(lab, &pair);
-    let (before, counted) = (lab.stack_packets(), forwarded(&daemon));
-    for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
-        pair.transfer(direction, BYTES, seed);
-    }
-    let (stack, fast) = (lab.stack_packets() - before, forwarded(&daemon) - counted);
-    println!("{hook}: {fast} packets on the fast path, {stack} by the stack");
-    assert!(stack * 50 <= fast, "{stack} of {fast} packets went by the stack");
-    assert!(daemon.stop(LIMIT).success());
-}
-
-struct Ends<'a> {
-    client: &'a support::netns::Namespace,
-    server: &'a support::netns::Namespace,
-}
 
 fn from_the_client(hook: &str, test: &str, rules: &str) {
     let lab = lab(hook, test, rules);

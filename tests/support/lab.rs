@@ -130,6 +130,11 @@ impl Lab {
         &self.extra.as_ref().expect("only Lab::with_switch has host2").host2
     }
 
+    /// The LAN's switch, with ports `client`, `host2` and `router`; only with a switch.
+    pub fn switch(&self) -> &Namespace {
+        &self.extra.as_ref().expect("only Lab::with_switch has a switch").switch
+    }
+
     /// Gives the server a default route through the router, as tests without NAT need.
     pub fn route_server_via_router(&self) {
         self.server.ip(&format!("route replace default via {ROUTER_WAN}\n"));

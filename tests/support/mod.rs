@@ -35,6 +35,7 @@ pub mod segments;
 pub mod spoil;
 pub mod steady;
 pub mod tcp;
+pub mod trial;
 pub mod twins;
 pub mod twist;
 pub mod udp;
