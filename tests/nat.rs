@@ -77,7 +77,7 @@ fn hairpin(hook: &str, test: &str) {
 /// On the sk_buff, where the driver has no XDP: slower, and right all the same.
 #[test]
 fn generic_xdp() {
-    if !support::live::root_or_skip("generic_xdp") {
+    if !xdp_or_skip("generic_xdp") {
         return;
     }
     let lab = lab("xdp", "generic", &rules::snat_rules());

@@ -72,13 +72,18 @@ fn hazard_17_sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
     let programs = programs(&daemon);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_exit(LIMIT);
-    // The kernel closes the links in the process's wake.
-    eventually(LIMIT, "nothing is attached", || attached(&lab) == before);
-    eventually(LIMIT, "its programs are unloaded", || !are_loaded(&programs));
-    assert!(!echo_is_fast(&lab, &client, 1));
+    // The kernel closes the links in the process's wake. Before Linux 6.6 TC has none: the filter
+    // stays, and passes everything up once the heartbeat is too old.
+    if !daemon.lines().iter().any(|line| line.contains("(Clsact)")) {
+        eventually(LIMIT, "nothing is attached", || attached(&lab) == before);
+        eventually(LIMIT, "its programs are unloaded", || !are_loaded(&programs));
+        assert!(!echo_is_fast(&lab, &client, 1));
+    }
+    eventually(LIMIT, "the stack is in charge", || !echo_is_fast(&lab, &client, 2));
     let daemon = start(&lab, hook, &[]);
     wait_until_fast(&lab, &client);
-    drop(daemon);
+    assert!(daemon.stop(LIMIT).success());
+    assert_eq!(attached(&lab), before);
 }
 
 fn hazard_17_a_late_daemon_loses_the_fast_path_and_regains_it(hook: &str, test: &str) {

@@ -57,7 +57,7 @@ fn has_vlans(test: &str) -> bool {
     probe.ip("link add v0 type veth peer name v1\n");
     let added = probe.try_run(&["sh", "-c", "ip link add link v0 name v0.5 type vlan id 5"]);
     if !added.status.success() {
-        support::live::skip(test, "this kernel has no VLAN devices");
+        support::live::lacking(test, "this kernel has no VLAN devices");
     }
     added.status.success()
 }
