@@ -5,23 +5,25 @@
 
 #include "packet.h"
 
-/* A sum of up to 2^32 words of 16 or 32 bits, folded to 16 bits. */
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
 /*
- * A header's checksum after a change by delta, as the kernel's csum_replace functions give it:
- * inverted in 32 bits, so that of ones' complement's two zeros it comes to the same one.
+ * A header's checksum after a change by delta, which is not 0: so the sum never comes to 0, and of
+ * ones' complement's two zeros the result is the one that the kernel's csum_replace functions give,
+ * which invert in 32 bits.
  */
 static __always_inline __u16 update(__u16 check, __u16 delta)
 {
-	return ~fold((__u64)(__u32)~check + delta);
+	__u32 sum = (__u16)~check + delta;
+
+	return ~(sum + (sum >> 16));
+}
+
+/*
+ * Whether a sum of up to 2^32 words is a multiple of 0xffff, that is: would fold to 0xffff, or is
+ * 0. In one multiplication: by the inverse of 0xffff modulo 2^64 its multiples become 0, 1, 2, ...
+ */
+static __always_inline int is_ones_complement_zero(__u64 sum)
+{
+	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
 }
 
 static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
@@ -29,10 +31,11 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
 	const __u32 *words = (const __u32 *)ip;
 	__u64 sum = 0;
 
+	/* Never 0: the version is part of it. */
 #pragma unroll
 	for (int i = 0; i < 5; i++)
 		sum += words[i];
-	return fold(sum) == 0xffff;
+	return is_ones_complement_zero(sum);
 }
 
 /*
@@ -41,10 +44,12 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
  */
 static __always_inline int looks_partial(const struct packet *pkt)
 {
-	__u64 sum = (__u64)pkt->tuple.src_addr + pkt->tuple.dst_addr + be16(pkt->tuple.protocol) +
+	const struct bpfw_tuple *tuple = pkt->tuple;
+	__u64 sum = (__u64)tuple->src_addr + tuple->dst_addr + be16(tuple->protocol) +
 		    be16(pkt->ip_len - sizeof(struct ipv4_header));
 
-	return fold(sum) == pkt->l4_check;
+	/* Such a sum is not 0, nor does it fold to 0. */
+	return pkt->l4_check && is_ones_complement_zero(sum + 0xffff - pkt->l4_check);
 }
 
 #endif

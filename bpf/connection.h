@@ -26,7 +26,7 @@ static __always_inline __u64 seal_step(__u64 seal, __u64 word)
 static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_conn *conn,
 					 struct snapshot *snap)
 {
-	const __u64 *key = (const __u64 *)&pkt->tuple;
+	const __u64 *key = (const __u64 *)pkt->tuple;
 	volatile __u64 *tuple = (volatile __u64 *)&conn->tuple;
 	volatile __u64 *rewrite = (volatile __u64 *)&conn->rewrite;
 	const __u64 words[3] = {rewrite[0], rewrite[1], rewrite[2]};
@@ -49,7 +49,7 @@ static __always_inline int take_mark(struct bpfw_conn *conn, const struct snapsh
 				     __u32 *mark)
 {
 	*mark = *(volatile __u32 *)&conn->mark;
-	if (*(volatile __u64 *)&conn->mark_seal != seal_step(snap->seal, *mark))
+	if (*(volatile __u32 *)&conn->mark_seal != (__u32)seal_step(snap->seal, *mark))
 		return BPFW_PASS_REUSED;
 	return BPFW_GO_ON;
 }
@@ -63,7 +63,7 @@ static __always_inline void reverse_tuple(const struct packet *pkt, const struct
 		.dst_addr = snap->rewrite.src_addr,
 		.src_port = snap->rewrite.dst_port,
 		.dst_port = snap->rewrite.src_port,
-		.protocol = pkt->tuple.protocol,
+		.protocol = pkt->tuple->protocol,
 	};
 }
 

@@ -15,18 +15,15 @@
 #include "parse_l4.h"
 #include "translate.h"
 
-static __always_inline int parse(hook_ctx *ctx, struct packet *pkt, struct bpfw_link **link)
+static __always_inline int parse(hook_ctx *ctx, struct packet *pkt, int lane)
 {
 	int verdict;
 
-	hook_read(ctx, pkt, HEADERS_MAX);
-	verdict = parse_l2(pkt);
+	hook_read(ctx, pkt, lane);
+	verdict = parse_l2(pkt, lane);
 	if (verdict)
 		return verdict;
-	verdict = find_link(pkt, link);
-	if (verdict)
-		return verdict;
-	verdict = parse_l3(pkt, hook_frame_len(ctx));
+	verdict = parse_l3(pkt, hook_frame_len(ctx), lane);
 	if (verdict)
 		return verdict;
 	return parse_l4(pkt);
@@ -40,20 +37,20 @@ static __always_inline int was_idle(const struct bpfw_conn *conn, __u64 now)
 {
 	__u64 last = conn->last_seen > conn->passed_up ? conn->last_seen : conn->passed_up;
 
-	return conn->idle_limit && (__s64)(now - last) > (__s64)conn->idle_limit;
+	return (__s64)(now - last) > (__s64)conn->idle_limit;
 }
 
 /* What conntrack or the daemon must see, although the connection is offloaded. */
 static __always_inline int check_connection(const struct packet *pkt, struct bpfw_conn *conn,
-					    const struct snapshot *snap, __u64 now)
+					    const struct snapshot *snap, __u64 now, int lane)
 {
-	if (conn->pass_from && (__s64)(now - conn->pass_from) >= 0)
+	if (conn->pass_from && (__s32)((__u32)now - conn->pass_from) >= 0)
 		return BPFW_PASS_UNASSURED;
 	if (was_idle(conn, now))
 		return BPFW_PASS_IDLE;
-	if (pkt->tuple.protocol != PROTOCOL_TCP || is_plain_segment(pkt))
+	if (pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt))
 		return BPFW_GO_ON;
-	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
+	if (lane == LANE_FULL && (pkt->tcp_flags & (TCP_FIN | TCP_RST)))
 		finish(pkt, conn, snap, now, BPFW_FINISHED_TCP);
 	return BPFW_PASS_TCP_FLAGS;
 }
@@ -77,11 +74,11 @@ static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw
 }
 
 static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct snapshot *snap,
-				const struct bpfw_hop *hop)
+				const struct bpfw_hop *hop, int lane)
 {
 	int verdict;
 
-	verdict = hook_resize(ctx, pkt, hop);
+	verdict = hook_resize(ctx, pkt, hop, lane);
 	if (verdict)
 		return verdict;
 	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->rewrite);
@@ -90,11 +87,60 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 	verdict = translate(pkt, &snap->rewrite);
 	if (verdict)
 		return verdict;
-	return hook_write_l2(pkt, hop);
+	return hook_write_l2(pkt, hop, lane);
 }
 
-static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const struct bpfw_link *link,
-				   struct bpfw_conn *conn, __u32 generation, __u64 now, __u32 *port)
+/* The next hop as of this generation; where the packet came in decides on it, too. */
+static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt, struct bpfw_conn *conn,
+				    struct snapshot *snap, __u32 generation, __u64 now)
+{
+	struct bpfw_link *link;
+	int verdict;
+
+	verdict = find_link(pkt, &link);
+	if (verdict)
+		return verdict;
+	if (conn->finished)
+		return hand_up(pkt, conn, now, BPFW_PASS_FINISHED);
+	/* The link must be one of this generation, not of a later one. */
+	if (!is_current(generation))
+		return BPFW_PASS_REST;
+	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
+	/* A stranger's packet leaves no trace, a dropped one does not reach conntrack. */
+	if (verdict && verdict != BPFW_PASS_REVERSE && verdict != BPFW_DROP_BLACKHOLE)
+		return hand_up(pkt, conn, now, verdict);
+	return verdict;
+}
+
+/* Whether the packet came in where its next hop says, sent to this router. */
+static __always_inline int check_ingress(const struct packet *pkt, const struct bpfw_hop *hop,
+					 int lane)
+{
+	struct bpfw_link *link;
+	int verdict;
+
+	if (pkt->from.ifindex == hop->from.ifindex && pkt->from.vlan_id == hop->from.vlan_id &&
+	    pkt->from.vlan_proto == hop->from.vlan_proto && same_mac(pkt->data, hop->from_mac))
+		return BPFW_GO_ON;
+	if (lane == LANE_EXPRESS)
+		return BPFW_PASS_INGRESS;
+	verdict = find_link(pkt, &link);
+	return verdict ? verdict : BPFW_PASS_INGRESS;
+}
+
+/* Everything that can still stand against forwarding. */
+static __always_inline int check(hook_ctx *ctx, const struct packet *pkt, struct bpfw_conn *conn,
+				 const struct snapshot *snap, const struct bpfw_hop *hop, __u64 now,
+				 int lane)
+{
+	int verdict;
+
+	verdict = check_connection(pkt, conn, snap, now, lane);
+	return verdict ? verdict : check_size(ctx, pkt, hop);
+}
+
+static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpfw_conn *conn,
+				   __u32 generation, __u64 now, __u32 *port, int lane)
 {
 	struct snapshot snap;
 	struct bpfw_hop *hop;
@@ -104,64 +150,77 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	verdict = take_snapshot(pkt, conn, &snap);
 	if (verdict)
 		return verdict;
-	if (conn->finished)
-		return hand_up(pkt, conn, now, BPFW_PASS_FINISHED);
-	if (hop_generation(snap.hop_word) != generation) {
-		verdict = look_up(ctx, pkt, link, conn, &snap, generation, now);
-		/* A stranger's packet leaves no trace, a dropped one does not reach conntrack. */
-		if (verdict == BPFW_PASS_REVERSE || verdict == BPFW_DROP_BLACKHOLE)
-			return verdict;
+	if (conn->finished || hop_generation(snap.hop_word) != generation) {
+		if (lane == LANE_EXPRESS)
+			return BPFW_PASS_FINISHED;
+		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
-			return hand_up(pkt, conn, now, verdict);
+			return verdict;
 	}
-	if (hop_ingress(snap.hop_word) != link->slot)
-		return BPFW_PASS_INGRESS;
 	slot = hop_slot(snap.hop_word);
 	hop = bpf_map_lookup_elem(&hop_map, &slot);
 	if (!hop)
-		return hand_up(pkt, conn, now, BPFW_PASS_HOPS_FULL);
-	verdict = check_connection(pkt, conn, &snap, now);
+		return BPFW_PASS_HOPS_FULL;
+	verdict = check_ingress(pkt, hop, lane);
 	if (verdict)
-		return hand_up(pkt, conn, now, verdict);
-	verdict = check_size(ctx, pkt, hop);
+		return verdict;
+	verdict = check(ctx, pkt, conn, &snap, hop, now, lane);
+	if (!verdict)
+		verdict = send(ctx, pkt, &snap, hop, lane);
 	if (verdict)
-		return hand_up(pkt, conn, now, verdict);
-	verdict = send(ctx, pkt, &snap, hop);
-	if (verdict)
-		return hand_up(pkt, conn, now, verdict);
+		return lane == LANE_EXPRESS ? verdict : hand_up(pkt, conn, now, verdict);
 	note_forwarded(pkt, conn, now);
 	*port = hop->port;
 	return BPFW_FORWARDED;
 }
 
-static __always_inline int walk(hook_ctx *ctx, __u32 *port)
+/* Worth a signal only if it came in at an interface of ours, sent to it. */
+static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
+{
+	struct bpfw_link *link;
+	int verdict;
+
+	verdict = find_link(pkt, &link);
+	return verdict ? verdict : hand_unknown(pkt, now);
+}
+
+static __always_inline int walk(hook_ctx *ctx, __u64 now, __u32 generation, __u32 *port, int lane)
+{
+	struct bpfw_tuple tuple = {};
+	struct packet pkt = {.tuple = &tuple};
+	struct bpfw_conn *conn;
+	int verdict;
+
+	verdict = parse(ctx, &pkt, lane);
+	if (verdict)
+		return lane == LANE_EXPRESS ? BPFW_GO_ON : verdict;
+	conn = bpf_map_lookup_elem(&conn_map, &tuple);
+	if (!conn)
+		return pass_unknown(&pkt, now);
+	verdict = forward(ctx, &pkt, conn, generation, now, port, lane);
+	/* Nothing has been written for any but these. */
+	if (lane == LANE_EXPRESS && verdict != BPFW_FORWARDED && verdict != BPFW_DROP_ERROR)
+		return BPFW_GO_ON;
+	return verdict;
+}
+
+static __always_inline int try_lanes(hook_ctx *ctx, __u32 *port)
 {
 	__u64 now = bpf_jiffies64();
-	struct packet pkt = {};
-	struct bpfw_conn *conn;
-	struct bpfw_link *link;
 	__u32 generation;
 	int verdict;
 
 	verdict = check_daemon(now, &generation);
 	if (verdict)
 		return verdict;
-	verdict = parse(ctx, &pkt, &link);
-	if (verdict)
-		return verdict;
-	/* The link's slot has a meaning within its generation only. */
-	if (!is_current(generation))
-		return BPFW_PASS_REST;
-	conn = bpf_map_lookup_elem(&conn_map, &pkt.tuple);
-	if (!conn)
-		return hand_unknown(&pkt, now);
-	return forward(ctx, &pkt, link, conn, generation, now, port);
+	verdict = walk(ctx, now, generation, port, LANE_EXPRESS);
+	return verdict ? verdict : walk(ctx, now, generation, port, LANE_FULL);
 }
 
 static __always_inline int run(hook_ctx *ctx)
 {
 	__u32 port = 0;
-	int verdict = walk(ctx, &port);
+	int verdict = try_lanes(ctx, &port);
 
 	count(verdict);
 	LOG_DEBUG("verdict %d", verdict);

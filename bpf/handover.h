@@ -9,7 +9,7 @@
 
 static __always_inline void signal(const struct packet *pkt, __u64 now)
 {
-	bpf_map_update_elem(&new_conn_map, &pkt->tuple, &now, BPF_NOEXIST);
+	bpf_map_update_elem(&new_conn_map, pkt->tuple, &now, BPF_NOEXIST);
 }
 
 /*
@@ -20,14 +20,14 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 {
 	struct bpfw_refused *refused;
 
-	if (pkt->tuple.protocol == PROTOCOL_TCP && !is_plain_segment(pkt))
+	if (pkt->tuple->protocol == PROTOCOL_TCP && !is_plain_segment(pkt))
 		return BPFW_PASS_UNKNOWN;
-	refused = bpf_map_lookup_elem(&refused_map, &pkt->tuple);
+	refused = bpf_map_lookup_elem(&refused_map, pkt->tuple);
 	if (refused && (__s64)(refused->until - now) > 0)
 		return BPFW_PASS_REFUSED;
-	if (!bpf_map_lookup_elem(&new_conn_map, &pkt->tuple)) {
-		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple.protocol,
-			 pkt->tuple.src_port, pkt->tuple.dst_port);
+	if (!bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
+		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple->protocol,
+			 pkt->tuple->src_port, pkt->tuple->dst_port);
 		signal(pkt, now);
 	}
 	return BPFW_PASS_UNKNOWN;
@@ -46,7 +46,8 @@ static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *c
 	if (other)
 		other->finished = cause;
 	signal(pkt, now);
-	LOG_INFO("finished (%u): ports %x -> %x", cause, pkt->tuple.src_port, pkt->tuple.dst_port);
+	LOG_INFO("finished (%u): ports %x -> %x", cause, pkt->tuple->src_port,
+		 pkt->tuple->dst_port);
 }
 
 /*
@@ -57,7 +58,7 @@ static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *c
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_conn *conn, __u64 now,
 				   int verdict)
 {
-	if (pkt->tuple.protocol == PROTOCOL_TCP && !conn->finished && conn->passed_up != now)
+	if (pkt->tuple->protocol == PROTOCOL_TCP && !conn->finished && conn->passed_up != now)
 		signal(pkt, now);
 	conn->passed_up = now;
 	return verdict;

@@ -21,15 +21,17 @@ static __always_inline void hook_set_data(struct __sk_buff *skb, struct packet *
 	pkt->end = (void *)(long)skb->data_end;
 }
 
-static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt, __u32 length)
+static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt, int lane)
 {
-	pkt->ifindex = skb->ifindex;
-	if (skb->vlan_present) {
-		pkt->vlan_id = skb->vlan_tci & VLAN_ID_MASK;
-		pkt->vlan_proto = skb->vlan_proto;
+	const __u32 length = HEADERS_MAX;
+
+	pkt->from.ifindex = skb->ifindex;
+	if (lane == LANE_FULL && skb->vlan_present) {
+		pkt->from.vlan_id = skb->vlan_tci & VLAN_ID_MASK;
+		pkt->from.vlan_proto = skb->vlan_proto;
 	}
 	hook_set_data(skb, pkt);
-	if (pkt->data + length > pkt->end && skb->len > pkt->end - pkt->data) {
+	if (lane == LANE_FULL && pkt->data + length > pkt->end && skb->len > pkt->end - pkt->data) {
 		bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
 		hook_set_data(skb, pkt);
 	}
@@ -49,8 +51,10 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 
 /* Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. */
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
-				       const struct bpfw_hop *hop __attribute__((unused)))
+				       const struct bpfw_hop *hop __attribute__((unused)), int lane)
 {
+	if (lane == LANE_EXPRESS)
+		return skb->vlan_present ? BPFW_PASS_TAGS : BPFW_GO_ON;
 	/* The tag lies beside the frame, except where the kernel had no reason to move it. */
 	if (pkt->l2_len != sizeof(struct eth_header))
 		return BPFW_PASS_TAGS;
@@ -70,7 +74,7 @@ static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct pa
 	__u32 offset = l4 + __builtin_offsetof(struct tcp_header, check);
 	__u64 flags = 0;
 
-	if (pkt->tuple.protocol == PROTOCOL_UDP) {
+	if (pkt->tuple->protocol == PROTOCOL_UDP) {
 		offset = l4 + __builtin_offsetof(struct udp_header, check);
 		flags = BPF_F_MARK_MANGLED_0;
 	}
@@ -88,11 +92,12 @@ static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct pa
 	return BPFW_GO_ON;
 }
 
-static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop,
+					 int lane __attribute__((unused)))
 {
 	if (pkt->data + sizeof(struct eth_header) > pkt->end)
 		return BPFW_DROP_ERROR;
-	__builtin_memcpy(pkt->data, hop->l2, sizeof(struct eth_header));
+	copy_eth(pkt->data, hop->l2);
 	return BPFW_GO_ON;
 }
 

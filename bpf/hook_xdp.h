@@ -18,16 +18,23 @@ static __always_inline void hook_set_data(struct xdp_md *xdp, struct packet *pkt
 }
 
 static __always_inline void hook_read(struct xdp_md *xdp, struct packet *pkt,
-				      __u32 length __attribute__((unused)))
+				      int lane __attribute__((unused)))
 {
-	pkt->ifindex = xdp->ingress_ifindex;
+	pkt->from.ifindex = xdp->ingress_ifindex;
 	hook_set_data(xdp, pkt);
 }
 
 /* 64 bits: the verifier forbids arithmetic on pointers in 32. */
 static __always_inline __u64 hook_frame_len(struct xdp_md *xdp)
 {
-	return (void *)(long)xdp->data_end - (void *)(long)xdp->data;
+	__u64 length = (void *)(long)xdp->data_end - (void *)(long)xdp->data;
+
+	/*
+	 * Here and now: clang would rather add what the length is compared with to the pointer,
+	 * which the verifier refuses before Linux 6.18 if that number has been byte-swapped.
+	 */
+	asm("" : "+r"(length));
+	return length;
 }
 
 static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((unused)),
@@ -38,13 +45,15 @@ static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((
 
 /* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
-				       const struct bpfw_hop *hop)
+				       const struct bpfw_hop *hop, int lane)
 {
 	long padding = hook_frame_len(xdp) - pkt->l2_len - pkt->ip_len;
 	int growth = hop->l2_len - (int)pkt->l2_len;
 
 	if (looks_partial(pkt))
 		return BPFW_PASS_PARTIAL_SUM;
+	if (lane == LANE_EXPRESS)
+		return growth ? BPFW_PASS_RESIZE : BPFW_GO_ON;
 	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
 		return BPFW_PASS_RESIZE;
 	if (growth && bpf_xdp_adjust_head(xdp, -growth))
@@ -66,7 +75,7 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 
 	if (!(rewrite->flags & BPFW_CONN_NAT))
 		return BPFW_GO_ON;
-	if (pkt->tuple.protocol == PROTOCOL_TCP) {
+	if (pkt->tuple->protocol == PROTOCOL_TCP) {
 		if ((__u8 *)(tcp + 1) > pkt->end)
 			return BPFW_DROP_ERROR;
 		tcp->check = update(pkt->l4_check, rewrite->l4_delta);
@@ -83,16 +92,14 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 	return BPFW_GO_ON;
 }
 
-static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop, int lane)
 {
-	const __u32 tagged = sizeof(struct eth_header) + sizeof(struct vlan_header);
-
-	if (pkt->data + tagged > pkt->end)
+	if (pkt->data + sizeof(struct eth_header) + sizeof(struct vlan_header) > pkt->end)
 		return BPFW_DROP_ERROR;
-	__builtin_memcpy(pkt->data, hop->l2, sizeof(struct eth_header));
-	if (hop->l2_len != sizeof(struct eth_header))
-		__builtin_memcpy(pkt->data + sizeof(struct eth_header),
-				 hop->l2 + sizeof(struct eth_header), sizeof(struct vlan_header));
+	copy_eth(pkt->data, hop->l2);
+	if (lane == LANE_FULL && hop->l2_len != sizeof(struct eth_header))
+		*(__u32 *)(pkt->data + sizeof(struct eth_header)) =
+			*(const __u32 *)(hop->l2 + sizeof(struct eth_header));
 	return BPFW_GO_ON;
 }
 

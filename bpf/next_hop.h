@@ -26,14 +26,9 @@ static __always_inline __u32 hop_generation(__u64 hop_word)
 	return hop_word >> 32;
 }
 
-static __always_inline __u16 hop_ingress(__u64 hop_word)
-{
-	return hop_word >> 16;
-}
-
 static __always_inline __u32 hop_slot(__u64 hop_word)
 {
-	return hop_word & 0xffff;
+	return hop_word;
 }
 
 /* The mark lies where smac is in the answer: it is set anew for each look-up. */
@@ -57,13 +52,13 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 
 	*fib = (struct bpf_fib_lookup){
 		.family = FAMILY_IPV4,
-		.l4_protocol = pkt->tuple.protocol,
-		.sport = pkt->tuple.src_port,
+		.l4_protocol = pkt->tuple->protocol,
+		.sport = pkt->tuple->src_port,
 		.dport = snap->rewrite.dst_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
 		.tos = pkt->tos,
-		.ipv4_src = pkt->tuple.src_addr,
+		.ipv4_src = pkt->tuple->src_addr,
 		.ipv4_dst = snap->rewrite.dst_addr,
 	};
 	answer = ask_routing(ctx, fib, mark);
@@ -91,14 +86,14 @@ static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
 {
 	struct bpf_fib_lookup fib = {
 		.family = FAMILY_IPV4,
-		.l4_protocol = pkt->tuple.protocol,
+		.l4_protocol = pkt->tuple->protocol,
 		.sport = snap->rewrite.dst_port,
-		.dport = pkt->tuple.src_port,
+		.dport = pkt->tuple->src_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = egress,
 		.tos = pkt->tos,
 		.ipv4_src = snap->rewrite.dst_addr,
-		.ipv4_dst = pkt->tuple.src_addr,
+		.ipv4_dst = pkt->tuple->src_addr,
 	};
 	long answer = ask_routing(ctx, &fib, mark);
 
@@ -195,6 +190,8 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
+	hop.from = pkt->from;
+	__builtin_memcpy(hop.from_mac, link->mac, sizeof(hop.from_mac));
 	hop.egress = fib.ifindex;
 	hop.port = egress->port;
 	hop.neighbor = fib.ipv4_dst;
@@ -203,7 +200,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;
-	hop_word = (__u64)generation << 32 | (__u32)link->slot << 16 | slot;
+	hop_word = (__u64)generation << 32 | slot;
 	if (__sync_val_compare_and_swap(&conn->hop_word, snap->hop_word, hop_word) ==
 	    snap->hop_word)
 		conn->egress = hop.egress;

@@ -62,6 +62,11 @@ struct tcp_header {
 	__be16 urgent;
 };
 
+/* What TCP and UDP begin with: both ports in one word. */
+struct l4_ports {
+	__be32 both;
+};
+
 struct udp_header {
 	__be16 src;
 	__be16 dst;
@@ -74,15 +79,23 @@ struct udp_header {
 	(sizeof(struct eth_header) + sizeof(struct vlan_header) + sizeof(struct ipv4_header) +     \
 	 sizeof(struct tcp_header))
 
+/*
+ * A packet is tried twice. The express lane is for what is plain: no tags, nothing to cut off, a
+ * connection that has its next hop. It writes nothing before it is sure, so that the full lane can
+ * begin anew with all others, and say why. The code is the same but for what the first leaves out;
+ * by itself it needs few registers, and so half of the instructions.
+ */
+#define LANE_FULL    0
+#define LANE_EXPRESS 1
+
 struct packet {
-	struct bpfw_tuple tuple;
+	/* Apart from the rest: helpers take its address, which keeps it out of registers. */
+	struct bpfw_tuple *tuple;
 	__u8 *data; /* the Ethernet header; set by the hook, anew after each resize */
 	__u8 *end;
 	__u8 *l3; /* the IPv4 header: a pointer, because the verifier forgets spilled offsets */
-	__u32 ifindex;
+	struct bpfw_link_key from;
 	__u32 l2_len; /* bytes in front of the IPv4 header */
-	__u16 vlan_id;
-	__be16 vlan_proto;
 	__u16 ip_len;
 	__u16 l4_header_len;
 	__u16 l4_check; /* the L4 checksum as it is in the packet */
@@ -90,6 +103,18 @@ struct packet {
 	__u8 ttl;
 	__u8 tcp_flags;
 };
+
+/*
+ * An Ethernet header begins two bytes after a multiple of four: in packets by the kernel's
+ * NET_IP_ALIGN, in our own structs by their layout. The compiler would go byte by byte.
+ */
+static __always_inline void copy_eth(__u8 *to, const __u8 *from)
+{
+	*(__u16 *)to = *(const __u16 *)from;
+	*(__u32 *)(to + 2) = *(const __u32 *)(from + 2);
+	*(__u32 *)(to + 6) = *(const __u32 *)(from + 6);
+	*(__u32 *)(to + 10) = *(const __u32 *)(from + 10);
+}
 
 static __always_inline __u32 host16(__be16 value)
 {

@@ -18,17 +18,17 @@ static __always_inline int parse_tag(struct packet *pkt, __be16 *type)
 
 	if ((__u8 *)(tag + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	if (pkt->vlan_proto)
+	if (pkt->from.vlan_proto)
 		return BPFW_PASS_TAGS;
-	pkt->vlan_proto = *type;
-	pkt->vlan_id = host16(tag->tci) & VLAN_ID_MASK;
+	pkt->from.vlan_proto = *type;
+	pkt->from.vlan_id = host16(tag->tci) & VLAN_ID_MASK;
 	pkt->l2_len += sizeof(*tag);
 	pkt->l3 = (__u8 *)(tag + 1);
 	*type = tag->type;
 	return is_vlan(*type) ? BPFW_PASS_TAGS : BPFW_GO_ON;
 }
 
-static __always_inline int parse_l2(struct packet *pkt)
+static __always_inline int parse_l2(struct packet *pkt, int lane)
 {
 	struct eth_header *eth = (void *)pkt->data;
 	__be16 type;
@@ -39,7 +39,7 @@ static __always_inline int parse_l2(struct packet *pkt)
 	pkt->l2_len = sizeof(*eth);
 	pkt->l3 = (__u8 *)(eth + 1);
 	type = eth->type;
-	if (is_vlan(type)) {
+	if (lane == LANE_FULL && is_vlan(type)) {
 		verdict = parse_tag(pkt, &type);
 		if (verdict)
 			return verdict;
@@ -47,23 +47,20 @@ static __always_inline int parse_l2(struct packet *pkt)
 	return type == ETHERTYPE_IPV4 ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
 }
 
-/* In words of 16 bits: the compiler would call memcmp, which BPF does not have. */
+/*
+ * Both addresses begin two bytes after a multiple of four: packets by the kernel's NET_IP_ALIGN,
+ * our own by their layout. In words: the compiler would call memcmp, which BPF does not have.
+ */
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 {
-	const __u16 *x = (const __u16 *)a;
-	const __u16 *y = (const __u16 *)b;
-
-	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+	return *(const __u16 *)a == *(const __u16 *)b &&
+	       *(const __u32 *)(a + 2) == *(const __u32 *)(b + 2);
 }
 
 /* The L3 interface that the frame belongs to, provided that the frame was sent to it. */
 static __always_inline int find_link(const struct packet *pkt, struct bpfw_link **found)
 {
-	const struct bpfw_link_key key = {
-		.ifindex = pkt->ifindex,
-		.vlan_id = pkt->vlan_id,
-		.vlan_proto = pkt->vlan_proto,
-	};
+	const struct bpfw_link_key key = pkt->from;
 	struct bpfw_link *link = bpf_map_lookup_elem(&link_map, &key);
 
 	if (!link)

@@ -6,25 +6,30 @@
 #include "checksum.h"
 #include "packet.h"
 
-static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len)
+static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len, int lane)
 {
 	struct ipv4_header *ip = (void *)pkt->l3;
 
 	if ((__u8 *)(ip + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	if ((ip->version_ihl & 0xf0) == 0x40 && ip->version_ihl > IPV4_VERSION_IHL)
-		return BPFW_PASS_IP_OPTIONS;
+	if (ip->version_ihl != IPV4_VERSION_IHL) {
+		if ((ip->version_ihl & 0xf0) == 0x40 && ip->version_ihl > IPV4_VERSION_IHL)
+			return BPFW_PASS_IP_OPTIONS;
+		return BPFW_PASS_IP_HEADER;
+	}
 	pkt->ip_len = host16(ip->total_len);
-	if (ip->version_ihl != IPV4_VERSION_IHL || pkt->ip_len < sizeof(*ip) ||
-	    pkt->ip_len > frame_len - pkt->l2_len || !ipv4_checksum_ok(ip))
+	if (lane == LANE_EXPRESS && pkt->ip_len != frame_len - pkt->l2_len)
+		return BPFW_PASS_RESIZE;
+	if (pkt->ip_len < sizeof(*ip) || pkt->ip_len > frame_len - pkt->l2_len ||
+	    !ipv4_checksum_ok(ip))
 		return BPFW_PASS_IP_HEADER;
 	if (ip->frag & IPV4_FRAGMENT)
 		return BPFW_PASS_FRAGMENT;
 	pkt->tos = ip->tos;
 	pkt->ttl = ip->ttl;
-	pkt->tuple.src_addr = ip->src;
-	pkt->tuple.dst_addr = ip->dst;
-	pkt->tuple.protocol = ip->protocol;
+	pkt->tuple->src_addr = ip->src;
+	pkt->tuple->dst_addr = ip->dst;
+	pkt->tuple->protocol = ip->protocol;
 	return BPFW_GO_ON;
 }
 

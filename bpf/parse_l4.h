@@ -5,6 +5,11 @@
 
 #include "packet.h"
 
+static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
+{
+	*(__u32 *)&pkt->tuple->src_port = ports->both;
+}
+
 static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 {
 	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
@@ -16,8 +21,7 @@ static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 	pkt->l4_header_len = (tcp->data_offset >> 4) * 4;
 	if (pkt->l4_header_len < sizeof(*tcp) || pkt->l4_header_len > l4_len)
 		return BPFW_PASS_L4_HEADER;
-	pkt->tuple.src_port = tcp->src;
-	pkt->tuple.dst_port = tcp->dst;
+	note_ports(pkt, (void *)tcp);
 	pkt->tcp_flags = tcp->flags;
 	pkt->l4_check = tcp->check;
 	return BPFW_GO_ON;
@@ -36,8 +40,7 @@ static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
 	if (udp_len < sizeof(*udp) || udp_len > l4_len)
 		return BPFW_PASS_L4_HEADER;
 	pkt->l4_header_len = sizeof(*udp);
-	pkt->tuple.src_port = udp->src;
-	pkt->tuple.dst_port = udp->dst;
+	note_ports(pkt, (void *)udp);
 	pkt->l4_check = udp->check;
 	return BPFW_GO_ON;
 }
@@ -46,7 +49,7 @@ static __always_inline int parse_l4(struct packet *pkt)
 {
 	__u32 l4_len = pkt->ip_len - sizeof(struct ipv4_header);
 
-	switch (pkt->tuple.protocol) {
+	switch (pkt->tuple->protocol) {
 	case PROTOCOL_TCP:
 		return parse_tcp(pkt, l4_len);
 	case PROTOCOL_UDP:

@@ -11,8 +11,7 @@
 static __always_inline int translate(struct packet *pkt, const struct bpfw_rewrite *rewrite)
 {
 	struct ipv4_header *ip = (void *)pkt->l3;
-	/* TCP and UDP begin alike. */
-	struct udp_header *ports = (void *)(ip + 1);
+	struct l4_ports *ports = (void *)(ip + 1);
 
 	if ((__u8 *)(ports + 1) > pkt->end)
 		return BPFW_DROP_ERROR;
@@ -21,8 +20,7 @@ static __always_inline int translate(struct packet *pkt, const struct bpfw_rewri
 	if (rewrite->flags & BPFW_CONN_NAT) {
 		ip->src = rewrite->src_addr;
 		ip->dst = rewrite->dst_addr;
-		ports->src = rewrite->src_port;
-		ports->dst = rewrite->dst_port;
+		ports->both = *(const __u32 *)&rewrite->src_port;
 	}
 	return BPFW_GO_ON;
 }

@@ -13,12 +13,12 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 2
+#define BPFW_ABI_VERSION 3
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
 
-/* How many next hops hop_map holds. A slot number has 16 bits. */
+/* How many next hops hop_map holds. */
 #define BPFW_HOP_SLOTS 16384
 
 /* How many (port, VLAN) pairs and egress devices the device maps hold. */
@@ -43,8 +43,15 @@ struct bpfw_tuple {
 
 #define BPFW_CONN_NAT   (1 << 0) /* addresses or ports change */
 #define BPFW_CONN_PORTS (1 << 1) /* ports change */
+/* Of no matter to the program. */
+#define BPFW_CONN_REPLY   (1 << 2) /* this is the reply direction */
+#define BPFW_CONN_ASSURED (1 << 3) /* conntrack's ASSURED bit at the time of the insert */
 
-/* What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. */
+/*
+ * What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. Those
+ * that the program adds itself are never 0 where something changes: of ones' complement's two zeros
+ * they are the one that the kernel's arithmetic ends at.
+ */
 struct bpfw_rewrite {
 	__be32 src_addr;
 	__be32 dst_addr;
@@ -53,7 +60,7 @@ struct bpfw_rewrite {
 	__u16 ip_delta;   /* IPv4 header checksum: addresses, and the TTL step */
 	__u16 addr_delta; /* L4 checksum: the pseudo header's addresses */
 	__u16 port_delta; /* L4 checksum: the ports */
-	__u16 l4_delta;   /* both of them */
+	__u16 l4_delta;   /* both of them; 0 without NAT */
 	__u16 flags;      /* BPFW_CONN_* */
 	__u16 reserved;
 } __attribute__((aligned(8)));
@@ -64,6 +71,9 @@ struct bpfw_rewrite {
  * The kernel reuses a deleted entry's memory at once, so a program may hold a pointer to what has
  * become another connection. That is what tuple and seal are for: the program copies the
  * rewrite, then compares the tuple and the seal over both; a mixture of two connections fails.
+ *
+ * With the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the most that fit
+ * in 192, which are three cache lines: the second holds all up to the hop word, the third the rest.
  */
 struct bpfw_conn {
 	/* Written by the daemon before the insert, never changed. */
@@ -71,9 +81,9 @@ struct bpfw_conn {
 	struct bpfw_rewrite rewrite;
 	__u64 seal;
 	/*
-	 * Written by BPF. The hop word: generation << 32 | ingress slot << 16 | hop slot, stored by
-	 * compare and swap only. The daemon inserts it with generation 0 and a number of this
-	 * entry's own below, so that a late store cannot hit the memory's next owner.
+	 * Written by BPF. The hop word: generation << 32 | hop slot, stored by compare and swap
+	 * only. The daemon inserts it with generation 0 and a number of this entry's own below, so
+	 * that a late store cannot hit the memory's next owner.
 	 */
 	__u64 hop_word;
 	__u64 last_seen; /* jiffies64 of the last packet that was forwarded, 0: none */
@@ -84,32 +94,16 @@ struct bpfw_conn {
 	__u32 egress;    /* L3 interface of the first look-up, 0: none yet */
 	__u32 finished;  /* BPFW_FINISHED_*, 0: alive */
 	/* Written by the daemon before the insert, never changed. */
-	__u64 pass_from;  /* jiffies64 from which packets go to the stack, 0: never */
+	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
+	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
-	__u32 origin;     /* BPFW_ORIGIN_* */
 	__u32 since;      /* the generation in which the stack is known to have forwarded it */
 	__u32 mark;       /* conntrack's mark, as far as routing depends on it */
-	__u64 mark_seal;  /* the seal, carried on over the mark, which only look-ups read */
-	__u64 idle_limit; /* jiffies of silence after which a packet goes to the stack, 0: none does
-			   */
+	__u32 mark_seal;  /* the seal's lower half, carried on over the mark */
 };
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
 #define BPFW_FINISHED_MOVED 2 /* the route leads, or may lead, elsewhere than at first */
-
-#define BPFW_ORIGIN_REPLY   (1 << 0) /* this is the reply direction */
-#define BPFW_ORIGIN_ASSURED (1 << 1) /* conntrack's ASSURED bit at the time of the insert */
-
-/* Value of hop_map and key of hop_index: everything about a next hop. Never changed. */
-struct bpfw_hop {
-	__u32 egress;    /* L3 interface */
-	__u32 port;      /* device that the frame is handed to */
-	__be32 neighbor; /* the next hop's IPv4 address */
-	__u32 mtu;       /* largest IPv4 packet */
-	__u8 l2[18];     /* the new Ethernet header, tag included */
-	__u16 l2_len;    /* 14 or 18 */
-	__u32 reserved;
-};
 
 /* Key of link_map: where a frame came in. */
 struct bpfw_link_key {
@@ -121,8 +115,26 @@ struct bpfw_link_key {
 /* Value of link_map: the L3 interface that such a frame belongs to. */
 struct bpfw_link {
 	__u32 ifindex;
-	__u16 slot; /* short name of this value in hop words */
+	__u16 reserved;
 	__u8 mac[6];
+};
+
+/*
+ * Value of hop_map and key of hop_index: where packets come in, and everything about where they
+ * go. Never changed. MAC addresses and headers begin two bytes after a multiple of four here, as
+ * they do in packets.
+ */
+struct bpfw_hop {
+	struct bpfw_link_key from; /* where such packets come in */
+	__u32 egress;              /* L3 interface */
+	__u32 port;                /* device that the frame is handed to */
+	__be32 neighbor;           /* the next hop's IPv4 address */
+	__u32 mtu;                 /* largest IPv4 packet */
+	__u16 l2_len;              /* 14 or 18 */
+	__u8 from_mac[6];          /* the MAC address that such packets are sent to */
+	__u16 reserved;
+	__u8 l2[18]; /* the new Ethernet header, tag included */
+	__u32 reserved2[3];
 };
 
 #define BPFW_EGRESS_REDIRECT (1 << 0) /* the port takes redirected frames */
@@ -208,8 +220,8 @@ enum bpfw_verdict {
 
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
-BPFW_SIZE_IS(bpfw_conn, 136);
-BPFW_SIZE_IS(bpfw_hop, 40);
+BPFW_SIZE_IS(bpfw_conn, 120);
+BPFW_SIZE_IS(bpfw_hop, 64);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 16);

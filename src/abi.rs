@@ -91,7 +91,17 @@ impl bpfw_conn {
     /// The next hop's slot that BPF chose for this direction, if it ever did.
     pub fn hop_slot(&self) -> Option<u32> {
         // Generation 0 marks the number that the daemon inserted.
-        (self.hop_word >> 32 != 0).then_some((self.hop_word & 0xffff) as u32)
+        (self.hop_word >> 32 != 0).then_some(self.hop_word as u32)
+    }
+
+    /// Whether this is the reply direction.
+    pub fn is_reply(&self) -> bool {
+        u32::from(self.rewrite.flags) & BPFW_CONN_REPLY != 0
+    }
+
+    /// Conntrack's ASSURED bit at the time of the insert.
+    pub fn is_assured(&self) -> bool {
+        u32::from(self.rewrite.flags) & BPFW_CONN_ASSURED != 0
     }
 
     /// The tuple of this connection's other direction.

@@ -8,7 +8,7 @@ use bpfw::datapath::state::Change;
 use bpfw::flow::tuple::Protocol;
 use std::time::Duration;
 use support::datapath::{Datapath, Input, on_both_hooks};
-use support::flow::{DMZ, Flow, HOST2, LAN, PROTOCOLS, Side, WAN};
+use support::flow::{DMZ, Flow, HOST2, LAN, NEVER_IDLE, PROTOCOLS, Side, WAN};
 use support::lab::show;
 use support::packet::{Mac, tcp};
 
@@ -256,7 +256,7 @@ fn what_is_forwarded_is_counted() {
         // Without Ethernet and padding.
         assert_eq!((entry.packets, entry.bytes), (3, 3 * 28 + 101));
         assert!((before..=datapath.now()).contains(&entry.last_seen));
-        assert_eq!((entry.passed_up, entry.egress), (0, WAN.ifindex()));
+        assert_eq!((entry.passed_up, entry.egress), (NEVER_IDLE, WAN.ifindex()));
         let reply = datapath.entry(&flow, true);
         assert_eq!((reply.packets, reply.last_seen, reply.egress), (0, 0, 0));
     });
@@ -277,7 +277,7 @@ fn what_passes_is_noted_but_not_counted() {
             let entry = datapath.entry(&flow, false);
             assert_eq!((entry.packets, entry.bytes, entry.last_seen), (0, 0, 0));
             assert!((before..=datapath.now()).contains(&entry.passed_up));
-            assert_eq!(datapath.entry(&flow, true).passed_up, 0);
+            assert_eq!(datapath.entry(&flow, true).passed_up, NEVER_IDLE);
             datapath.remove(&flow);
         }
     });

@@ -77,7 +77,7 @@ impl Search {
             }
         }
         // Last, because what is to come of them is not certain, so that it takes time to wait for.
-        spoiled.sort_by_key(|sample| sample.from.slot);
+        spoiled.sort_by_key(|sample| sample.from.device);
         if let Err(difference) = self.try_samples(&spoiled) {
             story.extend(spoiled);
             self.fail(seed, story, difference);

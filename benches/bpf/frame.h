@@ -7,8 +7,18 @@
 #ifndef FRAME_H
 #define FRAME_H
 
-#include "checksum.h"
+#include "packet.h"
 #include "plan.h"
+
+/* A sum of up to 2^32 words of 32 bits, folded to 16 bits (RFC 1071). */
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
 
 static __always_inline __u64 sum_words(const void *header, int words)
 {

@@ -30,21 +30,18 @@ pub struct Connection {
     pub mark: u32,
     /// jiffies64 of the last packet that the stack saw, or a time after it.
     pub seen: u64,
-    /// A silence in jiffies after which the next packet goes to the stack, 0 for none.
-    pub idle_limit: u64,
+    /// A silence in jiffies after which the next packet goes to the stack.
+    pub idle_limit: u32,
 }
 
 impl Connection {
     fn entry(&self, reply: bool) -> (bpfw_tuple, bpfw_conn) {
         let (tuple, other) =
             if reply { (self.reply, self.original) } else { (self.original, self.reply) };
-        let rewrite = Translation::new(tuple, other).rewrite();
+        let mut rewrite = Translation::new(tuple, other).rewrite();
         let tuple = bpfw_tuple::from(tuple);
-        let mut origin = 0;
-        for (set, flag) in
-            [(reply, abi::BPFW_ORIGIN_REPLY), (self.assured, abi::BPFW_ORIGIN_ASSURED)]
-        {
-            origin |= if set { flag } else { 0 };
+        for (set, flag) in [(reply, abi::BPFW_CONN_REPLY), (self.assured, abi::BPFW_CONN_ASSURED)] {
+            rewrite.flags |= if set { flag as u16 } else { 0 };
         }
         let seal = seal(&tuple, &rewrite);
         let conn = bpfw_conn {
@@ -53,14 +50,14 @@ impl Connection {
             seal,
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(self.id ^ u32::from(reply)),
-            pass_from: self.pass_from,
+            // 0 is "never", and comes up once in 2^32 jiffies.
+            pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
             id: self.id,
-            origin,
             since: self.since,
             passed_up: self.seen,
             idle_limit: self.idle_limit,
             mark: self.mark,
-            mark_seal: seal_step(seal, self.mark.into()),
+            mark_seal: seal_step(seal, self.mark.into()) as u32,
             ..Default::default()
         };
         (tuple, conn)

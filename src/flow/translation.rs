@@ -44,10 +44,11 @@ impl Translation {
             dst_addr: after.dst_addr,
             src_port: after.src_port,
             dst_port: after.dst_port,
+            // Not 0: a sum is 0 only if both parts are.
             ip_delta: add(addresses, !u16::from_ne_bytes(TTL_STEP)),
             addr_delta: addresses,
             port_delta: ports,
-            l4_delta: add(addresses, ports),
+            l4_delta: if flags == 0 { 0 } else { add(add(addresses, ports), 0xffff) },
             flags,
             reserved: 0,
         }

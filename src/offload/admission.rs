@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use crate::abi::{self, bpfw_conn};
+use crate::abi::bpfw_conn;
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
@@ -184,9 +184,9 @@ impl Offload {
     }
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.
-    pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u64 {
+    pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u32 {
         let limit = self.timeouts.of(protocol, assured).idle_limit();
-        self.clock.jiffies.in_duration(limit)
+        u32::try_from(self.clock.jiffies.in_duration(limit)).unwrap_or(u32::MAX)
     }
 
     /// The generation of the topology in which the stack has forwarded a packet of the connection,
@@ -259,6 +259,6 @@ fn is_of(known: &bpfw_conn, entry: &Entry) -> bool {
 
 /// Whether the map's entry says all that there is to say of its connection.
 fn is_current(known: &bpfw_conn, connection: &Connection) -> bool {
-    let assured = known.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+    let assured = known.is_assured();
     known.finished == 0 && known.mark == connection.mark && (assured || !connection.assured)
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{Offload, events_are_sent, timeouts};
-use crate::abi::{self, bpfw_conn};
+use crate::abi::bpfw_conn;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::typed_map::Cursor;
 use crate::error::Result;
@@ -147,7 +147,7 @@ impl Offload {
         let Some(tuple) = conn.tuple.decode() else {
             return Ok(());
         };
-        let reply = conn.origin & abi::BPFW_ORIGIN_REPLY != 0;
+        let reply = conn.is_reply();
         if self.was_lately(conn.last_seen) {
             self.sweep.hops.extend(conn.hop_slot());
         }
@@ -157,7 +157,7 @@ impl Offload {
         if reply {
             return Ok(());
         }
-        let assured = conn.origin & abi::BPFW_ORIGIN_ASSURED != 0;
+        let assured = conn.is_assured();
         self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
         // The timeouts were longer when it was offloaded.
         if conn.idle_limit > self.idle_limit(tuple.protocol, assured) {
@@ -169,7 +169,7 @@ impl Offload {
     /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
     /// acknowledged: by such a number it would judge a RST, when the numbers have moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
-        let reply = conn.origin & abi::BPFW_ORIGIN_REPLY != 0;
+        let reply = conn.is_reply();
         let original = if reply { conn.reverse() } else { conn.tuple };
         match original.decode() {
             Some(tuple) if tuple.protocol == Protocol::Tcp => {

@@ -37,15 +37,13 @@ impl View<'_> {
     pub fn devices(&self) -> Devices {
         let mut devices = Devices::default();
         for link in self.links.values().filter(|link| !self.is_left_out(link)) {
-            if let Some(entry) = self.ingress(link, devices.links.len()) {
+            if let Some(entry) = self.ingress(link) {
                 devices.links.push(entry);
             }
             // Attached to itself as well as being a tag of an attached port.
             if let (Some(vlan), Some(mac)) = (&link.vlan, link.mac) {
                 if (self.attached)(vlan.port) && is_l3(link) {
-                    let slot = slot(devices.links.len());
-                    let value = bpfw_link { ifindex: link.index, slot, mac };
-                    devices.links.push((tagged(vlan), value));
+                    devices.links.push((tagged(vlan), l3_interface(link.index, mac)));
                 }
             }
             if let Some(egress) = self.egress(link) {
@@ -63,12 +61,12 @@ impl View<'_> {
     }
 
     /// Frames without a tag belong to the attached interface itself.
-    fn ingress(&self, link: &Link, place: usize) -> Option<(bpfw_link_key, bpfw_link)> {
+    fn ingress(&self, link: &Link) -> Option<(bpfw_link_key, bpfw_link)> {
         if !(self.attached)(link.index) || !is_l3(link) {
             return None;
         }
         let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, vlan_proto: 0 };
-        Some((key, bpfw_link { ifindex: link.index, slot: slot(place), mac: link.mac? }))
+        Some((key, l3_interface(link.index, link.mac?)))
     }
 
     fn egress(&self, link: &Link) -> Option<bpfw_egress> {
@@ -116,9 +114,8 @@ fn is_l3(link: &Link) -> bool {
     link.ethernet && link.master.is_none()
 }
 
-fn slot(place: usize) -> u16 {
-    // 0 is no slot; the maps hold fewer than 65,535.
-    u16::try_from(place + 1).unwrap_or(u16::MAX)
+fn l3_interface(ifindex: u32, mac: [u8; 6]) -> bpfw_link {
+    bpfw_link { ifindex, mac, ..Default::default() }
 }
 
 fn tagged(vlan: &Vlan) -> bpfw_link_key {
@@ -179,8 +176,6 @@ mod tests {
         let devices = devices(Hook::Xdp, vec![link(1, "a"), vlan(5, 1, 10), vlan(6, 3, 10)]);
         let found: Vec<_> = devices.links.iter().map(|(key, link)| (*key, link.ifindex)).collect();
         assert_eq!(found, [(key(1, 0), 1), (key(1, 10), 5)]);
-        let slots: Vec<u16> = devices.links.iter().map(|(_, link)| link.slot).collect();
-        assert_eq!(slots, [1, 2], "each has its own, and none is 0");
     }
 
     #[test]

@@ -348,8 +348,8 @@ pub fn links() -> Vec<Link> {
 /// Frames that come in at `port` with this tag belong to the interface `interface`.
 pub fn link(port: Side, interface: Side, vlan_id: u16, vlan_proto: u16) -> Link {
     let key = bpfw_link_key { ifindex: port.ifindex(), vlan_id, vlan_proto: vlan_proto.to_be() };
-    let slot = interface.slot;
-    (key, bpfw_link { ifindex: interface.ifindex(), slot, mac: interface.router_mac })
+    let (ifindex, mac) = (interface.ifindex(), interface.router_mac);
+    (key, bpfw_link { ifindex, mac, ..Default::default() })
 }
 
 /// The interfaces' entries for `egress_map`, all untagged.

@@ -14,8 +14,6 @@ pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Side {
     pub device: &'static str,
-    /// The interface's slot in hop words.
-    pub slot: u16,
     pub router: Ipv4Addr,
     pub router_mac: Mac,
     pub host: Ipv4Addr,
@@ -24,7 +22,6 @@ pub struct Side {
 
 pub const LAN: Side = Side {
     device: "lan0",
-    slot: 1,
     router: lab::ROUTER_LAN,
     router_mac: lab::ROUTER_LAN_MAC,
     host: lab::CLIENT,
@@ -36,7 +33,6 @@ pub const HOST2: Side = Side { host: lab::HOST2, host_mac: lab::HOST2_MAC, ..LAN
 
 pub const WAN: Side = Side {
     device: "wan0",
-    slot: 2,
     router: lab::ROUTER_WAN,
     router_mac: lab::ROUTER_WAN_MAC,
     host: lab::SERVER,
@@ -46,7 +42,6 @@ pub const WAN: Side = Side {
 /// A third network.
 pub const DMZ: Side = Side {
     device: "dmz0",
-    slot: 3,
     router: Ipv4Addr::new(203, 0, 113, 1),
     router_mac: [2, 0, 0, 0, 3, 1],
     host: Ipv4Addr::new(203, 0, 113, 2),
@@ -70,6 +65,9 @@ impl Side {
     }
 }
 
+/// A time at which the stack has seen a packet that is so late that no silence follows it.
+pub const NEVER_IDLE: u64 = i64::MAX as u64;
+
 /// Source and destination.
 pub type Ends = (SocketAddrV4, SocketAddrV4);
 
@@ -91,8 +89,8 @@ pub struct Flow {
     pub pass_from: u64,
     /// jiffies64 of the last packet that the stack saw.
     pub seen: u64,
-    /// Jiffies of silence after which packets go to the stack, 0 for none.
-    pub idle_limit: u64,
+    /// Jiffies of silence after which packets go to the stack.
+    pub idle_limit: u32,
 }
 
 impl Flow {
@@ -106,8 +104,8 @@ impl Flow {
             far: WAN,
             id: 4711,
             pass_from: 0,
-            seen: 0,
-            idle_limit: 0,
+            seen: NEVER_IDLE,
+            idle_limit: u32::MAX,
         }
     }
 

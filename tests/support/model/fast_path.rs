@@ -130,7 +130,7 @@ fn check_translation(conn: &bpfw_conn, known: Conn, reply: bool) -> Result<(), S
     let right = abi::bpfw_tuple::from(known.flow().tuple(!reply));
     let direction = if reply { "reply" } else { "original" };
     let is_right = conn.reverse() == right;
-    let marked = (conn.origin & abi::BPFW_ORIGIN_REPLY != 0) == reply;
+    let marked = conn.is_reply() == reply;
     if is_right && marked {
         Ok(())
     } else {
