@@ -6,6 +6,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::time::Instant;
+use support::capture::Capture;
 use support::outlaw::{Outlaw, conntrack};
 use support::router::*;
 use support::rules::snat_rules;
@@ -56,7 +57,7 @@ fn hazard_04_a_found_connection_is_stopped(hook: &str, test: &str) {
 /// The daemon has not been running for a moment, and finds the end of its connection behind
 /// those of 20,000 others. Its interval is so long that the heartbeat is not late.
 fn hazard_04_a_deletion_behind_many_events_is_heeded(hook: &str, test: &str) {
-    let outlaw = outlaw(hook, test, &["--interval", "1000", "--log-level", "info"]);
+    let mut outlaw = outlaw(hook, test, &["--interval", "1000", "--log-level", "info"]);
     let mut others = String::new();
     for number in 0..20_000 {
         let (port, low) = (1024 + number % 10_000, 10 + number / 10_000);
@@ -70,6 +71,8 @@ fn hazard_04_a_deletion_behind_many_events_is_heeded(hook: &str, test: &str) {
     outlaw.daemon.signal(Signal::SIGSTOP);
     conntrack(&outlaw.lab, &["-D", "-p", "udp", "--dport", "9"]);
     conntrack(&outlaw.lab, &["-D", "-p", "udp", "--sport", "40000"]);
+    // The one before is full of frames of all that time, which would be read as if they came now.
+    outlaw.capture = Capture::open(&outlaw.lab.server, "eth0");
     expect_frame(&outlaw.capture, "nobody knows yet", is_udp);
     outlaw.expect_end(&format!("{hook}, behind 20,000 events"), || {
         outlaw.daemon.signal(Signal::SIGCONT);

@@ -154,8 +154,13 @@ fn udp(hook: &str, test: &str, rules: &str, translated: bool) {
     let (server, client) = echo(&lab, CLIENT_PORT);
     wait_for_stream(&lab, &client);
     drop(server);
-    // A socket that takes everything and says nothing: no ICMP errors.
-    let _sink = lab.server.enter(|| std::net::UdpSocket::bind(at(SERVER, SERVICE)).unwrap());
+    // A socket that takes everything and says nothing: no ICMP errors. A program that another test
+    // is just starting may have the server's socket for a moment.
+    let mut sink = None;
+    support::wait::eventually(LIMIT, "the port is free", || {
+        sink = lab.server.enter(|| std::net::UdpSocket::bind(at(SERVER, SERVICE)).ok());
+        sink.is_some()
+    });
     let ways = ways(&lab, translated, CLIENT_PORT);
     compare(&lab, hook, 17, &ways);
 }
