@@ -4,22 +4,35 @@
 mod crowd;
 mod latency;
 mod line;
+mod multitude;
 mod options;
 mod rate;
+mod reroute;
+mod resync;
 mod scissors;
 mod stage;
+mod upkeep;
 mod usage;
 
 pub use options::Options;
 
+use super::packets::room::Room;
 use super::report::{Machine, table, write_json};
 use super::stop::Stop;
 use latency::Latency;
+use multitude::Multitude;
 use options::Part;
 use rate::Rate;
+use reroute::Reroute;
+use resync::Resync;
 use serde::Serialize;
 use stage::Stage;
 use std::time::Duration;
+use upkeep::Upkeep;
+use usage::kernel_memory;
+
+/// More than are there at a time where connections come and go.
+const FEW: u32 = 100_000;
 
 /// All that was measured.
 #[derive(Serialize)]
@@ -27,41 +40,92 @@ struct Report {
     machine: Machine,
     latency: Vec<Latency>,
     rate: Vec<Rate>,
+    upkeep: Vec<Upkeep>,
+    reroute: Vec<Reroute>,
+    resync: Vec<Resync>,
 }
 
 /// Measures, and prints.
 pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
     let machine = Machine::here();
     println!("{machine}");
-    let mut report = Report { machine, latency: Vec::new(), rate: Vec::new() };
-    if options.wants(Part::Latency) {
-        report.latency = latencies(options, stop)?;
-        show(&latency::HEAD, report.latency.iter().map(Latency::line));
-    }
-    if options.wants(Part::Rate) {
-        report.rate = rates(options, stop)?;
-        show(&rate::HEAD, report.rate.iter().map(Rate::line));
+    let bench = Bench { options, stop };
+    let (latency, rate) = (bench.latency()?, bench.rate()?);
+    let (upkeep, reroute, resync) = (Vec::new(), Vec::new(), Vec::new());
+    let mut report = Report { machine, latency, rate, upkeep, reroute, resync };
+    for number in options.connections() {
+        bench.multitude(number, &mut report)?;
     }
     options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))
 }
 
-fn show(head: &[&str], lines: impl Iterator<Item = Vec<String>>) {
-    println!("\n{}", table(head, &lines.collect::<Vec<_>>()).trim_end());
+fn show(head: &[&str], lines: impl IntoIterator<Item = Vec<String>>) {
+    println!("\n{}", table(head, &lines.into_iter().collect::<Vec<_>>()).trim_end());
 }
 
-fn latencies(options: &Options, stop: &Stop) -> Result<Vec<Latency>, String> {
-    let mut all = Vec::new();
-    for &transport in &options.transports {
-        let stage = Stage::set(stop);
-        for others in latency::OTHERS {
-            all.push(latency::measure(&stage, transport, options.probes, others)?);
+/// What all measurements have in common.
+struct Bench<'a> {
+    options: &'a Options,
+    stop: &'a Stop,
+}
+
+impl Bench<'_> {
+    fn latency(&self) -> Result<Vec<Latency>, String> {
+        let mut all = Vec::new();
+        if !self.options.wants(Part::Latency) {
+            return Ok(all);
         }
+        for &transport in &self.options.transports {
+            let stage = Stage::set(self.stop, FEW)?;
+            for others in latency::OTHERS {
+                all.push(latency::measure(&stage, transport, self.options.probes, others)?);
+            }
+        }
+        show(&latency::HEAD, all.iter().map(Latency::line));
+        Ok(all)
     }
-    Ok(all)
-}
 
-fn rates(options: &Options, stop: &Stop) -> Result<Vec<Rate>, String> {
-    let time = Duration::from_secs(options.seconds);
-    let measure = |&transport| rate::measure(&Stage::set(stop), transport, time);
-    options.transports.iter().map(measure).collect()
+    fn rate(&self) -> Result<Vec<Rate>, String> {
+        let mut all = Vec::new();
+        if !self.options.wants(Part::Rate) {
+            return Ok(all);
+        }
+        let time = Duration::from_secs(self.options.seconds);
+        for &transport in &self.options.transports {
+            all.push(rate::measure(&Stage::set(self.stop, FEW)?, transport, time)?);
+        }
+        show(&rate::HEAD, all.iter().map(Rate::line));
+        Ok(all)
+    }
+
+    /// What is measured with so many connections that stay.
+    fn multitude(&self, number: u32, report: &mut Report) -> Result<(), String> {
+        let wants = |part| self.options.wants(part);
+        if ![Part::Upkeep, Part::Reroute, Part::Resync].into_iter().any(wants) {
+            return Ok(());
+        }
+        // It outlives the stage, whose connections it is for.
+        let _room = Room::make(number, 1)?;
+        let stage = Stage::set(self.stop, number)?;
+        let before = kernel_memory();
+        let multitude = Multitude::gather(&stage, number)?;
+        let kernel = kernel_memory().saturating_sub(before);
+        if wants(Part::Upkeep) {
+            let time = Duration::from_secs(self.options.upkeep_seconds);
+            let both = upkeep::measure(&stage, &multitude, time, kernel)?;
+            show(&upkeep::HEAD, both.iter().map(Upkeep::line));
+            report.upkeep.extend(both);
+        }
+        if wants(Part::Reroute) {
+            let reroute = reroute::measure(&stage, &multitude)?;
+            show(&reroute::HEAD, [reroute.line()]);
+            report.reroute.push(reroute);
+        }
+        if wants(Part::Resync) {
+            let resync = resync::measure(&stage, &multitude)?;
+            show(&resync::HEAD, [resync.line()]);
+            report.resync.push(resync);
+        }
+        Ok(())
+    }
 }

@@ -18,6 +18,16 @@ pub struct Options {
     /// Seconds that the rate is kept up
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
+    /// Numbers of connections that stay, up to 1,000,000
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000],
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: Vec<u32>,
+    /// Seconds that they are watched, active and idle; idle ones end after 120 s
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=90))]
+    pub upkeep_seconds: u64,
+    /// With 1,000,000 connections, too
+    #[arg(long, conflicts_with = "connections")]
+    full: bool,
     /// Connections of which the latency is measured
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub probes: u32,
@@ -33,9 +43,20 @@ pub enum Part {
     Latency,
     /// Connections that come and go
     Rate,
+    /// The daemon's CPU time and memory, with connections that stay
+    Upkeep,
+    /// From a change of routing until all follow
+    Reroute,
+    /// A comparison of all with conntrack
+    Resync,
 }
 
 impl Options {
+    /// Numbers of connections that stay.
+    pub fn connections(&self) -> Vec<u32> {
+        if self.full { vec![1_000, 100_000, 1_000_000] } else { self.connections.clone() }
+    }
+
     /// Whether this is to be measured.
     pub fn wants(&self, part: Part) -> bool {
         self.parts.is_empty() || self.parts.contains(&part)

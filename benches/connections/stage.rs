@@ -4,20 +4,27 @@
 use super::crowd::{Member, Side};
 use super::line::Line;
 use super::scissors::Scissors;
-use crate::packets::plan::{LAN_HOSTS, WAN_HOSTS};
+use crate::packets::generator::{Generator, Timed};
+use crate::packets::plan::{LAN_HOSTS, Plan, WAN_HOSTS};
+use crate::packets::subject::program_of;
 use crate::stop::Stop;
+use crate::support::compile::compile_file;
 use crate::support::daemon::Daemon;
 use crate::support::lab::{CLIENT, Lab, SERVER};
 use crate::support::maps::Maps;
 use crate::support::router::{lab, start};
 use crate::support::rules::snat_rules;
+use bpfw::abi;
+use libbpf_rs::Program;
+use std::os::fd::AsFd;
 
 /// Everything that a measurement needs; gone when dropped.
 pub struct Stage {
     // Before the lab: the daemon ends before its namespace.
     pub daemon: Daemon,
     pub maps: Maps,
-    _lab: Lab,
+    pub lab: Lab,
+    generator: Generator,
     lan: Line,
     wan: Line,
     scissors: Scissors,
@@ -25,24 +32,39 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A router that masquerades, with bpfw at the hook xdp.
-    pub fn set(stop: &Stop) -> Self {
+    /// A router that masquerades, with bpfw at the hook xdp, which offloads so many at most.
+    pub fn set(stop: &Stop, connections: u32) -> Result<Self, String> {
         let lab = lab("xdp", "connections", &snat_rules());
         lab.static_neighbours();
         lab.router.ip(&format!(
             "route add {LAN_HOSTS}/16 via {CLIENT}\nroute add {WAN_HOSTS}/16 via {SERVER}\n"
         ));
-        let daemon = start(&lab, "xdp", &["--log-level", "info"]);
+        let generator = Generator::new(&lab, &compile_file("benches/bpf/generator.bpf.c"))?;
+        let number = connections.to_string();
+        let daemon = start(&lab, "xdp", &["--log-level", "info", "--max-connections", &number]);
+        let program = program_of(daemon.pid(), "bpfw_xdp")?;
+        let program = Program::fd_from_id(program.id).map_err(|error| error.to_string())?;
+        generator.set_next(program.as_fd())?;
         let maps = Maps::of(daemon.pid());
         let lan = Line::open(&lab.client, "eth0");
         let wan = Line::open(&lab.server, "eth0");
         let scissors = Scissors::open(&lab.router);
-        Self { daemon, maps, _lab: lab, lan, wan, scissors, stop: stop.clone() }
+        Ok(Self { daemon, maps, lab, generator, lan, wan, scissors, stop: stop.clone() })
     }
 
     /// An error once the benchmark is asked to end.
     pub fn check(&self) -> Result<(), String> {
         self.stop.check()
+    }
+
+    /// Sends one packet of each of these connections, straight into the router. Says how many took
+    /// the fast path.
+    pub fn generate(&self, plan: &Plan, frames: u32) -> Result<u64, String> {
+        self.check()?;
+        let before = self.maps.packets(abi::BPFW_FORWARDED);
+        let sent = self.generator.run(&self.lab.router, plan, Timed::only(frames));
+        sent.map_err(|error| format!("running the generator: {error}"))?;
+        Ok(self.maps.packets(abi::BPFW_FORWARDED) - before)
     }
 
     /// Sends frames of one side.
@@ -73,5 +95,13 @@ impl Stage {
     /// Packets of the original direction that took the fast path.
     pub fn forwarded(&self, member: Member) -> u64 {
         self.maps.connection(member.original()).map_or(0, |conn| conn.packets)
+    }
+}
+
+impl Drop for Stage {
+    /// Says what the daemon has warned of, which may explain a figure.
+    fn drop(&mut self) {
+        let lines = self.daemon.lines();
+        lines.iter().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
     }
 }

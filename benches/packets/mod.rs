@@ -10,7 +10,7 @@ mod rounds;
 mod router;
 mod row;
 mod site;
-mod subject;
+pub mod subject;
 mod warm_up;
 
 pub use options::{Options, Order, Unit};

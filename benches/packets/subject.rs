@@ -129,7 +129,7 @@ fn daemon(
 }
 
 /// The program of this name that a process holds open.
-fn program_of(pid: u32, name: &str) -> Result<ProgramInfo, String> {
+pub fn program_of(pid: u32, name: &str) -> Result<ProgramInfo, String> {
     let directory = fs::read_dir(format!("/proc/{pid}/fdinfo"));
     let directory = directory.map_err(|error| format!("process {pid}: {error}"))?;
     let texts = directory.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF maps of a running daemon, read from outside.
 
-use bpfw::abi::{Pod, bpfw_conn, bpfw_generation, bpfw_tuple, bpfw_verdict};
+use bpfw::abi::{Pod, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_tuple, bpfw_verdict};
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Maps that a process holds open.
 pub struct Maps(Vec<MapHandle>);
@@ -43,6 +44,20 @@ impl Maps {
     /// Whether this direction of a connection is in `conn_map`.
     pub fn has_connection(&self, tuple: Tuple) -> bool {
         self.connection(tuple).is_some()
+    }
+
+    /// A next hop, by the slot that connections name.
+    pub fn hop(&self, slot: u32) -> bpfw_hop {
+        let value = self.named("hop_map").lookup(&slot.to_ne_bytes(), MapFlags::ANY);
+        bpfw_hop::from_bytes(&value.expect("readable").expect("a slot")).expect("a next hop")
+    }
+
+    /// Bytes that the kernel says a map takes.
+    pub fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/self/fdinfo/{}", self.named(name).as_fd().as_raw_fd());
+        let text = fs::read_to_string(path).expect("the map is open");
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:")).expect("its memory");
+        line.trim().parse().expect("a number")
     }
 
     /// The topology's generation; 0 at rest.

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Very many UDP connections on the fast path at once.
+
+use super::crowd::{Member, crowd};
+use super::stage::Stage;
+use crate::packets::plan::{Action, Connections, Plan, Step, Transport};
+use crate::support::wait::becomes_true;
+use std::ops::Range;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// So many are made before those that are there already speak again, which keeps them.
+const GROUP: u32 = 100_000;
+/// As many as the daemon's queue of events takes at once.
+const CHUNK: u32 = 4096;
+/// After so long, conntrack takes a UDP connection's packet for a stream's (2 s).
+const STREAM: Duration = Duration::from_millis(2_200);
+const LIMIT: Duration = Duration::from_secs(20);
+/// So often all speak once more, until all of them do so on the fast path.
+const PASSES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
+/// At XDP, one packet in 65,536 has a checksum that may be half done, and goes up.
+const ALL: f64 = 0.9999;
+/// No byte of payload.
+const FRAME: usize = 60;
+
+/// The connections, which stand in conntrack as streams.
+pub struct Multitude<'a> {
+    stage: &'a Stage,
+    connections: Connections,
+    entries: usize,
+}
+
+impl<'a> Multitude<'a> {
+    /// Makes them, by packets of both sides.
+    pub fn gather(stage: &'a Stage, number: u32) -> Result<Self, String> {
+        let connections = crowd(Transport::Udp, number);
+        let mut multitude = Self { stage, connections, entries: 0 };
+        for start in (0..number).step_by(GROUP as usize) {
+            let end = number.min(start + GROUP);
+            multitude.make(start..end)?;
+            multitude.speak(0..end)?;
+        }
+        multitude.settle()?;
+        multitude.entries = stage.maps.len("conn_map");
+        Ok(multitude)
+    }
+
+    /// Entries of `conn_map` that were there at first and are not any more.
+    pub fn lost(&self) -> usize {
+        self.entries.saturating_sub(self.stage.maps.len("conn_map"))
+    }
+
+    /// How many are numbered, from 0.
+    pub fn number(&self) -> u32 {
+        self.connections.number
+    }
+
+    /// How many of them came to the fast path at first.
+    pub fn gathered(&self) -> u32 {
+        (self.entries / 2) as u32
+    }
+
+    fn make(&self, group: Range<u32>) -> Result<(), String> {
+        self.send(Step::Open, Action::Pass, group.clone())?;
+        sleep(STREAM);
+        for start in group.clone().step_by(CHUNK as usize) {
+            let chunk = start..group.end.min(start + CHUNK);
+            self.send(Step::Answer, Action::Pass, chunk.clone())?;
+            self.send(Step::Data, Action::Pass, chunk.clone())?;
+            let last = Member { transport: Transport::Udp, number: chunk.end - 1 };
+            // What is still missing then is told by the share that speaks on the fast path.
+            becomes_true(LIMIT, || self.stage.is_offloaded(last));
+        }
+        Ok(())
+    }
+
+    /// Each sends a packet in both directions, as it would come from the network. Says which share
+    /// of them took the fast path.
+    pub fn speak(&self, which: Range<u32>) -> Result<f64, String> {
+        let sent = 2 * which.len();
+        let fast = self.send(Step::Data, Action::Call, which.clone())?
+            + self.send(Step::Answer, Action::Call, which)?;
+        Ok(fast as f64 / sent as f64)
+    }
+
+    /// All speak until all of them do so on the fast path; says which share does at last.
+    pub fn settle(&self) -> Result<f64, String> {
+        let mut share = 0.0;
+        for _ in 0..PASSES {
+            share = self.speak(0..self.number())?;
+            if share >= ALL {
+                break;
+            }
+            sleep(PAUSE);
+        }
+        Ok(share)
+    }
+
+    fn send(&self, step: Step, action: Action, which: Range<u32>) -> Result<u64, String> {
+        let Self { stage, connections, .. } = *self;
+        let (start, frames) = (which.start, which.len() as u32);
+        let plan = Plan { connections, step, action, frame_len: FRAME, start, stride: 1 };
+        stage.generate(&plan, frames)
+    }
+}
