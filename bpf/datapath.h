@@ -122,21 +122,8 @@ static __always_inline int check_ingress(const struct packet *pkt, const struct 
 	if (pkt->from.ifindex == hop->from.ifindex && pkt->from.vlan_id == hop->from.vlan_id &&
 	    pkt->from.vlan_proto == hop->from.vlan_proto && same_mac(pkt->data, hop->from_mac))
 		return BPFW_GO_ON;
-	if (lane == LANE_EXPRESS)
-		return BPFW_PASS_INGRESS;
-	verdict = find_link(pkt, &link);
+	verdict = lane == LANE_FULL ? find_link(pkt, &link) : BPFW_GO_ON;
 	return verdict ? verdict : BPFW_PASS_INGRESS;
-}
-
-/* Everything that can still stand against forwarding. */
-static __always_inline int check(hook_ctx *ctx, const struct packet *pkt, struct bpfw_conn *conn,
-				 const struct snapshot *snap, const struct bpfw_hop *hop, __u64 now,
-				 int lane)
-{
-	int verdict;
-
-	verdict = check_connection(pkt, conn, snap, now, lane);
-	return verdict ? verdict : check_size(ctx, pkt, hop);
 }
 
 static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpfw_conn *conn,
@@ -152,7 +139,7 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpf
 		return verdict;
 	if (conn->finished || hop_generation(snap.hop_word) != generation) {
 		if (lane == LANE_EXPRESS)
-			return BPFW_PASS_FINISHED;
+			return BPFW_GO_ON;
 		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
 			return verdict;
@@ -164,7 +151,9 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpf
 	verdict = check_ingress(pkt, hop, lane);
 	if (verdict)
 		return verdict;
-	verdict = check(ctx, pkt, conn, &snap, hop, now, lane);
+	verdict = check_connection(pkt, conn, &snap, now, lane);
+	if (!verdict)
+		verdict = check_size(ctx, pkt, hop);
 	if (!verdict)
 		verdict = send(ctx, pkt, &snap, hop, lane);
 	if (verdict)

@@ -26,7 +26,7 @@ static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt,
 	const __u32 length = HEADERS_MAX;
 
 	pkt->from.ifindex = skb->ifindex;
-	if (lane == LANE_FULL && skb->vlan_present) {
+	if (skb->vlan_present) {
 		pkt->from.vlan_id = skb->vlan_tci & VLAN_ID_MASK;
 		pkt->from.vlan_proto = skb->vlan_proto;
 	}
@@ -53,8 +53,9 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
 				       const struct bpfw_hop *hop __attribute__((unused)), int lane)
 {
+	/* What follows is not for its packets. */
 	if (lane == LANE_EXPRESS)
-		return skb->vlan_present ? BPFW_PASS_TAGS : BPFW_GO_ON;
+		return BPFW_GO_ON;
 	/* The tag lies beside the frame, except where the kernel had no reason to move it. */
 	if (pkt->l2_len != sizeof(struct eth_header))
 		return BPFW_PASS_TAGS;

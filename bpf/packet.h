@@ -83,7 +83,7 @@ struct udp_header {
  * A packet is tried twice. The express lane is for what is plain: no tags, nothing to cut off, a
  * connection that has its next hop. It writes nothing before it is sure, so that the full lane can
  * begin anew with all others, and say why. The code is the same but for what the first leaves out;
- * by itself it needs few registers, and so half of the instructions.
+ * by itself it keeps more in registers, and so needs fewer instructions.
  */
 #define LANE_FULL    0
 #define LANE_EXPRESS 1

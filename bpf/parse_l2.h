@@ -39,6 +39,9 @@ static __always_inline int parse_l2(struct packet *pkt, int lane)
 	pkt->l2_len = sizeof(*eth);
 	pkt->l3 = (__u8 *)(eth + 1);
 	type = eth->type;
+	/* Beside the frame, as TC may have it. */
+	if (lane == LANE_EXPRESS && pkt->from.vlan_proto)
+		return BPFW_PASS_TAGS;
 	if (lane == LANE_FULL && is_vlan(type)) {
 		verdict = parse_tag(pkt, &type);
 		if (verdict)

@@ -3,7 +3,7 @@
 
 mod support;
 
-use bpfw::abi::{BPFW_PASS_LINK, BPFW_PASS_TAGS};
+use bpfw::abi::{BPFW_PASS_LINK, BPFW_PASS_TAGS, BPFW_PASS_UNKNOWN, bpfw_verdict};
 use bpfw::datapath::Hook;
 use bpfw::datapath::state::Change;
 use bpfw::flow::tuple::Protocol;
@@ -159,6 +159,44 @@ fn tc_knows_tags_beside_the_frame() {
             }
         }
     });
+}
+
+/// A connection that is not offloaded is signaled where its tag is known, and nowhere else: neither
+/// without its tag nor by another one.
+#[test]
+fn unknown_connections_are_those_of_their_tag() {
+    for hook in HOOKS {
+        on_hook("unknown-tag", hook, |datapath| {
+            if hook == Hook::Tc {
+                datapath.prepare_tags();
+            }
+            for (known, others) in [(VLANS[1], [NONE, VLANS[2]]), (NONE, [VLANS[1], VLANS[2]])] {
+                set_vlans(datapath, known, NONE);
+                let flow = Flow::snat(Protocol::Udp);
+                for other in others {
+                    expect_unknown(datapath, hook, &flow, other, BPFW_PASS_LINK);
+                    assert!(datapath.take_signals().is_empty(), "{other:?}");
+                }
+                expect_unknown(datapath, hook, &flow, known, BPFW_PASS_UNKNOWN);
+                assert_eq!(datapath.take_signals(), [flow.tuple(false).into()]);
+            }
+        });
+    }
+}
+
+/// A frame of a connection that is not offloaded; its tag is where the hook finds it.
+fn expect_unknown(
+    datapath: &Datapath<'_>,
+    hook: Hook,
+    flow: &Flow,
+    tag: Vlan,
+    verdict: bpfw_verdict,
+) {
+    let in_frame = hook == Hook::Xdp;
+    let frame = tagged(flow.incoming(false), if in_frame { tag } else { NONE }, 0).build();
+    let input = Input::new(LAN, &frame);
+    let tags = if in_frame { input.tags } else { [(tag.1, tag.0), (0, 0)] };
+    datapath.expect_passed(Input { tags, ..input }, verdict);
 }
 
 #[test]
