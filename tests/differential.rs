@@ -10,14 +10,18 @@ use bpfw::abi;
 use bpfw::datapath::counters::VERDICTS;
 use std::env;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddrV4;
 use std::time::Instant;
 use support::conversation::conversations;
 use support::flow::{LAN, WAN};
+use support::lab::{CLIENT, SERVER};
+use support::packet::Packet;
 use support::port::PortFrame;
 use support::random::Random;
+use support::router::at;
 use support::samples::{Sample, Samples};
 use support::spoil::{step, sums_if_else_alike};
-use support::twins::Twins;
+use support::twins::{Outcome, Seen, Twins};
 
 on_both_hooks!(the_same_bytes_leave_by_the_same_port);
 
@@ -197,4 +201,20 @@ fn tell(seed: u64, story: &[Sample], difference: &str) -> String {
     let frames: String = story.iter().map(frames).collect();
     let filter = filter(seed);
     format!("BPFW_SEED={seed}, rp_filter {filter}; frames that came in:\n{frames}{difference}")
+}
+
+/// Two frames that differ by their source port are alike only if the kernel chose it in both routers.
+#[test]
+fn a_port_by_chance_is_no_difference() {
+    let seen = |port| {
+        let from = SocketAddrV4::new(SERVER, port);
+        vec![("lan0", PortFrame::from(Packet::tcp(from, at(CLIENT, 7003)).build()))]
+    };
+    let of_a_lab = vec![443, 7003];
+    let judge = |stack, bpfw| Outcome::new(seen(stack), seen(bpfw), of_a_lab.clone()).is_equal();
+    assert!(judge(443, 443) && judge(1111, 1111));
+    assert!(judge(1111, 2222), "chosen by chance in both");
+    assert!(!judge(443, 2222) && !judge(1111, 443), "a connection's own port in one of them");
+    let fewer = Outcome::new(seen(1111), Seen::new(), of_a_lab.clone());
+    assert!(!fewer.is_equal(), "missing");
 }

@@ -122,6 +122,17 @@ mod tests {
         assert_eq!(u32::from(out.rewrite().flags), both);
     }
 
+    /// The datapath's arithmetic tells a change from none by this.
+    #[test]
+    fn a_change_that_comes_to_nothing_is_no_zero() {
+        let original = tuple("10.0.255.255:1000", "198.51.100.2:53");
+        let reply = tuple("198.51.100.2:53", "10.0.0.0:1000");
+        let rewrite = Translation::new(original, reply).rewrite();
+        assert_eq!((rewrite.addr_delta, rewrite.port_delta), (0, 0), "of the two zeros this one");
+        assert_eq!(rewrite.l4_delta, 0xffff, "and the other one where the program adds itself");
+        assert_ne!(rewrite.ip_delta, 0);
+    }
+
     #[test]
     fn opposite_differences_cancel() {
         let original = tuple("192.0.2.2:1000", "198.51.100.2:53");

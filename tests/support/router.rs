@@ -3,7 +3,7 @@
 
 use super::daemon::Daemon;
 use super::lab::{CLIENT, Lab, Offloads, SERVER};
-use super::live::{lacking, root_or_skip};
+use super::live::{root_or_skip, skip};
 use super::maps::Maps;
 use super::netns::Namespace;
 use super::tcp::TcpPair;
@@ -60,7 +60,7 @@ pub fn xdp_or_skip(test: &str) -> bool {
     }
     let tells = *TELLS.get_or_init(veth_tells_features);
     if !tells {
-        lacking(test, "this kernel does not tell whether a veth takes frames that XDP redirects");
+        skip(test, "this kernel does not tell whether a veth takes frames that XDP redirects");
     }
     tells
 }

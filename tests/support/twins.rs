@@ -32,6 +32,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What came out in these orders, in labs for connections with these ports.
+    pub fn new(mut stack: Seen, mut bpfw: Seen, ports: Vec<u16>) -> Self {
+        stack.sort();
+        bpfw.sort();
+        Self { stack, bpfw, ports }
+    }
+
     pub fn is_equal(&self) -> bool {
         self.stack == self.bpfw || self.differences().iter().all(Vec::is_empty)
     }
@@ -252,7 +259,7 @@ impl Twins {
         });
         let ends = self.flows.iter().flat_map(|flow| [flow.before, flow.after]);
         let ports = ends.flat_map(|(from, to)| [from.port(), to.port()]).collect();
-        Outcome { stack, bpfw, ports }
+        Outcome::new(stack, bpfw, ports)
     }
 }
 
