@@ -53,12 +53,13 @@ static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *c
 /*
  * Conntrack sees a packet again of a connection that it has lost sight of: the daemon must know,
  * and soon if it is TCP, whose flags are to be set again before its numbers have moved far. That
- * the connection ends is told already.
+ * the connection ends is told again: the daemon may have had no time for it, or a flood has put
+ * other signals into its place.
  */
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_conn *conn, __u64 now,
 				   int verdict)
 {
-	if (pkt->tuple->protocol == PROTOCOL_TCP && !conn->finished && conn->passed_up != now)
+	if ((pkt->tuple->protocol == PROTOCOL_TCP || conn->finished) && conn->passed_up != now)
 		signal(pkt, now);
 	conn->passed_up = now;
 	return verdict;
