@@ -32,13 +32,19 @@ enum Part {
     Connections(connections::Options),
 }
 
-fn main() -> ExitCode {
-    let Options { part, .. } = Options::parse();
-    let result = Stop::watch().and_then(|stop| match part {
+fn run(part: Part) -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("this needs root, for network namespaces and BPF".into());
+    }
+    let stop = Stop::watch()?;
+    match part {
         Part::Packets(options) => packets::run(&options, &stop),
         Part::Connections(options) => connections::run(&options, &stop),
-    });
-    match result {
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse().part) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
