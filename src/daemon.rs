@@ -373,13 +373,14 @@ impl Daemon<'_> {
         }
         .devices();
         self.report_left_out();
+        // Also when nothing changes for the datapath: what was down, or left out, can vanish.
+        self.report_devices(&devices);
         if self.devices.as_ref() == Some(&devices) {
             return Ok(());
         }
         self.state.rest()?;
         self.devices = None;
         self.device_maps.set(&devices.links, &devices.egresses)?;
-        self.report_devices(&devices);
         self.devices = Some(devices);
         self.offload.resend_flags();
         // With the others: links that come and go do not bump more often than routes.

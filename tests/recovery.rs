@@ -17,6 +17,7 @@ on_both_hooks!(
     a_found_connection_becomes_a_stream,
     hazard_14_rules_by_mark_stop_offloading,
     a_vanished_interface_does_not_end_the_daemon,
+    a_vanished_interface_that_was_left_to_the_stack_is_said,
     without_events_all_are_audited,
 );
 
@@ -130,6 +131,20 @@ fn a_vanished_interface_does_not_end_the_daemon(hook: &str, test: &str) {
     daemon.wait_for_line("lan0 is gone", LIMIT);
     std::thread::sleep(Duration::from_millis(500));
     assert!(daemon.exited().is_none());
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// It was in none of the device maps, so that nothing changes there.
+fn a_vanished_interface_that_was_left_to_the_stack_is_said(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let guard = "table netdev guard { chain guarding {
+        type filter hook ingress device lan0 priority 0; counter; }
+    }";
+    lab.nft(guard);
+    let daemon = start(&lab, hook, &[]);
+    daemon.wait_for_line("guarding at lan0", LIMIT);
+    lab.router.ip("link del lan0\n");
+    daemon.wait_for_line("lan0 is gone", LIMIT);
     assert!(daemon.stop(LIMIT).success());
 }
 

@@ -40,6 +40,10 @@ impl Daemon<'_> {
         let there = |attachment: &&mut Attachment| links.contains_key(&attachment.ifindex());
         for attachment in self.attachments.iter_mut().filter(there) {
             let at_tc = AtTc::read(attachment.ifindex())?;
+            // Its programs go first, and the event comes last.
+            if !attachment.interface_exists() {
+                continue;
+            }
             match attachment.keep_behind_others(program.as_fd(), &at_tc) {
                 Ok(false) => {}
                 // The stack may have had packets that the datapath did not see go by.
@@ -63,7 +67,7 @@ impl Daemon<'_> {
             return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));
         }
         let at_tc = AtTc::read(link.index)?;
-        if own.is_some_and(|own| !own.is_in_place(&at_tc)) {
+        if own.is_some_and(|own| !own.is_in_place(&at_tc) && own.interface_exists()) {
             return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
         }
         let program = any.program();

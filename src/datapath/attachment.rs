@@ -4,6 +4,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use libbpf_rs::Program;
+use nix::net::if_::if_indextoname;
 
 use super::attach_tc::{AtHook, OurFilter, attach_tc};
 use super::attach_xdp::attach_xdp;
@@ -109,6 +110,11 @@ impl Attachment {
     /// The id of the program.
     pub fn program(&self) -> u32 {
         self.program
+    }
+
+    /// Whether the interface is still there: the kernel takes it off its lists before its filters.
+    pub fn interface_exists(&self) -> bool {
+        if_indextoname(self.interface.index).is_ok()
     }
 
     /// Whether the program is still where it was attached.
