@@ -32,8 +32,8 @@ fn main() {
         }
         embed(hook, &out);
     }
-    abi_bindings(&out);
-    conntrack_bindings(&out);
+    bindings(&out);
+    println!("cargo:rustc-link-lib=netfilter_conntrack");
 }
 
 /// Ends the build with a message that says what to do, instead of a panic's backtrace.
@@ -82,22 +82,20 @@ fn embed(hook: &str, out: &Path) {
     }
 }
 
-fn abi_bindings(out: &Path) {
-    let builder = bindgen::Builder::default()
+fn abi_bindings() -> bindgen::Builder {
+    bindgen::Builder::default()
         .header("include/bpfw_abi.h")
         .clang_args(["-target", "bpf", "-isystem", "bpf/shim"])
         .allowlist_file(".*bpfw_abi.h")
         .derive_default(true)
         .derive_eq(true)
         .prepend_enum_name(false)
-        .layout_tests(true);
-    write_bindings(builder, &out.join("bpfw_abi.rs"));
+        .layout_tests(true)
 }
 
 /// Only what is used of the library; `src/conntrack/ffi.rs` is its one reader.
-fn conntrack_bindings(out: &Path) {
-    println!("cargo:rustc-link-lib=netfilter_conntrack");
-    let builder = bindgen::Builder::default()
+fn conntrack_bindings() -> bindgen::Builder {
+    bindgen::Builder::default()
         .header("include/conntrack_api.h")
         .allowlist_function("nfct_(new|destroy|attr_is_set|nlmsg_(build|parse))")
         .allowlist_function("nfct_[sg]et_attr_u(8|16|32)")
@@ -105,27 +103,52 @@ fn conntrack_bindings(out: &Path) {
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .layout_tests(false)
-        .generate_comments(false);
-    write_bindings(builder, &out.join("conntrack_api.rs"));
+        .generate_comments(false)
 }
 
-fn write_bindings(builder: bindgen::Builder, path: &Path) {
+/// Writes the Rust twins of the headers. They are alike for all machines, so those of include/ are
+/// taken where bindgen cannot run, and for other machines, whose headers it would need.
+/// `tests/bindings.rs` compares them with what bindgen makes.
+fn bindings(out: &Path) {
+    let native = env::var_os("TARGET") == env::var_os("HOST");
+    let mut made = native;
+    for (name, builder) in [("bpfw_abi", abi_bindings()), ("conntrack_api", conntrack_bindings())] {
+        let fresh = if native { generate(name, builder) } else { None };
+        let path = out.join(format!("{name}.rs"));
+        match fresh {
+            Some(fresh) => fresh.write_to_file(path).expect("OUT_DIR is writable"),
+            None => {
+                made = false;
+                fs::copy(format!("include/{name}.rs"), path).expect("include/ is complete");
+            }
+        }
+    }
+    if native && !made {
+        println!("cargo:warning=no libclang here: include/*.rs are used as they are");
+    }
+    println!("cargo:rustc-env=BPFW_BINDINGS={}", if made { "made" } else { "copied" });
+}
+
+/// What bindgen makes of the header; nothing where there is no libclang.
+fn generate(name: &str, builder: bindgen::Builder) -> Option<bindgen::Bindings> {
     let oldest = bindgen::RustTarget::stable(85, 0).expect("rust-version of Cargo.toml");
     let builder = builder
         .rust_target(oldest)
         .rust_edition(bindgen::RustEdition::Edition2024)
-        // Nobody reads it, and not every machine has rustfmt.
-        .formatter(bindgen::Formatter::None);
-    // bindgen panics when it finds no libclang, with a message that says less than ours.
+        .disable_header_comment()
+        .raw_line("// SPDX-License-Identifier: GPL-2.0-only")
+        .raw_line(format!("// Made by bindgen from {name}.h: see tests/bindings.rs."))
+        .formatter(bindgen::Formatter::Prettyplease);
+    // bindgen panics when it finds no libclang, which would be printed.
     std::panic::set_hook(Box::new(|_| {}));
-    let bindings = match std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate())) {
-        Ok(Ok(bindings)) => bindings,
-        Ok(Err(error)) => fail(&format!(
-            "bindgen cannot make {}: {error}; is the package libnetfilter-conntrack-dev installed?",
-            path.display()
-        )),
-        Err(_) => fail("bindgen finds no libclang; install the package libclang-dev"),
-    };
+    let bindings = std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate())).ok();
     drop(std::panic::take_hook());
-    bindings.write_to_file(path).expect("OUT_DIR is writable");
+    bindings.map(|result| {
+        result.unwrap_or_else(|error| {
+            fail(&format!(
+                "bindgen cannot read include/{name}.h: {error}; is the package \
+                 libnetfilter-conntrack-dev installed?"
+            ))
+        })
+    })
 }

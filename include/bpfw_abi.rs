@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
+
+pub const BPFW_MAGIC: u32 = 1651533431;
+pub const BPFW_ABI_VERSION: u32 = 3;
+pub const BPFW_HOOK_XDP: u32 = 1;
+pub const BPFW_HOOK_TC: u32 = 2;
+pub const BPFW_HOP_SLOTS: u32 = 16384;
+pub const BPFW_LINK_SLOTS: u32 = 4096;
+pub const BPFW_NEW_CONN_SLOTS: u32 = 4096;
+pub const BPFW_REFUSED_SLOTS: u32 = 65536;
+pub const BPFW_SEAL_FACTOR: i64 = -7046029254386353131;
+pub const BPFW_CONN_NAT: u32 = 1;
+pub const BPFW_CONN_PORTS: u32 = 2;
+pub const BPFW_CONN_REPLY: u32 = 4;
+pub const BPFW_CONN_ASSURED: u32 = 8;
+pub const BPFW_FINISHED_TCP: u32 = 1;
+pub const BPFW_FINISHED_MOVED: u32 = 2;
+pub const BPFW_EGRESS_REDIRECT: u32 = 1;
+pub const BPFW_LOG_OFF: u32 = 0;
+pub const BPFW_LOG_INFO: u32 = 1;
+pub const BPFW_LOG_DEBUG: u32 = 2;
+pub type __u8 = ::std::os::raw::c_uchar;
+pub type __u16 = ::std::os::raw::c_ushort;
+pub type __u32 = ::std::os::raw::c_uint;
+pub type __u64 = ::std::os::raw::c_ulonglong;
+pub type __be16 = __u16;
+pub type __be32 = __u32;
+#[repr(C)]
+#[repr(align(8))]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_tuple {
+    pub src_addr: __be32,
+    pub dst_addr: __be32,
+    pub src_port: __be16,
+    pub dst_port: __be16,
+    pub protocol: __u8,
+    pub reserved: [__u8; 3usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_tuple"][::std::mem::size_of::<bpfw_tuple>() - 16usize];
+    ["Alignment of bpfw_tuple"][::std::mem::align_of::<bpfw_tuple>() - 8usize];
+    [
+        "Offset of field: bpfw_tuple::src_addr",
+    ][::std::mem::offset_of!(bpfw_tuple, src_addr) - 0usize];
+    [
+        "Offset of field: bpfw_tuple::dst_addr",
+    ][::std::mem::offset_of!(bpfw_tuple, dst_addr) - 4usize];
+    [
+        "Offset of field: bpfw_tuple::src_port",
+    ][::std::mem::offset_of!(bpfw_tuple, src_port) - 8usize];
+    [
+        "Offset of field: bpfw_tuple::dst_port",
+    ][::std::mem::offset_of!(bpfw_tuple, dst_port) - 10usize];
+    [
+        "Offset of field: bpfw_tuple::protocol",
+    ][::std::mem::offset_of!(bpfw_tuple, protocol) - 12usize];
+    [
+        "Offset of field: bpfw_tuple::reserved",
+    ][::std::mem::offset_of!(bpfw_tuple, reserved) - 13usize];
+};
+#[repr(C)]
+#[repr(align(8))]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_rewrite {
+    pub src_addr: __be32,
+    pub dst_addr: __be32,
+    pub src_port: __be16,
+    pub dst_port: __be16,
+    pub ip_delta: __u16,
+    pub addr_delta: __u16,
+    pub port_delta: __u16,
+    pub l4_delta: __u16,
+    pub flags: __u16,
+    pub reserved: __u16,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_rewrite"][::std::mem::size_of::<bpfw_rewrite>() - 24usize];
+    ["Alignment of bpfw_rewrite"][::std::mem::align_of::<bpfw_rewrite>() - 8usize];
+    [
+        "Offset of field: bpfw_rewrite::src_addr",
+    ][::std::mem::offset_of!(bpfw_rewrite, src_addr) - 0usize];
+    [
+        "Offset of field: bpfw_rewrite::dst_addr",
+    ][::std::mem::offset_of!(bpfw_rewrite, dst_addr) - 4usize];
+    [
+        "Offset of field: bpfw_rewrite::src_port",
+    ][::std::mem::offset_of!(bpfw_rewrite, src_port) - 8usize];
+    [
+        "Offset of field: bpfw_rewrite::dst_port",
+    ][::std::mem::offset_of!(bpfw_rewrite, dst_port) - 10usize];
+    [
+        "Offset of field: bpfw_rewrite::ip_delta",
+    ][::std::mem::offset_of!(bpfw_rewrite, ip_delta) - 12usize];
+    [
+        "Offset of field: bpfw_rewrite::addr_delta",
+    ][::std::mem::offset_of!(bpfw_rewrite, addr_delta) - 14usize];
+    [
+        "Offset of field: bpfw_rewrite::port_delta",
+    ][::std::mem::offset_of!(bpfw_rewrite, port_delta) - 16usize];
+    [
+        "Offset of field: bpfw_rewrite::l4_delta",
+    ][::std::mem::offset_of!(bpfw_rewrite, l4_delta) - 18usize];
+    [
+        "Offset of field: bpfw_rewrite::flags",
+    ][::std::mem::offset_of!(bpfw_rewrite, flags) - 20usize];
+    [
+        "Offset of field: bpfw_rewrite::reserved",
+    ][::std::mem::offset_of!(bpfw_rewrite, reserved) - 22usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_conn {
+    pub tuple: bpfw_tuple,
+    pub rewrite: bpfw_rewrite,
+    pub seal: __u64,
+    pub hop_word: __u64,
+    pub last_seen: __u64,
+    pub packets: __u64,
+    pub bytes: __u64,
+    pub passed_up: __u64,
+    pub egress: __u32,
+    pub finished: __u32,
+    pub pass_from: __u32,
+    pub idle_limit: __u32,
+    pub id: __u32,
+    pub since: __u32,
+    pub mark: __u32,
+    pub mark_seal: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_conn"][::std::mem::size_of::<bpfw_conn>() - 120usize];
+    ["Alignment of bpfw_conn"][::std::mem::align_of::<bpfw_conn>() - 8usize];
+    [
+        "Offset of field: bpfw_conn::tuple",
+    ][::std::mem::offset_of!(bpfw_conn, tuple) - 0usize];
+    [
+        "Offset of field: bpfw_conn::rewrite",
+    ][::std::mem::offset_of!(bpfw_conn, rewrite) - 16usize];
+    [
+        "Offset of field: bpfw_conn::seal",
+    ][::std::mem::offset_of!(bpfw_conn, seal) - 40usize];
+    [
+        "Offset of field: bpfw_conn::hop_word",
+    ][::std::mem::offset_of!(bpfw_conn, hop_word) - 48usize];
+    [
+        "Offset of field: bpfw_conn::last_seen",
+    ][::std::mem::offset_of!(bpfw_conn, last_seen) - 56usize];
+    [
+        "Offset of field: bpfw_conn::packets",
+    ][::std::mem::offset_of!(bpfw_conn, packets) - 64usize];
+    [
+        "Offset of field: bpfw_conn::bytes",
+    ][::std::mem::offset_of!(bpfw_conn, bytes) - 72usize];
+    [
+        "Offset of field: bpfw_conn::passed_up",
+    ][::std::mem::offset_of!(bpfw_conn, passed_up) - 80usize];
+    [
+        "Offset of field: bpfw_conn::egress",
+    ][::std::mem::offset_of!(bpfw_conn, egress) - 88usize];
+    [
+        "Offset of field: bpfw_conn::finished",
+    ][::std::mem::offset_of!(bpfw_conn, finished) - 92usize];
+    [
+        "Offset of field: bpfw_conn::pass_from",
+    ][::std::mem::offset_of!(bpfw_conn, pass_from) - 96usize];
+    [
+        "Offset of field: bpfw_conn::idle_limit",
+    ][::std::mem::offset_of!(bpfw_conn, idle_limit) - 100usize];
+    ["Offset of field: bpfw_conn::id"][::std::mem::offset_of!(bpfw_conn, id) - 104usize];
+    [
+        "Offset of field: bpfw_conn::since",
+    ][::std::mem::offset_of!(bpfw_conn, since) - 108usize];
+    [
+        "Offset of field: bpfw_conn::mark",
+    ][::std::mem::offset_of!(bpfw_conn, mark) - 112usize];
+    [
+        "Offset of field: bpfw_conn::mark_seal",
+    ][::std::mem::offset_of!(bpfw_conn, mark_seal) - 116usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_link_key {
+    pub ifindex: __u32,
+    pub vlan_id: __u16,
+    pub vlan_proto: __be16,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_link_key"][::std::mem::size_of::<bpfw_link_key>() - 8usize];
+    ["Alignment of bpfw_link_key"][::std::mem::align_of::<bpfw_link_key>() - 4usize];
+    [
+        "Offset of field: bpfw_link_key::ifindex",
+    ][::std::mem::offset_of!(bpfw_link_key, ifindex) - 0usize];
+    [
+        "Offset of field: bpfw_link_key::vlan_id",
+    ][::std::mem::offset_of!(bpfw_link_key, vlan_id) - 4usize];
+    [
+        "Offset of field: bpfw_link_key::vlan_proto",
+    ][::std::mem::offset_of!(bpfw_link_key, vlan_proto) - 6usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_link {
+    pub ifindex: __u32,
+    pub reserved: __u16,
+    pub mac: [__u8; 6usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_link"][::std::mem::size_of::<bpfw_link>() - 12usize];
+    ["Alignment of bpfw_link"][::std::mem::align_of::<bpfw_link>() - 4usize];
+    [
+        "Offset of field: bpfw_link::ifindex",
+    ][::std::mem::offset_of!(bpfw_link, ifindex) - 0usize];
+    [
+        "Offset of field: bpfw_link::reserved",
+    ][::std::mem::offset_of!(bpfw_link, reserved) - 4usize];
+    ["Offset of field: bpfw_link::mac"][::std::mem::offset_of!(bpfw_link, mac) - 6usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_hop {
+    pub from: bpfw_link_key,
+    pub egress: __u32,
+    pub port: __u32,
+    pub neighbor: __be32,
+    pub mtu: __u32,
+    pub l2_len: __u16,
+    pub from_mac: [__u8; 6usize],
+    pub reserved: __u16,
+    pub l2: [__u8; 18usize],
+    pub reserved2: [__u32; 3usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_hop"][::std::mem::size_of::<bpfw_hop>() - 64usize];
+    ["Alignment of bpfw_hop"][::std::mem::align_of::<bpfw_hop>() - 4usize];
+    ["Offset of field: bpfw_hop::from"][::std::mem::offset_of!(bpfw_hop, from) - 0usize];
+    [
+        "Offset of field: bpfw_hop::egress",
+    ][::std::mem::offset_of!(bpfw_hop, egress) - 8usize];
+    [
+        "Offset of field: bpfw_hop::port",
+    ][::std::mem::offset_of!(bpfw_hop, port) - 12usize];
+    [
+        "Offset of field: bpfw_hop::neighbor",
+    ][::std::mem::offset_of!(bpfw_hop, neighbor) - 16usize];
+    ["Offset of field: bpfw_hop::mtu"][::std::mem::offset_of!(bpfw_hop, mtu) - 20usize];
+    [
+        "Offset of field: bpfw_hop::l2_len",
+    ][::std::mem::offset_of!(bpfw_hop, l2_len) - 24usize];
+    [
+        "Offset of field: bpfw_hop::from_mac",
+    ][::std::mem::offset_of!(bpfw_hop, from_mac) - 26usize];
+    [
+        "Offset of field: bpfw_hop::reserved",
+    ][::std::mem::offset_of!(bpfw_hop, reserved) - 32usize];
+    ["Offset of field: bpfw_hop::l2"][::std::mem::offset_of!(bpfw_hop, l2) - 34usize];
+    [
+        "Offset of field: bpfw_hop::reserved2",
+    ][::std::mem::offset_of!(bpfw_hop, reserved2) - 52usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_egress {
+    pub port: __u32,
+    pub mtu: __u32,
+    pub vlan_id: __u16,
+    pub vlan_proto: __be16,
+    pub flags: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_egress"][::std::mem::size_of::<bpfw_egress>() - 16usize];
+    ["Alignment of bpfw_egress"][::std::mem::align_of::<bpfw_egress>() - 4usize];
+    [
+        "Offset of field: bpfw_egress::port",
+    ][::std::mem::offset_of!(bpfw_egress, port) - 0usize];
+    [
+        "Offset of field: bpfw_egress::mtu",
+    ][::std::mem::offset_of!(bpfw_egress, mtu) - 4usize];
+    [
+        "Offset of field: bpfw_egress::vlan_id",
+    ][::std::mem::offset_of!(bpfw_egress, vlan_id) - 8usize];
+    [
+        "Offset of field: bpfw_egress::vlan_proto",
+    ][::std::mem::offset_of!(bpfw_egress, vlan_proto) - 10usize];
+    [
+        "Offset of field: bpfw_egress::flags",
+    ][::std::mem::offset_of!(bpfw_egress, flags) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_generation {
+    pub current: __u32,
+    pub routing: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_generation"][::std::mem::size_of::<bpfw_generation>() - 8usize];
+    ["Alignment of bpfw_generation"][::std::mem::align_of::<bpfw_generation>() - 4usize];
+    [
+        "Offset of field: bpfw_generation::current",
+    ][::std::mem::offset_of!(bpfw_generation, current) - 0usize];
+    [
+        "Offset of field: bpfw_generation::routing",
+    ][::std::mem::offset_of!(bpfw_generation, routing) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_refused {
+    pub until: __u64,
+    pub reason: __u32,
+    pub reserved: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_refused"][::std::mem::size_of::<bpfw_refused>() - 16usize];
+    ["Alignment of bpfw_refused"][::std::mem::align_of::<bpfw_refused>() - 8usize];
+    [
+        "Offset of field: bpfw_refused::until",
+    ][::std::mem::offset_of!(bpfw_refused, until) - 0usize];
+    [
+        "Offset of field: bpfw_refused::reason",
+    ][::std::mem::offset_of!(bpfw_refused, reason) - 8usize];
+    [
+        "Offset of field: bpfw_refused::reserved",
+    ][::std::mem::offset_of!(bpfw_refused, reserved) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_settings {
+    pub magic: __u32,
+    pub abi_version: __u32,
+    pub hook: __u32,
+    pub log_level: __u32,
+    pub beat_limit: __u32,
+    pub route_mark: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_settings"][::std::mem::size_of::<bpfw_settings>() - 24usize];
+    ["Alignment of bpfw_settings"][::std::mem::align_of::<bpfw_settings>() - 4usize];
+    [
+        "Offset of field: bpfw_settings::magic",
+    ][::std::mem::offset_of!(bpfw_settings, magic) - 0usize];
+    [
+        "Offset of field: bpfw_settings::abi_version",
+    ][::std::mem::offset_of!(bpfw_settings, abi_version) - 4usize];
+    [
+        "Offset of field: bpfw_settings::hook",
+    ][::std::mem::offset_of!(bpfw_settings, hook) - 8usize];
+    [
+        "Offset of field: bpfw_settings::log_level",
+    ][::std::mem::offset_of!(bpfw_settings, log_level) - 12usize];
+    [
+        "Offset of field: bpfw_settings::beat_limit",
+    ][::std::mem::offset_of!(bpfw_settings, beat_limit) - 16usize];
+    [
+        "Offset of field: bpfw_settings::route_mark",
+    ][::std::mem::offset_of!(bpfw_settings, route_mark) - 20usize];
+};
+pub const BPFW_GO_ON: bpfw_verdict = 0;
+pub const BPFW_FORWARDED: bpfw_verdict = 1;
+pub const BPFW_DROP_BLACKHOLE: bpfw_verdict = 2;
+pub const BPFW_DROP_ERROR: bpfw_verdict = 3;
+pub const BPFW_PASS_REST: bpfw_verdict = 4;
+pub const BPFW_PASS_HEARTBEAT: bpfw_verdict = 5;
+pub const BPFW_PASS_SHORT: bpfw_verdict = 6;
+pub const BPFW_PASS_TAGS: bpfw_verdict = 7;
+pub const BPFW_PASS_NOT_IPV4: bpfw_verdict = 8;
+pub const BPFW_PASS_LINK: bpfw_verdict = 9;
+pub const BPFW_PASS_MAC: bpfw_verdict = 10;
+pub const BPFW_PASS_IP_HEADER: bpfw_verdict = 11;
+pub const BPFW_PASS_IP_OPTIONS: bpfw_verdict = 12;
+pub const BPFW_PASS_FRAGMENT: bpfw_verdict = 13;
+pub const BPFW_PASS_PROTOCOL: bpfw_verdict = 14;
+pub const BPFW_PASS_L4_HEADER: bpfw_verdict = 15;
+pub const BPFW_PASS_UNKNOWN: bpfw_verdict = 16;
+pub const BPFW_PASS_REFUSED: bpfw_verdict = 17;
+pub const BPFW_PASS_REUSED: bpfw_verdict = 18;
+pub const BPFW_PASS_FINISHED: bpfw_verdict = 19;
+pub const BPFW_PASS_UNASSURED: bpfw_verdict = 20;
+pub const BPFW_PASS_IDLE: bpfw_verdict = 21;
+pub const BPFW_PASS_INGRESS: bpfw_verdict = 22;
+pub const BPFW_PASS_TCP_FLAGS: bpfw_verdict = 23;
+pub const BPFW_PASS_TTL: bpfw_verdict = 24;
+pub const BPFW_PASS_TOO_BIG: bpfw_verdict = 25;
+pub const BPFW_PASS_PARTIAL_SUM: bpfw_verdict = 26;
+pub const BPFW_PASS_NO_ROUTE: bpfw_verdict = 27;
+pub const BPFW_PASS_NO_NEIGHBOR: bpfw_verdict = 28;
+pub const BPFW_PASS_EGRESS: bpfw_verdict = 29;
+pub const BPFW_PASS_REVERSE: bpfw_verdict = 30;
+pub const BPFW_PASS_MOVED: bpfw_verdict = 31;
+pub const BPFW_PASS_UNPROVEN: bpfw_verdict = 32;
+pub const BPFW_PASS_HOPS_FULL: bpfw_verdict = 33;
+pub const BPFW_PASS_RESIZE: bpfw_verdict = 34;
+pub const BPFW_VERDICTS: bpfw_verdict = 35;
+pub type bpfw_verdict = ::std::os::raw::c_uint;
