@@ -225,10 +225,9 @@ impl Daemon<'_> {
             return self.discard_events();
         }
         let (started, before) = (Instant::now(), self.events.bytes_read());
-        let ports = self.offload.own_ports();
         let mut failed = None;
         let offload = &mut self.offload;
-        let drained = self.events.read(&ports, Instant::now() + SLICE, &mut |event| {
+        let drained = self.events.read(Instant::now() + SLICE, &mut |event| {
             if let Err(error) = offload.on_event(event) {
                 failed.get_or_insert(error);
             }

@@ -298,10 +298,13 @@ fn hazard_01_segments_by_the_stack_amid_bulk(hook: &str, test: &str) {
     assert_eq!(lab.invalid_packets(), 0);
 }
 
+/// No socket's port.
+const NOBODY: u32 = u32::MAX;
+
 /// Lets conntrack see an acknowledgement of either side, and waits until bpfw has made it forget
 /// what it has seen.
 fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
-    let mut events = lab.router.enter(|| Events::open(1 << 20).unwrap());
+    let mut events = lab.router.enter(|| Events::open(1 << 20, NOBODY).unwrap());
     for end in [End::Client, End::Server] {
         let seen = Instant::now();
         segments.show_conntrack(end);
@@ -312,7 +315,7 @@ fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
                     sent |= entry.original == segments.original() && entry.tcp_liberal;
                 }
             };
-            events.read(&[], Instant::now(), &mut note).unwrap();
+            events.read(Instant::now(), &mut note).unwrap();
             sent
         });
         println!("flags sent {:?} after a segment that the stack saw", seen.elapsed());

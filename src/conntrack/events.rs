@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::entry::Entry;
 use super::ffi::attach_filter;
-use super::filter::ANSWERED_TCP_AND_UDP;
+use super::filter::answered_tcp_and_udp;
 use super::socket::{DELETE, Message, NEW, Received, Socket, messages};
 use crate::error::{Error, Result};
 
@@ -42,14 +42,15 @@ pub struct Events {
 }
 
 impl Events {
-    /// Subscribes, with a receive buffer of the given bytes.
-    pub fn open(receive_buffer: usize) -> Result<Self> {
+    /// Subscribes, with a receive buffer of the given bytes. What the socket with `own_port` causes
+    /// is left out.
+    pub fn open(receive_buffer: usize, own_port: u32) -> Result<Self> {
         let open = || {
             let socket = Socket::open()?;
             socket.set_non_blocking()?;
             socket.set_receive_buffer(receive_buffer)?;
             // Before the subscription, so that nothing unwanted is queued.
-            attach_filter(socket.as_fd(), &ANSWERED_TCP_AND_UDP)?;
+            attach_filter(socket.as_fd(), &answered_tcp_and_udp(own_port))?;
             socket.subscribe(GROUP_UPDATE)?;
             socket.subscribe(GROUP_DESTROY)?;
             Ok(socket)
@@ -73,13 +74,8 @@ impl Events {
     }
 
     /// Hands events to `f` until there are no more, the time is up, or some were lost. At least one
-    /// datagram is read. Events caused by the sockets with `own_ports` are left out.
-    pub fn read(
-        &mut self,
-        own_ports: &[u32],
-        until: Instant,
-        f: &mut dyn FnMut(Event),
-    ) -> Result<Drained> {
+    /// datagram is read.
+    pub fn read(&mut self, until: Instant, f: &mut dyn FnMut(Event)) -> Result<Drained> {
         loop {
             match self.socket.receive() {
                 Err(cause) => return Err(Error::system("reading conntrack events", cause)),
@@ -87,10 +83,7 @@ impl Events {
                 Ok(Received::Overrun) => return Ok(Drained::Overrun),
                 Ok(Received::Datagram(datagram)) => {
                     self.bytes_read = self.bytes_read.wrapping_add(datagram.len() as u64);
-                    messages(datagram)
-                        .filter(|message| !own_ports.contains(&message.port))
-                        .filter_map(|message| decode(&message))
-                        .for_each(&mut *f);
+                    messages(datagram).filter_map(|message| decode(&message)).for_each(&mut *f);
                 }
             }
             if Instant::now() >= until {

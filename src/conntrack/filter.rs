@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which of conntrack's events the kernel queues for us: those of TCP and UDP connections that were
-//! answered. What was not cannot be offloaded, and a flood makes as many of them as it has packets.
+//! answered, unless our own update caused them. What was not answered cannot be offloaded, and a
+//! flood makes as many of them as it has packets.
 //!
 //! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
 //! attribute of type X, behind offset A or nested within the one there, and answers its offset, or
@@ -10,6 +11,8 @@ use nix::libc::{self, sock_filter};
 
 use crate::flow::state::Status;
 
+/// Where a message names the port of the socket that caused it.
+const PORT: u32 = 12;
 /// Where a message's attributes begin: behind `nlmsghdr` and `nfgenmsg`.
 const ATTRIBUTES: u32 = 20;
 /// An attribute's value follows its header.
@@ -45,30 +48,40 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 
-const LINES: usize = 21;
+/// How far the jumps go from the line at `from` to the line before the last, which refuses.
+const fn refuse(from: usize) -> u8 {
+    accept(from) - 1
+}
 
-/// The filter.
-pub(super) const ANSWERED_TCP_AND_UDP: [sock_filter; LINES] = [
-    line(LOAD_NUMBER, ATTRIBUTES),
-    line(LOAD_X, CTA_STATUS),
-    line(LOAD, FIND),
-    jump(IF_EQUAL, 0, accept(3), 0),
-    line(COPY_TO_X, 0),
-    line(LOAD_WORD_AT_X, VALUE),
-    // Not answered: to the line before the last, which refuses.
-    jump(IF_SET, Status::SEEN_REPLY.0, 0, accept(6) - 1),
-    line(LOAD_NUMBER, ATTRIBUTES),
-    line(LOAD_X, CTA_TUPLE_ORIG),
-    line(LOAD, FIND),
-    line(LOAD_X, CTA_TUPLE_PROTO),
-    line(LOAD, FIND_WITHIN),
-    line(LOAD_X, CTA_PROTO_NUM),
-    line(LOAD, FIND_WITHIN),
-    jump(IF_EQUAL, 0, accept(14), 0),
-    line(COPY_TO_X, 0),
-    line(LOAD_BYTE_AT_X, VALUE),
-    jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(17), 0),
-    jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(18), 0),
-    line(RETURN, 0),
-    line(RETURN, u32::MAX),
-];
+const LINES: usize = 23;
+
+/// The filter that leaves out what the socket with this port causes.
+pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] {
+    [
+        line(LOAD, PORT),
+        // Loads turn bytes around as for the network's order, and this number is in the machine's.
+        jump(IF_EQUAL, own_port.to_be(), refuse(1), 0),
+        line(LOAD_NUMBER, ATTRIBUTES),
+        line(LOAD_X, CTA_STATUS),
+        line(LOAD, FIND),
+        jump(IF_EQUAL, 0, accept(5), 0),
+        line(COPY_TO_X, 0),
+        line(LOAD_WORD_AT_X, VALUE),
+        // Not answered.
+        jump(IF_SET, Status::SEEN_REPLY.0, 0, refuse(8)),
+        line(LOAD_NUMBER, ATTRIBUTES),
+        line(LOAD_X, CTA_TUPLE_ORIG),
+        line(LOAD, FIND),
+        line(LOAD_X, CTA_TUPLE_PROTO),
+        line(LOAD, FIND_WITHIN),
+        line(LOAD_X, CTA_PROTO_NUM),
+        line(LOAD, FIND_WITHIN),
+        jump(IF_EQUAL, 0, accept(16), 0),
+        line(COPY_TO_X, 0),
+        line(LOAD_BYTE_AT_X, VALUE),
+        jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(19), 0),
+        jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(20), 0),
+        line(RETURN, 0),
+        line(RETURN, u32::MAX),
+    ]
+}

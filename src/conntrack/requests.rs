@@ -68,9 +68,9 @@ impl Requests {
         })
     }
 
-    /// The ports that events caused by these sockets carry.
-    pub fn ports(&self) -> [u32; 2] {
-        [self.questions.port(), self.updates.port()]
+    /// The port that events caused by updates carry.
+    pub fn port(&self) -> u32 {
+        self.updates.port()
     }
 
     /// The entry of a connection, looked up by the tuple of either direction.

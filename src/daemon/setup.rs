@@ -58,11 +58,11 @@ impl<'obj> Daemon<'obj> {
             max_connections: max_connections(request, &sysctls),
         };
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
-        // Listening begins before the dump, so that nothing falls between the two.
-        let events = Events::open(EVENT_BUFFER)?;
         let mark = request.options.offload_mark;
         let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
+        // Listening begins before the dump, so that nothing falls between the two.
+        let events = Events::open(EVENT_BUFFER, offload.own_port())?;
         let now = Instant::now();
         let mut daemon = Self {
             state: State::new(object.object())?,

@@ -28,7 +28,7 @@ impl Daemon<'_> {
         }
         self.watch_drivers()?;
         if matches!(self.rest, Rest::Awake) {
-            self.offload.drain_signals(Instant::now() + SLICE)?;
+            self.offload.take_signals(SLICE)?;
         }
         if !self.rest.is_sure() {
             return self.beat();
@@ -45,6 +45,7 @@ impl Daemon<'_> {
         if !matches!(self.rest, Rest::Awake) {
             return Ok(false);
         }
+        let looking = self.offload.look_at_signals(Instant::now() + CHORE)?;
         let sweeping = match self.offload.sweep(Instant::now() + CHORE)? {
             Round::Idle => false,
             Round::Running => true,
@@ -57,7 +58,7 @@ impl Daemon<'_> {
         };
         self.keep_neighbors()?;
         let auditing = self.offload.audit(Instant::now() + CHORE)?;
-        Ok(sweeping || auditing || !self.neighbors_due.is_empty())
+        Ok(looking || sweeping || auditing || !self.neighbors_due.is_empty())
     }
 
     /// Says that everything is handled; at rest, that the daemon runs.

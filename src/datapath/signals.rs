@@ -30,10 +30,7 @@ impl Signals {
     /// jiffies64 at which it was given.
     pub fn take(&mut self, until: Instant) -> Result<Vec<(bpfw_tuple, u64)>> {
         let mut taken = Vec::new();
-        self.new_conn_map.walk(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
-        for (tuple, _) in &taken {
-            self.new_conn_map.remove(tuple)?;
-        }
+        self.new_conn_map.take(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
         Ok(taken)
     }
 

@@ -182,19 +182,32 @@ pub struct Batch<'a> {
     pub room: u32,
 }
 
+/// What becomes of the entries that a walk has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// They stay.
+    Stay,
+    /// They are taken out.
+    Go,
+}
+
 /// Reads the next entries of a hash map; `true` as second value says that these are the last.
 ///
 /// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
 /// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room.
-pub fn lookup_batch(map: BorrowedFd<'_>, batch: Batch<'_>) -> io::Result<(usize, bool)> {
+pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Result<(usize, bool)> {
     let mut count = batch.room;
     // Hash maps write four bytes here; eight leave a margin.
     let mut next = 0_u64;
     let start = batch.position.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+    let call = match then {
+        Then::Stay => libbpf_sys::bpf_map_lookup_batch,
+        Then::Go => libbpf_sys::bpf_map_lookup_and_delete_batch,
+    };
     // SAFETY: the caller of this module's one user, typed_map, sizes keys and values for `room`
     // entries; all pointers live through the call.
     let result = unsafe {
-        libbpf_sys::bpf_map_lookup_batch(
+        call(
             map.as_raw_fd(),
             start.cast(),
             ptr::from_mut(&mut next).cast(),

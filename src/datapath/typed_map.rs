@@ -10,7 +10,7 @@ use std::time::Instant;
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object};
 
 use super::libbpf_error;
-use super::sys::{self, Batch};
+use super::sys::{self, Batch, Then};
 use crate::abi::Pod;
 use crate::error::{Error, Result};
 
@@ -108,10 +108,30 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
         &self,
         cursor: &mut Cursor,
         until: Instant,
+        each: impl FnMut(K, V),
+    ) -> Result<bool> {
+        self.go_on(cursor, until, Then::Stay, each)
+    }
+
+    /// The same, and takes the entries out of the map.
+    pub fn take(
+        &self,
+        cursor: &mut Cursor,
+        until: Instant,
+        each: impl FnMut(K, V),
+    ) -> Result<bool> {
+        self.go_on(cursor, until, Then::Go, each)
+    }
+
+    fn go_on(
+        &self,
+        cursor: &mut Cursor,
+        until: Instant,
+        then: Then,
         mut each: impl FnMut(K, V),
     ) -> Result<bool> {
         loop {
-            let (count, last) = self.next_batch(cursor)?;
+            let (count, last) = self.next_batch(cursor, then)?;
             let keys = cursor.keys.chunks_exact(size_of::<K>());
             let values = cursor.values.chunks_exact(size_of::<V>());
             for (key, value) in keys.zip(values).take(count) {
@@ -129,7 +149,7 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
         }
     }
 
-    fn next_batch(&self, cursor: &mut Cursor) -> Result<(usize, bool)> {
+    fn next_batch(&self, cursor: &mut Cursor, then: Then) -> Result<(usize, bool)> {
         loop {
             let room = cursor.room.max(FIRST_BATCH);
             self.make_room(cursor, room)?;
@@ -139,7 +159,7 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
                 values: &mut cursor.values,
                 room: room as u32,
             };
-            match sys::lookup_batch(self.map.as_fd(), batch) {
+            match sys::next_batch(self.map.as_fd(), batch, then) {
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => {
                     cursor.room = room * 2;
                 }

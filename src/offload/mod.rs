@@ -90,6 +90,7 @@ struct Routing {
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
+    taken: signals::Taken,
     requests: Requests,
     mark: Option<OffloadMark>,
     route_mark: RouteMark,
@@ -128,6 +129,7 @@ impl Offload {
         Ok(Self {
             conn_map: ConnMap::new(object)?,
             signals: Signals::new(object)?,
+            taken: signals::Taken::default(),
             requests: Requests::open()?,
             mark,
             route_mark: RouteMark { mask: route_mark_mask, required: false },
@@ -153,9 +155,9 @@ impl Offload {
         &self.refusals
     }
 
-    /// The port ids under which our own updates come back as events.
-    pub fn own_ports(&self) -> [u32; 2] {
-        self.requests.ports()
+    /// The port that events of our own updates carry.
+    pub fn own_port(&self) -> u32 {
+        self.requests.port()
     }
 
     /// The machine's own addresses: their connections are not ours.

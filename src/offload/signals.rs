@@ -20,17 +20,39 @@ const SIGNAL_AGE_ERROR: Duration = Duration::from_millis(20);
 /// With the second that conntrack rounds away, within [`crate::flow::expiry::JUST_GIVEN`].
 const NEW_ENOUGH: Duration = Duration::from_secs(2);
 
+/// Signals that were taken out of the map and wait to be looked at.
+#[derive(Default)]
+pub(super) struct Taken {
+    signals: Vec<(bpfw_tuple, u64)>,
+    /// How long they may take yet, all together.
+    time: Duration,
+}
+
 impl Offload {
-    /// Looks at what the datapath points at, until there is nothing left or time is up. What is
-    /// not looked at is pointed at again by its next packet.
-    pub fn drain_signals(&mut self, until: Instant) -> Result<()> {
-        for (tuple, at) in self.signals.take(until)? {
+    /// Takes out what the datapath points at. Looking at it may take so much time; what is not
+    /// looked at by then is pointed at again by its next packet.
+    pub fn take_signals(&mut self, time: Duration) -> Result<()> {
+        let signals = self.signals.take(Instant::now() + time)?;
+        self.taken = Taken { signals, time };
+        Ok(())
+    }
+
+    /// Looks at what was taken out, until time is up; `true` if there is more.
+    pub fn look_at_signals(&mut self, until: Instant) -> Result<bool> {
+        let started = Instant::now();
+        let until = until.min(started + self.taken.time);
+        while let Some((tuple, at)) = self.taken.signals.pop() {
+            self.look_at(&tuple, at)?;
             if Instant::now() >= until {
                 break;
             }
-            self.look_at(&tuple, at)?;
         }
-        self.flush()
+        self.flush()?;
+        self.taken.time = self.taken.time.saturating_sub(started.elapsed());
+        if self.taken.time.is_zero() {
+            self.taken.signals.clear();
+        }
+        Ok(!self.taken.signals.is_empty())
     }
 
     /// Looks at the connection of a packet that the datapath handed up at this time in jiffies64.
