@@ -2,9 +2,10 @@
 //! The decoders of conntrack's messages and settings as functions of bytes, for the tests that
 //! feed them garbage.
 
-use super::entry::{self, Entry};
+use super::entry::Entry;
 use super::events::{self, Event};
-use super::{ffi, shape, socket, sysctl};
+use super::template::{Change, Templates};
+use super::{decode, ffi, socket, sysctl};
 use crate::flow::tuple::Tuple;
 
 /// The messages of a datagram.
@@ -26,18 +27,12 @@ pub fn entry(message: &[u8]) -> Option<Entry> {
     Entry::decode(message)
 }
 
-/// What is left of a message for the library to decode.
-pub fn reduced(message: &[u8]) -> Option<Vec<u8>> {
-    let words = shape::reduce(message)?;
-    Some(words.into_iter().flat_map(u32::to_ne_bytes).collect())
-}
-
 /// The tuple as it is read back from a request about it.
 pub fn tuple_of_request(tuple: &Tuple) -> Option<Tuple> {
     let (mut request, header) =
         (Vec::new(), ffi::Header { kind: socket::GET, flags: 0, sequence: 0 });
-    entry::draft_for(tuple)?.append_to(header, &mut request)?;
-    entry::original_of(&ffi::Parsed::parse(&request)?)
+    Templates::build()?.append(header, tuple, Change::default(), &mut request);
+    decode::original(&request)
 }
 
 /// The number in a sysctl's file.

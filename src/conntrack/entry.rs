@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry as a plain value.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use super::ffi::{Draft, Parsed, Text, U8, U16, U32};
+use super::decode;
+use super::ffi::{Draft, U8, U16, U32};
 use crate::flow::state::{Status, TcpState};
-use crate::flow::tuple::{Protocol, Tuple};
+use crate::flow::tuple::Tuple;
 
-const FAMILY: u8 = nix::libc::AF_INET as u8;
+/// The only family that bpfw is about.
+pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
 /// Conntrack's flag of a direction whose window is not checked.
 pub(super) const BE_LIBERAL: u8 = 0x08;
 
@@ -48,32 +49,7 @@ pub struct Entry {
 impl Entry {
     /// Decodes one conntrack message; `None` unless it is a whole one about IPv4 and TCP or UDP.
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
-        let object = Parsed::parse(message)?;
-        let zones = [U16::ZONE, U16::ORIGINAL_ZONE, U16::REPLY_ZONE];
-        Some(Self {
-            original: ORIGINAL.get(&object)?,
-            reply: REPLY.get(&object)?,
-            id: object.u32(U32::ID)?,
-            status: object.u32(U32::STATUS).map(Status),
-            tcp_state: object.u8(U8::TCP_STATE).map(TcpState::from_number),
-            tcp_liberal: [U8::TCP_FLAGS_ORIGINAL, U8::TCP_FLAGS_REPLY]
-                .iter()
-                .all(|flags| object.u8(*flags).unwrap_or(0) & BE_LIBERAL != 0),
-            mark: object.u32(U32::MARK).unwrap_or(0),
-            zone: zones
-                .iter()
-                .filter_map(|zone| object.u16(*zone))
-                .find(|zone| *zone != 0)
-                .unwrap_or(0),
-            has_helper: object.has(Text::HELPER_NAME),
-            has_seqadj: object.has(U32::ORIGINAL_SEQUENCE_OFFSET)
-                || object.has(U32::REPLY_SEQUENCE_OFFSET),
-            // Entries made through netlink carry the attribute whether they have a proxy or not.
-            has_synproxy: [U32::SYNPROXY_ISN, U32::SYNPROXY_TSOFF]
-                .iter()
-                .any(|value| object.u32(*value).unwrap_or(0) != 0),
-            timeout: object.u32(U32::TIMEOUT).map(|seconds| Duration::from_secs(seconds.into())),
-        })
+        decode::entry(message)
     }
 }
 
@@ -92,6 +68,7 @@ const ORIGINAL: Direction = Direction {
     destination: (U32::ORIGINAL_DESTINATION, U16::ORIGINAL_DESTINATION_PORT),
 };
 
+#[cfg(test)]
 const REPLY: Direction = Direction {
     family: U8::REPLY_FAMILY,
     protocol: U8::REPLY_PROTOCOL,
@@ -100,21 +77,6 @@ const REPLY: Direction = Direction {
 };
 
 impl Direction {
-    fn get(&self, object: &Parsed) -> Option<Tuple> {
-        if object.u8(self.family)? != FAMILY {
-            return None;
-        }
-        let side = |(address, port): (U32, U16)| {
-            let address = Ipv4Addr::from_bits(u32::from_be(object.u32(address)?));
-            Some(SocketAddrV4::new(address, u16::from_be(object.u16(port)?)))
-        };
-        Some(Tuple {
-            protocol: Protocol::from_number(object.u8(self.protocol)?)?,
-            source: side(self.source)?,
-            destination: side(self.destination)?,
-        })
-    }
-
     fn set(&self, draft: &mut Draft, tuple: &Tuple) {
         draft.set_u8(self.family, FAMILY).set_u8(self.protocol, tuple.protocol.number());
         for ((address, port), side) in
@@ -124,11 +86,6 @@ impl Direction {
             draft.set_u16(port, side.port().to_be());
         }
     }
-}
-
-/// The original tuple in a message.
-pub(super) fn original_of(message: &Parsed) -> Option<Tuple> {
-    ORIGINAL.get(message)
 }
 
 /// A message that names a connection by its original tuple; `None` when there is no memory.
@@ -142,6 +99,7 @@ pub(super) fn draft_for(original: &Tuple) -> Option<Draft> {
 mod tests {
     use super::*;
     use crate::conntrack::ffi::{Header, api};
+    use crate::flow::tuple::Protocol;
 
     const HEADER: Header = Header { kind: 0x100, flags: 0, sequence: 7 };
 

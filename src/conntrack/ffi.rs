@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use nix::libc::{sock_filter, sock_fprog};
 
-use super::shape::{self, HEADERS};
+use super::socket::HEADERS;
 
 /// The library's declarations, made from its header.
 pub(super) mod api {
@@ -19,26 +19,14 @@ pub(super) mod api {
 /// Words for a built message. All attributes of a `Draft` together take less than 400 bytes.
 const BUILD_WORDS: usize = 256;
 
-/// An attribute that can be asked for.
-pub(super) trait Attribute: Copy {
-    /// The library's number of it.
-    fn number(self) -> api::nf_conntrack_attr;
-}
-
 macro_rules! attributes {
-    ($(#[$doc:meta])* $name:ident { $($constant:ident = $number:ident,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$when:meta])* $constant:ident = $number:ident,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name(api::nf_conntrack_attr);
 
         impl $name {
-            $(pub(super) const $constant: Self = Self(api::$number);)+
-        }
-
-        impl Attribute for $name {
-            fn number(self) -> api::nf_conntrack_attr {
-                self.0
-            }
+            $($(#[$when])* pub(super) const $constant: Self = Self(api::$number);)+
         }
     };
 }
@@ -48,8 +36,11 @@ attributes! {
     U8 {
         ORIGINAL_FAMILY = ATTR_ORIG_L3PROTO,
         ORIGINAL_PROTOCOL = ATTR_ORIG_L4PROTO,
+        #[cfg(test)]
         REPLY_FAMILY = ATTR_REPL_L3PROTO,
+        #[cfg(test)]
         REPLY_PROTOCOL = ATTR_REPL_L4PROTO,
+        #[cfg(test)]
         TCP_STATE = ATTR_TCP_STATE,
         TCP_FLAGS_ORIGINAL = ATTR_TCP_FLAGS_ORIG,
         TCP_FLAGS_REPLY = ATTR_TCP_FLAGS_REPL,
@@ -63,11 +54,12 @@ attributes! {
     U16 {
         ORIGINAL_SOURCE_PORT = ATTR_ORIG_PORT_SRC,
         ORIGINAL_DESTINATION_PORT = ATTR_ORIG_PORT_DST,
+        #[cfg(test)]
         REPLY_SOURCE_PORT = ATTR_REPL_PORT_SRC,
+        #[cfg(test)]
         REPLY_DESTINATION_PORT = ATTR_REPL_PORT_DST,
+        #[cfg(test)]
         ZONE = ATTR_ZONE,
-        ORIGINAL_ZONE = ATTR_ORIG_ZONE,
-        REPLY_ZONE = ATTR_REPL_ZONE,
     }
 }
 
@@ -76,23 +68,15 @@ attributes! {
     U32 {
         ORIGINAL_SOURCE = ATTR_ORIG_IPV4_SRC,
         ORIGINAL_DESTINATION = ATTR_ORIG_IPV4_DST,
+        #[cfg(test)]
         REPLY_SOURCE = ATTR_REPL_IPV4_SRC,
+        #[cfg(test)]
         REPLY_DESTINATION = ATTR_REPL_IPV4_DST,
-        ID = ATTR_ID,
+        #[cfg(test)]
         STATUS = ATTR_STATUS,
+        #[cfg(test)]
         MARK = ATTR_MARK,
         TIMEOUT = ATTR_TIMEOUT,
-        ORIGINAL_SEQUENCE_OFFSET = ATTR_ORIG_NAT_SEQ_OFFSET_AFTER,
-        REPLY_SEQUENCE_OFFSET = ATTR_REPL_NAT_SEQ_OFFSET_AFTER,
-        SYNPROXY_ISN = ATTR_SYNPROXY_ISN,
-        SYNPROXY_TSOFF = ATTR_SYNPROXY_TSOFF,
-    }
-}
-
-attributes! {
-    /// An attribute that is a string.
-    Text {
-        HELPER_NAME = ATTR_HELPER_NAME,
     }
 }
 
@@ -114,50 +98,6 @@ impl Drop for Object {
     }
 }
 
-/// A decoded message.
-pub(super) struct Parsed(Object);
-
-impl Parsed {
-    /// Decodes one complete conntrack message, header included.
-    pub(super) fn parse(message: &[u8]) -> Option<Self> {
-        let words = shape::reduce(message)?;
-        let object = Object::new()?;
-        // SAFETY: `words` is aligned to 4 bytes and holds both headers and as many bytes as the
-        // first says. Every attribute in it lies inside, has a type that the library has room for
-        // and the size that the library expects, and strings are terminated (`shape`). The library
-        // keeps no pointer into it.
-        let result = unsafe { api::nfct_nlmsg_parse(words.as_ptr().cast(), object.0.as_ptr()) };
-        (result == 0).then_some(Self(object))
-    }
-
-    /// Whether the message held the attribute.
-    pub(super) fn has(&self, attribute: impl Attribute) -> bool {
-        // SAFETY: the object is alive, and the number is one of the library's own.
-        unsafe { api::nfct_attr_is_set(self.0.0.as_ptr(), attribute.number()) > 0 }
-    }
-
-    /// The attribute's value, if the message held it.
-    pub(super) fn u8(&self, attribute: U8) -> Option<u8> {
-        // SAFETY: the object is alive, and the attribute is one of one byte.
-        self.has(attribute)
-            .then(|| unsafe { api::nfct_get_attr_u8(self.0.0.as_ptr(), attribute.0) })
-    }
-
-    /// The attribute's value, if the message held it.
-    pub(super) fn u16(&self, attribute: U16) -> Option<u16> {
-        self.has(attribute)
-            // SAFETY: the object is alive, and the attribute is one of two bytes.
-            .then(|| unsafe { api::nfct_get_attr_u16(self.0.0.as_ptr(), attribute.0) })
-    }
-
-    /// The attribute's value, if the message held it.
-    pub(super) fn u32(&self, attribute: U32) -> Option<u32> {
-        self.has(attribute)
-            // SAFETY: the object is alive, and the attribute is one of four bytes.
-            .then(|| unsafe { api::nfct_get_attr_u32(self.0.0.as_ptr(), attribute.0) })
-    }
-}
-
 /// What a netlink message's header says.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
@@ -167,6 +107,15 @@ pub(super) struct Header {
     pub(super) flags: u16,
     /// The sequence number.
     pub(super) sequence: u32,
+}
+
+impl Header {
+    /// Writes it over that of a message.
+    pub(super) fn write(self, message: &mut [u8]) {
+        message[4..6].copy_from_slice(&self.kind.to_ne_bytes());
+        message[6..8].copy_from_slice(&self.flags.to_ne_bytes());
+        message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
+    }
 }
 
 /// A message in the making.
@@ -250,56 +199,4 @@ pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &[sock_filter]) -> i
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(payload.len() + 4).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    fn message(payload: &[u8]) -> Vec<u8> {
-        let mut bytes = bare_message(Header { kind: 0x100, flags: 0, sequence: 1 });
-        bytes.extend(payload);
-        let length = u32::try_from(bytes.len()).unwrap();
-        bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        bytes
-    }
-
-    #[test]
-    fn types_that_overflow_the_library_do_not_reach_it() {
-        for kind in [4, 5, 6, 0x3fff] {
-            let inner = attribute(kind, &[0; 4]);
-            assert!(Parsed::parse(&message(&attribute(4 | 0x8000, &inner))).is_some());
-        }
-    }
-
-    #[test]
-    fn short_attributes_are_refused() {
-        // The library would end the process.
-        assert!(Parsed::parse(&message(&attribute(3, &[0; 3]))).is_none());
-        assert!(Parsed::parse(&message(&attribute(4, &[0; 3]))).is_none());
-        assert!(Parsed::parse(&message(&attribute(3, &[0; 4]))).unwrap().has(U32::STATUS));
-    }
-
-    #[test]
-    fn an_unterminated_helper_name_is_terminated() {
-        let help = attribute(5, &attribute(1, b"ftpx"));
-        let parsed = Parsed::parse(&message(&help)).unwrap();
-        assert!(parsed.has(Text::HELPER_NAME));
-    }
-
-    #[test]
-    fn a_message_of_another_length_than_it_says_is_refused() {
-        let mut bytes = message(&[]);
-        assert!(Parsed::parse(&bytes).is_some());
-        bytes.push(0);
-        assert!(Parsed::parse(&bytes).is_none());
-    }
 }

@@ -4,11 +4,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::entry::{BE_LIBERAL, Entry, draft_for};
-use super::ffi::{Draft, Header, U8, U32};
+use super::entry::Entry;
+use super::ffi::Header;
 use super::socket::{GET, NEW, NLM_F_REQUEST, Received, Socket, messages};
+use super::template::{Change, Templates};
 use crate::error::{Error, Result};
-use crate::flow::tuple::{Protocol, Tuple};
+use crate::flow::tuple::Tuple;
 
 /// How long the kernel may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -18,10 +19,6 @@ const BATCH: usize = 32 * 1024;
 const LARGEST_UPDATE: usize = 512;
 /// Room for the error replies to a batch in which every update fails.
 const REPLY_BUFFER: usize = 1024 * 1024;
-/// The flags that an update decides on: be liberal, and forget the last acknowledgement that was
-/// seen (0x20), which packets that bypass conntrack make stale.
-const TCP_FLAG_MASK: u8 = BE_LIBERAL | 0x20;
-
 /// The updates that the kernel refused.
 #[derive(Debug, Default)]
 pub struct UpdateErrors {
@@ -39,6 +36,7 @@ pub struct UpdateErrors {
 pub struct Requests {
     questions: Socket,
     updates: Socket,
+    templates: Templates,
     sequence: u32,
     queue: Vec<u8>,
     /// The connections of the queued updates, by the updates' sequence numbers.
@@ -54,13 +52,15 @@ impl Requests {
             questions.set_receive_timeout(TIMEOUT)?;
             updates.set_non_blocking()?;
             updates.set_receive_buffer(REPLY_BUFFER)?;
-            Ok((questions, updates))
+            let templates = Templates::build().ok_or(io::ErrorKind::OutOfMemory)?;
+            Ok((questions, updates, templates))
         };
-        let (questions, updates) = open()
+        let (questions, updates, templates) = open()
             .map_err(|cause: io::Error| Error::system("opening sockets to conntrack", cause))?;
         Ok(Self {
             questions,
             updates,
+            templates,
             sequence: 0,
             queue: Vec::with_capacity(BATCH),
             queued: Vec::new(),
@@ -82,9 +82,7 @@ impl Requests {
     fn ask(&mut self, tuple: &Tuple) -> io::Result<Option<Entry>> {
         let header = self.next_header(GET);
         let mut request = Vec::new();
-        draft_for(tuple)
-            .and_then(|draft| draft.append_to(header, &mut request))
-            .ok_or(io::ErrorKind::OutOfMemory)?;
+        self.templates.append(header, tuple, Change::default(), &mut request);
         self.questions.send(&request)?;
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -118,18 +116,8 @@ impl Requests {
             self.send_queue()?;
         }
         let header = self.next_header(NEW);
-        let queue = &mut self.queue;
-        draft_for(original)
-            .and_then(|mut draft| {
-                if let Some(seconds) = timeout {
-                    draft.set_u32(U32::TIMEOUT, seconds);
-                }
-                if tcp_liberal && original.protocol == Protocol::Tcp {
-                    set_liberal(&mut draft);
-                }
-                draft.append_to(header, queue)
-            })
-            .ok_or_else(|| updating(io::ErrorKind::OutOfMemory.into()))?;
+        let change = Change { timeout, tcp_liberal };
+        self.templates.append(header, original, change, &mut self.queue);
         self.queued.push((header.sequence, *original));
         Ok(())
     }
@@ -184,37 +172,4 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn updating(cause: io::Error) -> Error {
     Error::system("updating conntrack entries", cause)
-}
-
-fn set_liberal(draft: &mut Draft) {
-    draft
-        .set_u8(U8::TCP_FLAGS_ORIGINAL, BE_LIBERAL)
-        .set_u8(U8::TCP_MASK_ORIGINAL, TCP_FLAG_MASK)
-        .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
-        .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_update_holds_tuple_timeout_and_flags_only() {
-        let side = "192.0.2.1:1".parse().unwrap();
-        let tuple = Tuple { protocol: Protocol::Tcp, source: side, destination: side };
-        let mut draft = draft_for(&tuple).unwrap();
-        draft.set_u32(U32::TIMEOUT, 60);
-        set_liberal(&mut draft);
-        let mut message = Vec::new();
-        draft.append_to(Header { kind: NEW, flags: NLM_F_REQUEST, sequence: 1 }, &mut message);
-        assert!(message.len() < LARGEST_UPDATE);
-        let (mut rest, mut kinds) = (&message[20..], Vec::new());
-        while let [l0, l1, k0, k1, ..] = *rest {
-            kinds.push(u16::from_ne_bytes([k0, k1]) & 0x3fff);
-            rest = &rest[usize::from(u16::from_ne_bytes([l0, l1])).next_multiple_of(4)..];
-        }
-        kinds.sort();
-        // The original tuple, the protocol information and the timeout.
-        assert_eq!(kinds, [1, 4, 7]);
-    }
 }

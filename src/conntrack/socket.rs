@@ -27,6 +27,8 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
+/// Bytes of `nlmsghdr` and `nfgenmsg`, which start every conntrack message.
+pub(super) const HEADERS: usize = 20;
 
 /// The kernel's largest datagram is 32 KiB; one that fills all of this was cut.
 const BUFFER: usize = 64 * 1024;
