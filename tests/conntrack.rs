@@ -317,10 +317,11 @@ fn an_overrun_is_told_and_reading_goes_on() {
 fn a_read_ends_when_the_time_is_up() {
     in_namespace("a_read_ends_when_the_time_is_up", || {
         let mut events = Events::open(BUFFER, NOBODY).unwrap();
-        let _many: Vec<_> = (0..10).map(|_| Udp::open()).collect();
+        let _many: Vec<_> = (0..100).map(|_| Udp::open()).collect();
         let mut count = 0;
         let drained = events.read(Instant::now(), &mut |_| count += 1).unwrap();
-        assert_eq!((drained, count), (Drained::More, 1));
+        assert_eq!(drained, Drained::More);
+        assert!((1..100).contains(&count), "{count}");
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::entry::Entry;
 use super::ffi::attach_filter;
 use super::filter::answered_tcp_and_udp;
-use super::socket::{DELETE, Message, NEW, Received, Socket, messages};
+use super::socket::{DELETE, Message, NEW, Outcome, Socket, messages};
 use crate::error::{Error, Result};
 
 const GROUP_UPDATE: u32 = 2;
@@ -73,18 +73,19 @@ impl Events {
             .map_err(|cause| Error::system("reading the conntrack socket's buffer size", cause))
     }
 
-    /// Hands events to `f` until there are no more, the time is up, or some were lost. At least one
-    /// datagram is read.
+    /// Hands events to `f` until there are no more, the time is up, or some were lost. What one call
+    /// to the kernel brings is read in any case.
     pub fn read(&mut self, until: Instant, f: &mut dyn FnMut(Event)) -> Result<Drained> {
         loop {
-            match self.socket.receive() {
-                Err(cause) => return Err(Error::system("reading conntrack events", cause)),
-                Ok(Received::Empty) => return Ok(Drained::Empty),
-                Ok(Received::Overrun) => return Ok(Drained::Overrun),
-                Ok(Received::Datagram(datagram)) => {
-                    self.bytes_read = self.bytes_read.wrapping_add(datagram.len() as u64);
-                    messages(datagram).filter_map(|message| decode(&message)).for_each(&mut *f);
-                }
+            let bytes_read = &mut self.bytes_read;
+            let outcome = self.socket.receive_many(&mut |datagram| {
+                *bytes_read = bytes_read.wrapping_add(datagram.len() as u64);
+                messages(datagram).filter_map(|message| decode(&message)).for_each(&mut *f);
+            });
+            match outcome.map_err(|cause| Error::system("reading conntrack events", cause))? {
+                Outcome::Empty => return Ok(Drained::Empty),
+                Outcome::Overrun => return Ok(Drained::Overrun),
+                Outcome::Some => {}
             }
             if Instant::now() >= until {
                 return Ok(Drained::More);
@@ -97,10 +98,10 @@ impl Events {
     /// Throws events away, unread; `true` when there are none left.
     pub fn discard(&mut self, until: Instant) -> Result<bool> {
         loop {
-            match self.socket.receive() {
+            match self.socket.receive_many(&mut |_| ()) {
                 Err(cause) => return Err(Error::system("reading conntrack events", cause)),
-                Ok(Received::Empty) => return Ok(true),
-                Ok(Received::Overrun | Received::Datagram(_)) => {}
+                Ok(Outcome::Empty) => return Ok(true),
+                Ok(Outcome::Overrun | Outcome::Some) => {}
             }
             if Instant::now() >= until {
                 return Ok(false);

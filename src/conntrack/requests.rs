@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::ffi::Header;
-use super::socket::{GET, NEW, NLM_F_REQUEST, Received, Socket, messages};
+use super::socket::{GET, NEW, NLM_F_REQUEST, Outcome, Received, Socket, messages};
 use super::template::{Change, Templates};
 use crate::error::{Error, Result};
 use crate::flow::tuple::Tuple;
@@ -137,13 +137,17 @@ impl Requests {
         let queued = std::mem::take(&mut self.queued);
         self.queue.clear();
         sent.map_err(updating)?;
+        let errors = &mut self.errors;
         loop {
-            match self.updates.receive().map_err(updating)? {
-                Received::Empty => return Ok(()),
-                Received::Overrun => self.errors.incomplete = true,
-                Received::Datagram(datagram) => messages(datagram)
+            let outcome = self.updates.receive_many(&mut |datagram| {
+                messages(datagram)
                     .filter_map(|message| Some((message.sequence, message.verdict()?.err()?)))
-                    .for_each(|(sequence, error)| self.errors.add(&queued, sequence, error)),
+                    .for_each(|(sequence, error)| errors.add(&queued, sequence, error));
+            });
+            match outcome.map_err(updating)? {
+                Outcome::Empty => return Ok(()),
+                Outcome::Overrun => errors.incomplete = true,
+                Outcome::Some => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A netlink socket to the kernel's netfilter, and the messages that it brings.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout};
-use nix::sys::socket::{NetlinkAddr, getsockopt, recvfrom, setsockopt};
+use nix::sys::socket::{
+    MsgFlags, MultiHeaders, NetlinkAddr, getsockopt, recvfrom, recvmmsg, setsockopt,
+};
 use nix::sys::time::TimeVal;
 
 /// The netfilter subsystem of conntrack entries, as the upper byte of a message's type.
@@ -32,12 +34,25 @@ pub(super) const HEADERS: usize = 20;
 
 /// The kernel's largest datagram is 32 KiB; one that fills all of this was cut.
 const BUFFER: usize = 64 * 1024;
+/// One that is not an answer to a dump is smaller than this, so that many fit in the buffer.
+const SMALL: usize = 4 * 1024;
 
 /// A socket with its own port and receive buffer.
 pub(super) struct Socket {
     inner: netlink_sys::Socket,
     port: u32,
     buffer: Vec<u8>,
+}
+
+/// What a receive of many has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Datagrams.
+    Some,
+    /// Nothing to read, or not within the receive timeout.
+    Empty,
+    /// The kernel had to drop messages (`ENOBUFS`).
+    Overrun,
 }
 
 /// What a receive brought.
@@ -123,6 +138,36 @@ impl Socket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+impl Socket {
+    /// Receives what is there, many datagrams in one call; those of others than the kernel are
+    /// dropped. For sockets that no dump is read from.
+    pub(super) fn receive_many(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<Outcome> {
+        let mut headers = MultiHeaders::<NetlinkAddr>::preallocate(BUFFER / SMALL, None);
+        let mut slices: Vec<_> =
+            self.buffer.chunks_mut(SMALL).map(|it| [IoSliceMut::new(it)]).collect();
+        // A socket that waits does so for the first one only.
+        let flags = MsgFlags::MSG_WAITFORONE;
+        let received =
+            match recvmmsg(self.inner.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
+                Err(Errno::EAGAIN) => return Ok(Outcome::Empty),
+                // There may be some.
+                Err(Errno::EINTR) => return Ok(Outcome::Some),
+                Err(Errno::ENOBUFS) => return Ok(Outcome::Overrun),
+                Err(error) => return Err(error.into()),
+                Ok(received) => received,
+            };
+        for datagram in received {
+            if datagram.flags.contains(MsgFlags::MSG_TRUNC) {
+                return Err(io::Error::other("a message was cut off"));
+            }
+            if datagram.address.is_some_and(|sender| sender.pid() == 0) {
+                datagram.iovs().for_each(&mut *each);
+            }
+        }
+        Ok(Outcome::Some)
     }
 }
 

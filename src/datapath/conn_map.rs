@@ -130,6 +130,11 @@ impl ConnMap {
         Ok(first || second)
     }
 
+    /// Removes what stands under these tuples.
+    pub fn remove_all(&self, tuples: &[bpfw_tuple]) -> Result<()> {
+        self.map.remove_all(tuples)
+    }
+
     /// One batch of a walk through all entries, see [`TypedMap::walk`].
     pub fn walk_batch(&self, cursor: &mut Cursor, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
         self.map.walk(cursor, Instant::now(), |_, conn| each(conn))

@@ -226,3 +226,20 @@ pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Resu
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
+
+/// Deletes these keys of a hash map, up to the first that fails; says how many came before it.
+pub fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], number: u32) -> (usize, io::Result<()>) {
+    let mut count = number;
+    // SAFETY: the caller of this module's one user, typed_map, hands over as many keys as it says;
+    // they and the number live through the call, and libbpf does not write to the keys.
+    let result = unsafe {
+        libbpf_sys::bpf_map_delete_batch(
+            map.as_raw_fd(),
+            keys.as_ptr().cast(),
+            &mut count,
+            ptr::null(),
+        )
+    };
+    let outcome = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) };
+    (count as usize, outcome)
+}

@@ -35,9 +35,7 @@ impl Offload {
     /// Offloads the connection if it may be; removes it if it may not, and says why.
     pub(super) fn consider(&mut self, entry: &Entry, source: Source) -> Result<Option<Refusal>> {
         let refusal = self.carry_out(entry, source)?;
-        if let Some(refusal) = refusal {
-            self.refusals.note(refusal);
-        }
+        refusal.into_iter().for_each(|refusal| self.refusals.note(refusal));
         Ok(refusal)
     }
 
@@ -87,24 +85,29 @@ impl Offload {
         if !self.has_usual_timeout(entry, assured) {
             return self.reject(entry, Refusal::OddTimeout);
         }
+        if source == Source::Event && given == Given::Ordinary && !self.is_full() {
+            let connection = self.connection(entry, assured, self.events_since);
+            self.comes(entry, connection);
+            return Ok(None);
+        }
+        self.offload_or_keep(entry, assured, source, given)
+    }
+
+    /// Offloads it unless it stands in the map as it should.
+    pub(super) fn offload_or_keep(
+        &mut self,
+        entry: &Entry,
+        assured: bool,
+        source: Source,
+        given: Given,
+    ) -> Result<Option<Refusal>> {
         let standing = self.conn_map.get(&entry.original.into())?;
         let known = standing.filter(|known| is_of(known, entry));
         let mark = self.route_mark.of(entry.mark);
         let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
             return self.stays(entry, Refusal::Unproven);
         };
-        let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
-        let connection = Connection {
-            original: entry.original,
-            reply: entry.reply,
-            id: entry.id,
-            assured,
-            pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
-            since,
-            mark,
-            seen: self.clock.now(),
-            idle_limit: self.idle_limit(entry.original.protocol, assured),
-        };
+        let connection = self.connection(entry, assured, since);
         let audited = source != Source::Event || !self.events_sent;
         if known.is_some_and(|known| is_current(&known, &connection)) {
             // It does send events.
@@ -125,6 +128,21 @@ impl Offload {
         self.add(&connection, audited)
     }
 
+    fn connection(&self, entry: &Entry, assured: bool, since: u32) -> Connection {
+        let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
+        Connection {
+            original: entry.original,
+            reply: entry.reply,
+            id: entry.id,
+            assured,
+            pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
+            since,
+            mark: self.route_mark.of(entry.mark),
+            seen: self.clock.now(),
+            idle_limit: self.idle_limit(entry.original.protocol, assured),
+        }
+    }
+
     /// Its tuples are another's no longer, although it is not offloaded.
     fn stays(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
         self.clear_way(entry.original, entry.reply)?;
@@ -133,10 +151,10 @@ impl Offload {
 
     fn add(&mut self, connection: &Connection, audited: bool) -> Result<Option<Refusal>> {
         // Not tried again at once: what comes before the insert would be in vain.
-        if self.full_since.is_some_and(|since| since.elapsed() < REFUSED_BRIEFLY) {
+        if self.is_full() {
             return Ok(Some(Refusal::Full));
         }
-        self.prepare(connection)?;
+        self.prepare([connection])?;
         let mut added = self.conn_map.add(connection)?;
         // Looking first would cost each connection more than this costs a few.
         if added == Added::Exists {
@@ -153,15 +171,22 @@ impl Offload {
         }
     }
 
-    /// From the insert on, conntrack may miss segments: before it, it is told not to check this
-    /// connection's window. A short connection's FIN can come within the same millisecond.
-    fn prepare(&mut self, connection: &Connection) -> Result<()> {
-        if connection.original.protocol != Protocol::Tcp {
-            return Ok(());
+    fn is_full(&self) -> bool {
+        self.full_since.is_some_and(|since| since.elapsed() < REFUSED_BRIEFLY)
+    }
+
+    /// From the insert on, conntrack may miss segments: before it, it is told not to check these
+    /// connections' windows. A short connection's FIN can come within the same millisecond.
+    pub(super) fn prepare<'a>(
+        &mut self,
+        connections: impl IntoIterator<Item = &'a Connection>,
+    ) -> Result<()> {
+        let is_tcp = |connection: &&Connection| connection.original.protocol == Protocol::Tcp;
+        for connection in connections.into_iter().filter(is_tcp) {
+            self.requests.queue_update(&connection.original, None, true)?;
         }
-        self.requests.queue_update(&connection.original, None, true)?;
         // At rest nothing is missed, and a resync sends them by the batch.
-        if self.admitted.is_some() { Ok(()) } else { self.flush() }
+        if self.admitted.is_some() { Ok(()) } else { self.send_updates() }
     }
 
     /// Whether the timeout of this connection is that which it will be refreshed by.
@@ -211,7 +236,7 @@ impl Offload {
         Ok(())
     }
 
-    fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
+    pub(super) fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
         if audited {
             self.audit.add(connection);
         }

@@ -4,6 +4,7 @@
 mod admission;
 mod audit;
 mod covered;
+mod crowd;
 mod known_packet;
 pub mod per_packet;
 mod refusals;
@@ -23,7 +24,6 @@ use crate::abi::bpfw_tuple;
 use crate::cli::OffloadMark;
 use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;
-use crate::conntrack::events::Event;
 use crate::conntrack::requests::Requests;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::ConnMap;
@@ -91,6 +91,7 @@ pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
     taken: signals::Taken,
+    crowd: crowd::Crowd,
     requests: Requests,
     mark: Option<OffloadMark>,
     route_mark: RouteMark,
@@ -130,6 +131,7 @@ impl Offload {
             conn_map: ConnMap::new(object)?,
             signals: Signals::new(object)?,
             taken: signals::Taken::default(),
+            crowd: crowd::Crowd::default(),
             requests: Requests::open()?,
             mark,
             route_mark: RouteMark { mask: route_mark_mask, required: false },
@@ -203,25 +205,26 @@ impl Offload {
         self.clock.value = jiffies64;
     }
 
-    /// One event of conntrack's.
-    pub fn on_event(&mut self, event: Event) -> Result<()> {
-        match event {
-            Event::Update(entry) => self.on_update(&entry, Source::Event),
-            Event::Edit(entry) => self.on_update(&entry, Source::Table),
-            Event::Destroy(entry) => self.remove_if(&entry.original.into(), entry.id),
-        }
-    }
-
     fn on_update(&mut self, entry: &Entry, source: Source) -> Result<()> {
         let refusal = self.consider(entry, source)?;
-        if let Some(refusal) = refusal.filter(|refusal| refusal.is_lasting()) {
-            self.refuse(entry, refusal);
-        }
+        refusal.into_iter().for_each(|refusal| self.tell_if_lasting(entry, refusal));
         Ok(())
     }
 
-    /// Sends conntrack what has been gathered for it.
+    fn tell_if_lasting(&self, entry: &Entry, refusal: Refusal) {
+        if refusal.is_lasting() {
+            self.refuse(entry, refusal);
+        }
+    }
+
+    /// Does what has been gathered: in the map, and in conntrack.
     pub fn flush(&mut self) -> Result<()> {
+        self.settle()?;
+        self.send_updates()
+    }
+
+    /// Sends conntrack what has been gathered for it.
+    fn send_updates(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
         for original in errors.gone {
             self.remove_gone(&original)?;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::Offload;
 use super::admission::Source;
+use super::crowd::Crowd;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::typed_map::Cursor;
 use crate::error::Result;
@@ -27,6 +28,7 @@ impl Offload {
     /// Begins with a fresh dump. Events must be read from here on, and none from before.
     pub fn start_resync(&mut self) -> Result<Resync> {
         self.admitted = Some(HashSet::new());
+        self.crowd = Crowd::default();
         Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
     }
 

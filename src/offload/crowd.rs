@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Connections that come and go by events, many at a time: conntrack is told of all that come in one
+//! send, and all that go leave the map in one call.
+
+use std::collections::HashSet;
+
+use super::Offload;
+use super::admission::Source;
+use crate::abi::bpfw_tuple;
+use crate::conntrack::entry::Entry;
+use crate::conntrack::events::Event;
+use crate::datapath::conn_map::{Added, Connection};
+use crate::error::Result;
+use crate::flow::expiry::Given;
+use crate::flow::tuple::Tuple;
+
+/// So many events are read before what they ask for is done: a fraction of a millisecond.
+const EVENTS: usize = 64;
+
+/// What events have asked for and is still to be done. No tuple is in it twice.
+#[derive(Default)]
+pub(super) struct Crowd {
+    events: usize,
+    coming: Vec<(Entry, Connection)>,
+    going: Vec<bpfw_tuple>,
+    tuples: HashSet<Tuple>,
+}
+
+impl Crowd {
+    /// These are looked at as they will be: what was asked for them before must be done first.
+    fn concerns(&self, entry: &Entry) -> bool {
+        [entry.original, entry.reply].iter().any(|tuple| self.tuples.contains(tuple))
+    }
+
+    fn note(&mut self, entry: &Entry) {
+        self.tuples.extend([entry.original, entry.reply]);
+    }
+}
+
+impl Offload {
+    /// One event of conntrack's. What it asks for is done by the next [`Offload::flush`] at the latest.
+    pub fn on_event(&mut self, event: Event) -> Result<()> {
+        let (Event::Update(entry) | Event::Edit(entry) | Event::Destroy(entry)) = &event;
+        self.crowd.events += 1;
+        if self.crowd.events >= EVENTS || self.crowd.concerns(entry) {
+            self.settle()?;
+        }
+        match event {
+            Event::Update(entry) => self.on_update(&entry, Source::Event),
+            Event::Edit(entry) => self.on_update(&entry, Source::Table),
+            Event::Destroy(entry) => self.goes(&entry),
+        }
+    }
+
+    fn goes(&mut self, entry: &Entry) -> Result<()> {
+        let tuple = entry.original.into();
+        if let Some(conn) = self.conn_map.get(&tuple)?.filter(|conn| conn.id == entry.id) {
+            self.audit.forget(conn.id);
+            self.crowd.note(entry);
+            self.crowd.going.extend([tuple, conn.reverse()]);
+        }
+        Ok(())
+    }
+
+    /// A connection that comes by its own event, and most probably is not there yet.
+    pub(super) fn comes(&mut self, entry: &Entry, connection: Connection) {
+        self.crowd.note(entry);
+        self.crowd.coming.push((entry.clone(), connection));
+    }
+
+    /// Does what events have asked for.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let Crowd { coming, going, .. } = std::mem::take(&mut self.crowd);
+        if !going.is_empty() {
+            self.conn_map.remove_all(&going)?;
+            going.chunks(2).for_each(|both| tracing::debug!("{}: back to the stack", both[0]));
+        }
+        if coming.is_empty() {
+            return Ok(());
+        }
+        self.prepare(coming.iter().map(|(_, connection)| connection))?;
+        for (entry, connection) in &coming {
+            self.arrives(entry, connection)?;
+        }
+        Ok(())
+    }
+
+    fn arrives(&mut self, entry: &Entry, connection: &Connection) -> Result<()> {
+        match self.conn_map.add(connection)? {
+            Added::Added => self.offloaded(connection, !self.events_sent),
+            // It is known, or others have its tuples; or there is no room.
+            Added::Exists | Added::Full => {
+                let (assured, given) = (connection.assured, Given::Ordinary);
+                let refusal = self.offload_or_keep(entry, assured, Source::Event, given)?;
+                if let Some(refusal) = refusal {
+                    self.refusals.note(refusal);
+                    self.tell_if_lasting(entry, refusal);
+                }
+                Ok(())
+            }
+        }
+    }
+}
