@@ -16,10 +16,16 @@ export BPF_CLANG
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be help build release install-deps install-deps-vm \
-	check test test-vm test-vm-all fuzz bench bench-object bench-vm demo run clean
+.PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be openwrt help build release \
+	install-deps install-deps-vm check test test-vm test-vm-all \
+	fuzz bench bench-object bench-vm demo run clean
 
+# OPENWRT_DIR and TARGET are the names that the first bpfw's makefile had for this.
+ifneq ($(OPENWRT_DIR),)
+all: openwrt
+else
 all: xdp tc
+endif
 xdp: xdp-le xdp-be
 tc: tc-le tc-be
 le: xdp-le tc-le
@@ -47,6 +53,7 @@ $(OBJ)/generator.bpf.o: benches/bpf/generator.bpf.c benches/bpf/frame.h benches/
 
 help:
 	@echo 'all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
+	@echo 'OPENWRT_DIR=<OpenWrt root> TARGET=<x86_64|aarch64|...>   bpfw for that target, to target/openwrt/'
 	@echo 'build release    the daemon, to target/debug/ or target/release/'
 	@echo 'install-deps     Debian packages and, where there is none, a Rust toolchain'
 	@echo 'install-deps-vm  the same, and what emulates a machine for tests/vm/run'
@@ -62,6 +69,9 @@ help:
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
 	@echo 'clean            removes what was built'
+
+openwrt:
+	@scripts/openwrt "$(OPENWRT_DIR)" "$(TARGET)"
 
 build: install-deps
 	$(CARGO) build

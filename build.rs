@@ -25,6 +25,11 @@ fn main() {
     for variable in ["BPF_CLANG", "BPF_CFLAGS"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
+    // Not one of libbpf's options would arrive as it was meant: their declarations in libbpf-sys have
+    // the padding of 64-bit compilers.
+    if env::var("CARGO_CFG_TARGET_POINTER_WIDTH").as_deref() != Ok("64") {
+        fail("bpfw runs on 64-bit machines only: libbpf-sys declares libbpf's structs for these");
+    }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for hook in HOOKS {
         for (target, order) in BYTE_ORDERS {

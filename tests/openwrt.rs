@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `make OPENWRT_DIR=... TARGET=...` in trees that are not as they should be: what it says, and that
+//! it builds nothing. `make test-cross` builds in a good one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const AARCH64: &str = "aarch64_cortex-a53";
+
+/// A folder with no more than empty files and scripts in the places of OpenWrt's; removed at the end.
+struct Tree(PathBuf);
+
+impl Tree {
+    fn empty(test: &str) -> Self {
+        let root = std::env::temp_dir().join(format!("bpfw-tree-{test}-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        Self(root)
+    }
+
+    /// One in which nothing is missing for aarch64, but a Rust that could build anything.
+    fn complete(test: &str) -> Self {
+        let tree = Self::empty(test);
+        tree.toolchain("aarch64_cortex-a53_gcc-13.3.0_musl", "aarch64-openwrt-linux-musl", 8);
+        tree.libraries("aarch64_cortex-a53_musl", &["elf", "z", "netfilter_conntrack"]);
+        tree.script("staging_dir/hostpkg/bin/cargo", "echo built >&2; exit 1");
+        tree.script("staging_dir/hostpkg/bin/rustc", "echo /nowhere");
+        tree
+    }
+
+    fn file(&self, path: &str, content: &str) -> PathBuf {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn script(&self, path: &str, content: &str) {
+        let path = self.file(path, &format!("#!/bin/sh\n{content}\n"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A compiler that knows its machine's size of a pointer, and is little-endian.
+    fn toolchain(&self, name: &str, machine: &str, pointer: u32) {
+        self.script(
+            &format!("staging_dir/toolchain-{name}/bin/{machine}-gcc"),
+            &format!("sed 's/__SIZEOF_POINTER__/{pointer}/; s/__BYTE_ORDER__/1234/'"),
+        );
+    }
+
+    fn libraries(&self, name: &str, libraries: &[&str]) {
+        let usr = format!("staging_dir/target-{name}/usr");
+        for header in ["libelf.h", "zlib.h", "libnetfilter_conntrack/libnetfilter_conntrack.h"] {
+            self.file(&format!("{usr}/include/{header}"), "");
+        }
+        for library in libraries {
+            self.file(&format!("{usr}/lib/lib{library}.so"), "");
+        }
+    }
+
+    /// What make says when it fails, which it must.
+    fn refusal(&self, target: &str) -> String {
+        refusal(&self.0, target)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // Nothing but a temporary folder would be left.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn refusal(root: &Path, target: &str) -> String {
+    let output = Command::new("make")
+        .args(["--no-print-directory", &format!("OPENWRT_DIR={}", root.display())])
+        .arg(format!("TARGET={target}"))
+        .output()
+        .expect("make is there");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
+/// What was looked for, what was found, what to do: each is said.
+fn says(said: &str, parts: &[&str]) {
+    for part in ["looked for: ", "found: ", "to do: "].iter().chain(parts) {
+        assert!(said.contains(part), "no '{part}' in:\n{said}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there() {
+    let said = refusal(Path::new("/nonexistent"), AARCH64);
+    says(&said, &["/nonexistent/staging_dir", "no such folder"]);
+}
+
+#[test]
+fn a_folder_that_is_no_tree() {
+    let tree = Tree::empty("wrong");
+    tree.file("something/else", "");
+    says(&tree.refusal(AARCH64), &["is not the root of an OpenWrt tree", "found: something"]);
+}
+
+#[test]
+fn no_target_named() {
+    assert!(Tree::complete("unnamed").refusal("").contains("TARGET=<x86_64|aarch64|...>"));
+}
+
+#[test]
+fn no_toolchain_of_that_name() {
+    let said = Tree::complete("toolchain").refusal("x86_64");
+    says(
+        &said,
+        &["no toolchain for 'x86_64'", "toolchain-aarch64_cortex-a53", "toolchain/install"],
+    );
+}
+
+#[test]
+fn a_name_must_end_at_a_word() {
+    says(&Tree::complete("word").refusal("aarch"), &["no toolchain for 'aarch'"]);
+}
+
+#[test]
+fn two_toolchains_of_that_name() {
+    let tree = Tree::complete("ambiguous");
+    tree.toolchain("aarch64_generic_gcc-12.3.0_musl", "aarch64-openwrt-linux-musl", 8);
+    let said = tree.refusal("aarch64");
+    says(
+        &said,
+        &["more than one toolchain", "aarch64_generic_gcc-12.3.0", "aarch64_cortex-a53_gcc"],
+    );
+    // More of its name tells them apart, and the next thing is missing.
+    says(&tree.refusal("aarch64_generic"), &["no target for 'aarch64_generic_musl'"]);
+    says(&tree.refusal("aarch64_generic_gcc-12.3.0_musl"), &["no target for"]);
+}
+
+#[test]
+fn two_targets_of_one_toolchain() {
+    let tree = Tree::complete("targets");
+    tree.libraries("aarch64_cortex-a53_musl_mine", &[]);
+    says(&tree.refusal("aarch64"), &["more than one target", "aarch64_cortex-a53_musl_mine"]);
+}
+
+#[test]
+fn a_toolchain_without_a_compiler() {
+    let tree = Tree::complete("compiler");
+    fs::remove_dir_all(tree.0.join("staging_dir/toolchain-aarch64_cortex-a53_gcc-13.3.0_musl/bin"))
+        .unwrap();
+    says(&tree.refusal("aarch64"), &["not one C compiler", "found: nothing"]);
+}
+
+#[test]
+fn a_missing_library() {
+    let tree = Tree::empty("library");
+    tree.toolchain("x86_64_gcc-13.3.0_musl", "x86_64-openwrt-linux-musl", 8);
+    tree.libraries("x86_64_musl", &["z", "netfilter_conntrack"]);
+    says(&tree.refusal("x86_64"), &["found: all but lib/libelf.so\n", "package/{elfutils,"]);
+}
+
+#[test]
+fn a_missing_rust_target() {
+    let said = Tree::complete("rust").refusal("aarch64");
+    says(&said, &["no standard library for aarch64-unknown-linux-musl", "/nowhere"]);
+    says(&said, &["rustup target add aarch64-unknown-linux-musl"]);
+}
+
+#[test]
+fn a_32_bit_machine() {
+    let tree = Tree::empty("bits");
+    tree.toolchain("mipsel_24kc_gcc-13.3.0_musl", "mipsel-openwrt-linux-musl", 4);
+    tree.libraries("mipsel_24kc_musl", &["elf", "z", "netfilter_conntrack"]);
+    let said = tree.refusal("mipsel");
+    assert!(said.contains("mipsel-openwrt-linux-musl is a 32-bit machine"), "{said}");
+}
