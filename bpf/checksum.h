@@ -41,15 +41,42 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
 /*
  * Whether the L4 checksum is what a sender leaves who expects the hardware to complete it: the
  * pseudo header's sum. One packet in 65,535 looks like it by chance and takes the slow way.
+ *
+ * Modulo 0xffff, the addresses in one 64-bit word are their sum, and bytes may be swapped after a
+ * subtraction as well as before. Nothing overflows: neither address is 0.0.0.0 or all ones.
  */
-static __always_inline int looks_partial(const struct packet *pkt)
+static __always_inline int looks_partial(const struct packet *pkt, __u16 l4_check)
 {
-	const struct bpfw_tuple *tuple = pkt->tuple;
-	__u64 sum = (__u64)tuple->src_addr + tuple->dst_addr + be16(tuple->protocol) +
-		    be16(pkt->ip_len - sizeof(struct ipv4_header));
+	const struct ipv4_header *ip = (const void *)pkt->l3;
+	__u64 sum = *(const __u64 *)pkt->tuple + be16(ip->protocol) + ip->total_len;
 
 	/* Such a sum is not 0, nor does it fold to 0. */
-	return pkt->l4_check && is_ones_complement_zero(sum + 0xffff - pkt->l4_check);
+	return l4_check && is_ones_complement_zero(sum - be16(sizeof(*ip)) - l4_check);
+}
+
+/* Where the L4 checksum is, behind all other headers' fields that change. */
+static __always_inline __u16 *l4_check(const struct packet *pkt)
+{
+	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
+	struct udp_header *udp = (void *)tcp;
+
+	return pkt->tuple->protocol == PROTOCOL_TCP ? &tcp->check : &udp->check;
+}
+
+/* Add to a checksum that is complete; false if there is none. */
+static __always_inline int fix_check(__u16 *check, __u16 delta, int protocol)
+{
+	if (protocol != PROTOCOL_UDP) {
+		*check = update(*check, delta);
+		return 1;
+	}
+	/* RFC 768: 0 says that there is no checksum, so a computed 0 is sent as 0xffff. */
+	if (!*check)
+		return 0;
+	*check = update(*check, delta);
+	if (!*check)
+		*check = 0xffff;
+	return 1;
 }
 
 #endif

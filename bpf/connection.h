@@ -18,10 +18,16 @@ static __always_inline __u64 seal_step(__u64 seal, __u64 word)
 	return seal * BPFW_SEAL_FACTOR + word;
 }
 
+/* Read before the copy below: what that finds to be this connection's, this is, too. */
+static __always_inline void take_hop_word(struct bpfw_conn *conn, struct snapshot *snap)
+{
+	snap->hop_word = *(volatile __u64 *)&conn->hop_word;
+}
+
 /*
  * Copy the rewrite, then make sure that it is this connection's. Volatile: the compiler must
- * not read again later what may have changed meanwhile. The seal makes the order in which the
- * memory's new owner becomes visible irrelevant, on weakly ordered machines too.
+ * not read again later what may have changed meanwhile. The seal over both makes the order in
+ * which the memory's new owner becomes visible irrelevant, on weakly ordered machines too.
  */
 static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_conn *conn,
 					 struct snapshot *snap)
@@ -29,15 +35,18 @@ static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_c
 	const __u64 *key = (const __u64 *)pkt->tuple;
 	volatile __u64 *tuple = (volatile __u64 *)&conn->tuple;
 	volatile __u64 *rewrite = (volatile __u64 *)&conn->rewrite;
-	const __u64 words[3] = {rewrite[0], rewrite[1], rewrite[2]};
-	__u64 seal = key[0];
+	__u64 words[3];
+	__u64 seal;
 
-	snap->hop_word = *(volatile __u64 *)&conn->hop_word;
-	seal = seal_step(seal, key[1]);
-	seal = seal_step(seal, words[0]);
-	seal = seal_step(seal, words[1]);
-	seal = seal_step(seal, words[2]);
-	if (seal != *(volatile __u64 *)&conn->seal || tuple[0] != key[0] || tuple[1] != key[1])
+	if (tuple[0] != key[0] || tuple[1] != key[1])
+		return BPFW_PASS_REUSED;
+	seal = seal_step(key[0], key[1]);
+#pragma unroll
+	for (int i = 0; i < 3; i++) {
+		words[i] = rewrite[i];
+		seal = seal_step(seal, words[i]);
+	}
+	if (seal != *(volatile __u64 *)&conn->seal)
 		return BPFW_PASS_REUSED;
 	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
 	snap->seal = seal;
@@ -65,6 +74,21 @@ static __always_inline void reverse_tuple(const struct packet *pkt, const struct
 		.dst_port = snap->rewrite.src_port,
 		.protocol = pkt->tuple->protocol,
 	};
+}
+
+/* Whether conntrack must see a packet, to call this connection a stream. */
+static __always_inline int must_assure(const struct bpfw_conn *conn, __u64 now)
+{
+	return conn->pass_from && (__s32)((__u32)now - conn->pass_from) >= 0;
+}
+
+static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw_conn *conn,
+					   __u64 now)
+{
+	if (conn->last_seen != now)
+		conn->last_seen = now;
+	__sync_fetch_and_add(&conn->packets, 1);
+	__sync_fetch_and_add(&conn->bytes, pkt->ip_len);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #define DATAPATH_H
 
 #include "counters.h"
+#include "express_lane.h"
 #include "handover.h"
 #include "heartbeat.h"
 #include "next_hop.h"
@@ -15,15 +16,17 @@
 #include "parse_l4.h"
 #include "translate.h"
 
-static __always_inline int parse(hook_ctx *ctx, struct packet *pkt, int lane)
+static __always_inline int parse(hook_ctx *ctx, struct packet *pkt)
 {
 	int verdict;
 
-	hook_read(ctx, pkt, lane);
-	verdict = parse_l2(pkt, lane);
+	pkt->from.ifindex = hook_ifindex(ctx);
+	hook_read(ctx, pkt);
+	hook_open(ctx, pkt);
+	verdict = parse_l2(pkt);
 	if (verdict)
 		return verdict;
-	verdict = parse_l3(pkt, hook_frame_len(ctx), lane);
+	verdict = parse_l3(pkt, hook_frame_len(ctx));
 	if (verdict)
 		return verdict;
 	return parse_l4(pkt);
@@ -42,15 +45,15 @@ static __always_inline int was_idle(const struct bpfw_conn *conn, __u64 now)
 
 /* What conntrack or the daemon must see, although the connection is offloaded. */
 static __always_inline int check_connection(const struct packet *pkt, struct bpfw_conn *conn,
-					    const struct snapshot *snap, __u64 now, int lane)
+					    const struct snapshot *snap, __u64 now)
 {
-	if (conn->pass_from && (__s32)((__u32)now - conn->pass_from) >= 0)
+	if (must_assure(conn, now))
 		return BPFW_PASS_UNASSURED;
 	if (was_idle(conn, now))
 		return BPFW_PASS_IDLE;
-	if (pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt))
+	if (pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt->tcp_flags))
 		return BPFW_GO_ON;
-	if (lane == LANE_FULL && (pkt->tcp_flags & (TCP_FIN | TCP_RST)))
+	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
 		finish(pkt, conn, snap, now, BPFW_FINISHED_TCP);
 	return BPFW_PASS_TCP_FLAGS;
 }
@@ -64,30 +67,20 @@ static __always_inline int check_size(hook_ctx *ctx, const struct packet *pkt,
 	return hook_segment_len(ctx, pkt) > hop->mtu ? BPFW_PASS_TOO_BIG : BPFW_GO_ON;
 }
 
-static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw_conn *conn,
-					   __u64 now)
-{
-	if (conn->last_seen != now)
-		conn->last_seen = now;
-	__sync_fetch_and_add(&conn->packets, 1);
-	__sync_fetch_and_add(&conn->bytes, pkt->ip_len);
-}
-
 static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct snapshot *snap,
-				const struct bpfw_hop *hop, int lane)
+				const struct bpfw_hop *hop)
 {
 	int verdict;
 
-	verdict = hook_resize(ctx, pkt, hop, lane);
+	verdict = hook_resize(ctx, pkt, hop);
 	if (verdict)
 		return verdict;
 	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->rewrite);
 	if (verdict)
 		return verdict;
-	verdict = translate(pkt, &snap->rewrite);
-	if (verdict)
-		return verdict;
-	return hook_write_l2(pkt, hop, lane);
+	translate(pkt, &snap->rewrite);
+	hook_write_l2(pkt, hop);
+	return BPFW_GO_ON;
 }
 
 /* The next hop as of this generation; where the packet came in decides on it, too. */
@@ -113,8 +106,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt, str
 }
 
 /* Whether the packet came in where its next hop says, sent to this router. */
-static __always_inline int check_ingress(const struct packet *pkt, const struct bpfw_hop *hop,
-					 int lane)
+static __always_inline int check_ingress(const struct packet *pkt, const struct bpfw_hop *hop)
 {
 	struct bpfw_link *link;
 	int verdict;
@@ -122,75 +114,54 @@ static __always_inline int check_ingress(const struct packet *pkt, const struct 
 	if (pkt->from.ifindex == hop->from.ifindex && pkt->from.vlan_id == hop->from.vlan_id &&
 	    pkt->from.vlan_proto == hop->from.vlan_proto && same_mac(pkt->data, hop->from_mac))
 		return BPFW_GO_ON;
-	verdict = lane == LANE_FULL ? find_link(pkt, &link) : BPFW_GO_ON;
+	verdict = find_link(pkt, &link);
 	return verdict ? verdict : BPFW_PASS_INGRESS;
 }
 
 static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpfw_conn *conn,
-				   __u32 generation, __u64 now, __u32 *port, int lane)
+				   __u32 generation, __u64 now, __u32 *port)
 {
 	struct snapshot snap;
 	struct bpfw_hop *hop;
-	__u32 slot;
 	int verdict;
 
+	take_hop_word(conn, &snap);
 	verdict = take_snapshot(pkt, conn, &snap);
 	if (verdict)
 		return verdict;
 	if (conn->finished || hop_generation(snap.hop_word) != generation) {
-		if (lane == LANE_EXPRESS)
-			return BPFW_GO_ON;
 		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
 			return verdict;
 	}
-	slot = hop_slot(snap.hop_word);
-	hop = bpf_map_lookup_elem(&hop_map, &slot);
-	if (!hop)
-		return BPFW_PASS_HOPS_FULL;
-	verdict = check_ingress(pkt, hop, lane);
+	hop = hop_at(hop_slot(snap.hop_word));
+	verdict = check_ingress(pkt, hop);
 	if (verdict)
 		return verdict;
-	verdict = check_connection(pkt, conn, &snap, now, lane);
+	verdict = check_connection(pkt, conn, &snap, now);
 	if (!verdict)
 		verdict = check_size(ctx, pkt, hop);
 	if (!verdict)
-		verdict = send(ctx, pkt, &snap, hop, lane);
+		verdict = send(ctx, pkt, &snap, hop);
 	if (verdict)
-		return lane == LANE_EXPRESS ? verdict : hand_up(pkt, conn, now, verdict);
+		return hand_up(pkt, conn, now, verdict);
 	note_forwarded(pkt, conn, now);
 	*port = hop->port;
 	return BPFW_FORWARDED;
 }
 
-/* Worth a signal only if it came in at an interface of ours, sent to it. */
-static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
+static __always_inline int full_lane(hook_ctx *ctx, __u64 now, __u32 generation, __u32 *port)
 {
-	struct bpfw_link *link;
-	int verdict;
-
-	verdict = find_link(pkt, &link);
-	return verdict ? verdict : hand_unknown(pkt, now);
-}
-
-static __always_inline int walk(hook_ctx *ctx, __u64 now, __u32 generation, __u32 *port, int lane)
-{
-	struct bpfw_tuple tuple = {};
+	struct bpfw_tuple tuple;
 	struct packet pkt = {.tuple = &tuple};
 	struct bpfw_conn *conn;
 	int verdict;
 
-	verdict = parse(ctx, &pkt, lane);
+	verdict = parse(ctx, &pkt);
 	if (verdict)
-		return lane == LANE_EXPRESS ? BPFW_GO_ON : verdict;
+		return verdict;
 	conn = bpf_map_lookup_elem(&conn_map, &tuple);
-	if (!conn)
-		return pass_unknown(&pkt, now);
-	verdict = forward(ctx, &pkt, conn, generation, now, port, lane);
-	/* Nothing has been written for any but these. */
-	if (lane == LANE_EXPRESS && verdict != BPFW_FORWARDED && verdict != BPFW_DROP_ERROR)
-		return BPFW_GO_ON;
-	return verdict;
+	return conn ? forward(ctx, &pkt, conn, generation, now, port) : pass_unknown(&pkt, now);
 }
 
 static __always_inline int try_lanes(hook_ctx *ctx, __u32 *port)
@@ -202,8 +173,8 @@ static __always_inline int try_lanes(hook_ctx *ctx, __u32 *port)
 	verdict = check_daemon(now, &generation);
 	if (verdict)
 		return verdict;
-	verdict = walk(ctx, now, generation, port, LANE_EXPRESS);
-	return verdict ? verdict : walk(ctx, now, generation, port, LANE_FULL);
+	verdict = express_lane(ctx, now, generation, port);
+	return verdict ? verdict : full_lane(ctx, now, generation, port);
 }
 
 static __always_inline int run(hook_ctx *ctx)
@@ -213,15 +184,11 @@ static __always_inline int run(hook_ctx *ctx)
 
 	count(verdict);
 	LOG_DEBUG("verdict %d", verdict);
-	switch (verdict) {
-	case BPFW_FORWARDED:
+	if (verdict == BPFW_FORWARDED)
 		return hook_redirect(ctx, port);
-	case BPFW_DROP_BLACKHOLE:
-	case BPFW_DROP_ERROR:
+	if (verdict == BPFW_DROP_BLACKHOLE || verdict == BPFW_DROP_ERROR)
 		return HOOK_DROP;
-	default:
-		return HOOK_PASS;
-	}
+	return HOOK_PASS;
 }
 
 #endif

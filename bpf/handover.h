@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "log.h"
+#include "parse_l2.h"
 #include "parse_l4.h"
 
 static __always_inline void signal(const struct packet *pkt, __u64 now)
@@ -20,7 +21,7 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 {
 	struct bpfw_refused *refused;
 
-	if (pkt->tuple->protocol == PROTOCOL_TCP && !is_plain_segment(pkt))
+	if (pkt->tuple->protocol == PROTOCOL_TCP && !is_plain_segment(pkt->tcp_flags))
 		return BPFW_PASS_UNKNOWN;
 	refused = bpf_map_lookup_elem(&refused_map, pkt->tuple);
 	if (refused && (__s64)(refused->until - now) > 0)
@@ -31,6 +32,16 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 		signal(pkt, now);
 	}
 	return BPFW_PASS_UNKNOWN;
+}
+
+/* Worth a signal only if it came in at an interface of ours, sent to it. */
+static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
+{
+	struct bpfw_link *link;
+	int verdict;
+
+	verdict = find_link(pkt, &link);
+	return verdict ? verdict : hand_unknown(pkt, now);
 }
 
 /* No more packets of this connection, in both directions, until the daemon starts it anew. */

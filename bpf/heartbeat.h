@@ -20,43 +20,36 @@ static __always_inline int is_too_old(__u64 beat, __u64 now)
 
 SEC("syscall") int bpfw_beat(void *ctx __attribute__((unused)))
 {
-	__u64 *beat = only_slot(&beat_map);
 	__u64 now = bpf_jiffies64();
 
-	if (!beat || (*beat && is_too_old(*beat, now)))
+	if (last_beat && is_too_old(last_beat, now))
 		return 1;
-	*beat = now;
+	last_beat = now;
 	return 0;
 }
 
 /* Whether the devices and routes are still what they were when the packet's walk began. */
 static __always_inline int is_current(__u32 generation)
 {
-	struct bpfw_generation *now = only_slot(&generation_map);
-
-	return now && *(volatile __u32 *)&now->current == generation;
+	return generation_now.current == generation;
 }
 
 /* Whether routing has been as it is since this generation. The numbers wrap around. */
 static __always_inline int is_routed_since(__u32 generation)
 {
-	struct bpfw_generation *now = only_slot(&generation_map);
-
-	return now && (__s32)(generation - *(volatile __u32 *)&now->routing) >= 0;
+	return (__s32)(generation - generation_now.routing) >= 0;
 }
 
 static __always_inline int check_daemon(__u64 now, __u32 *generation)
 {
-	struct bpfw_generation *current = only_slot(&generation_map);
-	__u64 *beat = only_slot(&beat_map);
+	__u64 beat = last_beat;
 
-	if (!current || !beat)
-		return BPFW_PASS_REST;
 	/* Read once, and before any look-up: what the look-ups find is at least this new. */
-	*generation = *(volatile __u32 *)&current->current;
+	*generation = generation_now.current;
 	if (*generation == 0)
 		return BPFW_PASS_REST;
-	if (*beat == 0 || is_too_old(*beat, now))
+	/* No beat, 0, is too old, too: the kernel's jiffies begin near 2^32. */
+	if (is_too_old(beat, now))
 		return BPFW_PASS_HEARTBEAT;
 	return BPFW_GO_ON;
 }

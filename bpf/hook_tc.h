@@ -8,6 +8,7 @@
 
 #include <linux/pkt_cls.h>
 
+#include "checksum.h"
 #include "packet.h"
 
 #define HOOK      BPFW_HOOK_TC
@@ -17,24 +18,42 @@ typedef struct __sk_buff hook_ctx;
 
 static __always_inline void hook_set_data(struct __sk_buff *skb, struct packet *pkt)
 {
+	/* Clang 14 would rather remember the fields' addresses, which the verifier refuses. */
+	asm("" : "+r"(skb));
 	pkt->data = (void *)(long)skb->data;
 	pkt->end = (void *)(long)skb->data_end;
 }
 
-static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt, int lane)
+static __always_inline __u32 hook_ifindex(struct __sk_buff *skb)
 {
-	const __u32 length = HEADERS_MAX;
+	return skb->ifindex;
+}
 
-	pkt->from.ifindex = skb->ifindex;
+static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt)
+{
 	if (skb->vlan_present) {
 		pkt->from.vlan_id = skb->vlan_tci & VLAN_ID_MASK;
 		pkt->from.vlan_proto = skb->vlan_proto;
 	}
 	hook_set_data(skb, pkt);
-	if (lane == LANE_FULL && pkt->data + length > pkt->end && skb->len > pkt->end - pkt->data) {
+}
+
+/* Headers that lie in pages are brought to where they can be read. */
+static __always_inline void hook_open(struct __sk_buff *skb, struct packet *pkt)
+{
+	const __u32 length = HEADERS_MAX;
+
+	if (pkt->data + length > pkt->end && skb->len > pkt->end - pkt->data) {
 		bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
 		hook_set_data(skb, pkt);
 	}
+}
+
+/* After a change, all pointers into the packet are void. */
+static __always_inline void set_headers(struct __sk_buff *skb, struct packet *pkt)
+{
+	hook_set_data(skb, pkt);
+	pkt->l3 = pkt->data + sizeof(struct eth_header);
 }
 
 static __always_inline __u64 hook_frame_len(struct __sk_buff *skb)
@@ -44,18 +63,23 @@ static __always_inline __u64 hook_frame_len(struct __sk_buff *skb)
 
 static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struct packet *pkt)
 {
-	if (skb->gso_size)
-		return sizeof(struct ipv4_header) + pkt->l4_header_len + skb->gso_size;
-	return pkt->ip_len;
+	const __u8 *l4 = pkt->l3 + sizeof(struct ipv4_header);
+	__u32 header_len = sizeof(struct udp_header);
+
+	if (!skb->gso_size)
+		return pkt->ip_len;
+	if (pkt->tuple->protocol == PROTOCOL_TCP) {
+		if (l4 + sizeof(struct tcp_header) > pkt->end)
+			return pkt->ip_len;
+		header_len = tcp_header_len((const void *)l4);
+	}
+	return sizeof(struct ipv4_header) + header_len + skb->gso_size;
 }
 
 /* Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. */
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
-				       const struct bpfw_hop *hop __attribute__((unused)), int lane)
+				       const struct bpfw_hop *hop __attribute__((unused)))
 {
-	/* What follows is not for its packets. */
-	if (lane == LANE_EXPRESS)
-		return BPFW_GO_ON;
 	/* The tag lies beside the frame, except where the kernel had no reason to move it. */
 	if (pkt->l2_len != sizeof(struct eth_header))
 		return BPFW_PASS_TAGS;
@@ -64,12 +88,16 @@ static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt
 		return BPFW_PASS_RESIZE;
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
 		return BPFW_PASS_RESIZE;
+	set_headers(skb, pkt);
 	return BPFW_GO_ON;
 }
 
-/* Two steps: only the addresses are part of the pseudo header, which a partial checksum covers. */
-static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct packet *pkt,
-						const struct bpfw_rewrite *rewrite)
+/*
+ * The hardware is to complete it, or may be: the kernel knows. Two steps, because only the
+ * addresses are part of the pseudo header, which a partial checksum covers.
+ */
+static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt,
+				       const struct bpfw_rewrite *rewrite)
 {
 	const __u32 l4 = sizeof(struct eth_header) + sizeof(struct ipv4_header);
 	__u32 offset = l4 + __builtin_offsetof(struct tcp_header, check);
@@ -79,27 +107,70 @@ static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct pa
 		offset = l4 + __builtin_offsetof(struct udp_header, check);
 		flags = BPF_F_MARK_MANGLED_0;
 	}
-	if ((rewrite->flags & BPFW_CONN_NAT) &&
-	    bpf_l4_csum_replace(skb, offset, 0, rewrite->addr_delta, flags | BPF_F_PSEUDO_HDR))
+	if (bpf_l4_csum_replace(skb, offset, 0, rewrite->addr_delta, flags | BPF_F_PSEUDO_HDR))
 		return BPFW_DROP_ERROR;
 	if ((rewrite->flags & BPFW_CONN_PORTS) &&
 	    bpf_l4_csum_replace(skb, offset, 0, rewrite->port_delta, flags))
 		return BPFW_DROP_ERROR;
-	hook_set_data(skb, pkt);
-	pkt->l3 = pkt->data + sizeof(struct eth_header);
-	/* As ip_forward: rt_tos2priority, whose table repeats each of its four classes. */
-	const __u8 class = (pkt->tos >> 3) & 3;
-	skb->priority = class == 0 ? 0 : class == 1 ? 2 : class == 2 ? 6 : 4;
+	set_headers(skb, pkt);
 	return BPFW_GO_ON;
 }
 
-static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop,
-					 int lane __attribute__((unused)))
+/*
+ * As inet_proto_csum_replace_by_diff() for a complete checksum: a sum over the packet that the
+ * device gave (CHECKSUM_COMPLETE) changes with what the checksum field takes from the addresses.
+ */
+static __always_inline void fix_complete(struct __sk_buff *skb, __u16 *check,
+					 const struct bpfw_rewrite *rewrite, int protocol)
 {
-	if (pkt->data + sizeof(struct eth_header) > pkt->end)
+	if (fix_check(check, rewrite->l4_delta, protocol))
+		bpf_csum_update(skb, ~(__u32)rewrite->addr_delta);
+}
+
+/* As ip_forward: rt_tos2priority, whose table repeats each of its four classes. */
+static __always_inline void set_priority(struct __sk_buff *skb, const struct ipv4_header *ip)
+{
+	const __u8 class = (ip->tos >> 3) & 3;
+
+	skb->priority = class == 0 ? 0 : class == 1 ? 2 : class == 2 ? 6 : 4;
+}
+
+/* As hook_fix_l4_checksum() for a packet that is_plain(). */
+static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pkt,
+					const struct bpfw_rewrite *rewrite, __u16 *check,
+					int protocol)
+{
+	int verdict;
+
+	if (rewrite->flags & BPFW_CONN_NAT) {
+		if (looks_partial(pkt, *check)) {
+			verdict = fix_partial(skb, pkt, rewrite);
+			if (verdict)
+				return verdict;
+		} else {
+			fix_complete(skb, check, rewrite, protocol);
+		}
+	}
+	if (pkt->l3 + sizeof(struct ipv4_header) + sizeof(struct l4_ports) > pkt->end)
 		return BPFW_DROP_ERROR;
-	copy_eth(pkt->data, hop->l2);
+	set_priority(skb, (void *)pkt->l3);
 	return BPFW_GO_ON;
+}
+
+/* Leaves what is written afterwards readable. */
+static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct packet *pkt,
+						const struct bpfw_rewrite *rewrite)
+{
+	__u16 *check = l4_check(pkt);
+
+	if ((__u8 *)(check + 1) > pkt->end)
+		return BPFW_DROP_ERROR;
+	return hook_express(skb, pkt, rewrite, check, pkt->tuple->protocol);
+}
+
+static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+{
+	copy_eth(pkt->data, hop->l2);
 }
 
 static __always_inline int hook_redirect(struct __sk_buff *skb __attribute__((unused)), __u32 port)

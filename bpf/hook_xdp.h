@@ -17,11 +17,20 @@ static __always_inline void hook_set_data(struct xdp_md *xdp, struct packet *pkt
 	pkt->end = (void *)(long)xdp->data_end;
 }
 
-static __always_inline void hook_read(struct xdp_md *xdp, struct packet *pkt,
-				      int lane __attribute__((unused)))
+static __always_inline __u32 hook_ifindex(struct xdp_md *xdp)
 {
-	pkt->from.ifindex = xdp->ingress_ifindex;
+	return xdp->ingress_ifindex;
+}
+
+static __always_inline void hook_read(struct xdp_md *xdp, struct packet *pkt)
+{
 	hook_set_data(xdp, pkt);
+}
+
+/* All headers lie open. */
+static __always_inline void hook_open(struct xdp_md *xdp __attribute__((unused)),
+				      struct packet *pkt __attribute__((unused)))
+{
 }
 
 /* 64 bits: the verifier forbids arithmetic on pointers in 32. */
@@ -45,15 +54,14 @@ static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((
 
 /* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
-				       const struct bpfw_hop *hop, int lane)
+				       const struct bpfw_hop *hop)
 {
 	long padding = hook_frame_len(xdp) - pkt->l2_len - pkt->ip_len;
 	int growth = hop->l2_len - (int)pkt->l2_len;
+	__u16 *check = l4_check(pkt);
 
-	if (looks_partial(pkt))
+	if ((__u8 *)(check + 1) > pkt->end || looks_partial(pkt, *check))
 		return BPFW_PASS_PARTIAL_SUM;
-	if (lane == LANE_EXPRESS)
-		return growth ? BPFW_PASS_RESIZE : BPFW_GO_ON;
 	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
 		return BPFW_PASS_RESIZE;
 	if (growth && bpf_xdp_adjust_head(xdp, -growth))
@@ -65,42 +73,38 @@ static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 	return BPFW_GO_ON;
 }
 
+/* Leaves all headers readable. */
 static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__((unused)),
 						struct packet *pkt,
 						const struct bpfw_rewrite *rewrite)
 {
-	__u8 *l4 = pkt->l3 + sizeof(struct ipv4_header);
-	struct tcp_header *tcp = (void *)l4;
-	struct udp_header *udp = (void *)l4;
+	__u16 *check = l4_check(pkt);
 
-	if (!(rewrite->flags & BPFW_CONN_NAT))
-		return BPFW_GO_ON;
-	if (pkt->tuple->protocol == PROTOCOL_TCP) {
-		if ((__u8 *)(tcp + 1) > pkt->end)
-			return BPFW_DROP_ERROR;
-		tcp->check = update(pkt->l4_check, rewrite->l4_delta);
-		return BPFW_GO_ON;
-	}
-	if ((__u8 *)(udp + 1) > pkt->end)
+	if ((__u8 *)(check + 1) > pkt->end)
 		return BPFW_DROP_ERROR;
-	/* RFC 768: 0 says that there is no checksum, so a computed 0 is sent as 0xffff. */
-	if (pkt->l4_check) {
-		udp->check = update(pkt->l4_check, rewrite->l4_delta);
-		if (!udp->check)
-			udp->check = 0xffff;
-	}
+	if (rewrite->flags & BPFW_CONN_NAT)
+		fix_check(check, rewrite->l4_delta, pkt->tuple->protocol);
 	return BPFW_GO_ON;
 }
 
-static __always_inline int hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop, int lane)
+/* As hook_fix_l4_checksum() for a packet that is_plain(). */
+static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused)),
+					struct packet *pkt, const struct bpfw_rewrite *rewrite,
+					__u16 *check, int protocol)
 {
-	if (pkt->data + sizeof(struct eth_header) + sizeof(struct vlan_header) > pkt->end)
-		return BPFW_DROP_ERROR;
+	if (looks_partial(pkt, *check))
+		return BPFW_PASS_PARTIAL_SUM;
+	if (rewrite->flags & BPFW_CONN_NAT)
+		fix_check(check, rewrite->l4_delta, protocol);
+	return BPFW_GO_ON;
+}
+
+static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+{
 	copy_eth(pkt->data, hop->l2);
-	if (lane == LANE_FULL && hop->l2_len != sizeof(struct eth_header))
+	if (hop->l2_len != sizeof(struct eth_header))
 		*(__u32 *)(pkt->data + sizeof(struct eth_header)) =
 			*(const __u32 *)(hop->l2 + sizeof(struct eth_header));
-	return BPFW_GO_ON;
 }
 
 static __always_inline int hook_redirect(struct xdp_md *xdp __attribute__((unused)), __u32 port)

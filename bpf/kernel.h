@@ -28,6 +28,8 @@ static long (*const bpf_trace_printk)(const char *format, __u32 size,
 				      ...) = (void *)BPF_FUNC_trace_printk;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to,
 					 __u64 flags) = (void *)BPF_FUNC_l4_csum_replace;
+static __s64 (*const bpf_csum_update)(struct __sk_buff *skb,
+				      __wsum csum) = (void *)BPF_FUNC_csum_update;
 static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)BPF_FUNC_skb_vlan_pop;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
 static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 length,

@@ -31,15 +31,13 @@ struct {
 	MAP_TYPE(value, struct bpfw_refused);
 } refused_map SEC(".maps");
 
-/* Next hops by slot. BPF writes a slot once; the daemon empties all while the path rests. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, BPFW_HOP_SLOTS);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bpfw_hop);
-} hop_map SEC(".maps");
+/*
+ * Next hops by slot. BPF writes a slot before its number is known to anyone, and not again until
+ * the daemon has emptied hop_index while the path rests. A variable: no look-up.
+ */
+struct bpfw_hop hops[BPFW_HOP_SLOTS] = {};
 
-/* The slot of a next hop, by what it is. */
+/* The slot of a next hop, by what it is. The daemon reads next hops here. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
 	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
@@ -48,7 +46,7 @@ struct {
 	MAP_TYPE(value, __u32);
 } hop_index SEC(".maps");
 
-/* The number of slots of hop_map in use. */
+/* The number of slots in use. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_UINT(max_entries, 1);
@@ -56,21 +54,16 @@ struct {
 	MAP_TYPE(value, __u32);
 } hop_count SEC(".maps");
 
-/* The topology's generation. Written by the daemon. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bpfw_generation);
-} generation_map SEC(".maps");
+/*
+ * Two variables, each a map of its own because each has its own writer. Variables: the program
+ * reads them without a look-up.
+ */
 
-/* jiffies64 of the last heartbeat. Written by bpfw_beat. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
-} beat_map SEC(".maps");
+/* The topology's generation. Written by the daemon. */
+volatile struct bpfw_generation generation_now SEC(".data.topology") = {};
+
+/* jiffies64 of the last heartbeat. Written by bpfw_beat, and to 0 by the daemon. */
+volatile __u64 last_beat SEC(".data.beat") = 0;
 
 /* Where frames come in. Written by the daemon. */
 struct {
@@ -97,6 +90,16 @@ struct {
 	MAP_TYPE(key, __u32);
 	MAP_TYPE(value, __u64);
 } counter_map SEC(".maps");
+
+static __always_inline struct bpfw_hop *hop_at(__u32 slot)
+{
+	struct bpfw_hop *hop = &hops[slot & (BPFW_HOP_SLOTS - 1)];
+
+	_Static_assert((BPFW_HOP_SLOTS & (BPFW_HOP_SLOTS - 1)) == 0, "slots are masked");
+	/* Clang 14 would compute this anew for each field. */
+	asm("" : "+r"(hop));
+	return hop;
+}
 
 /* The value of a one-slot array. */
 static __always_inline void *only_slot(void *map)

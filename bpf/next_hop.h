@@ -138,7 +138,7 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 	*slot = __sync_fetch_and_add(used, 1);
 	if (*slot >= BPFW_HOP_SLOTS)
 		return BPFW_PASS_HOPS_FULL;
-	bpf_map_update_elem(&hop_map, slot, hop, BPF_ANY);
+	*hop_at(*slot) = *hop;
 	if (bpf_map_update_elem(&hop_index, hop, slot, BPF_NOEXIST) == 0)
 		return BPFW_GO_ON;
 	/* Another CPU found the same next hop at the same time; our slot stays unused. */
@@ -197,6 +197,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	hop.neighbor = fib.ipv4_dst;
 	hop.mtu = fib.tot_len < egress->mtu ? fib.tot_len : egress->mtu;
 	write_l2(&hop, &fib, egress);
+	hop.plain = !hop.from.vlan_proto && hop.l2_len == sizeof(struct eth_header);
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;

@@ -79,15 +79,6 @@ struct udp_header {
 	(sizeof(struct eth_header) + sizeof(struct vlan_header) + sizeof(struct ipv4_header) +     \
 	 sizeof(struct tcp_header))
 
-/*
- * A packet is tried twice. The express lane is for what is plain: no tags, nothing to cut off, a
- * connection that has its next hop. It writes nothing before it is sure, so that the full lane can
- * begin anew with all others, and say why. The code is the same but for what the first leaves out;
- * by itself it keeps more in registers, and so needs fewer instructions.
- */
-#define LANE_FULL    0
-#define LANE_EXPRESS 1
-
 struct packet {
 	/* Apart from the rest: helpers take its address, which keeps it out of registers. */
 	struct bpfw_tuple *tuple;
@@ -97,8 +88,6 @@ struct packet {
 	struct bpfw_link_key from;
 	__u32 l2_len; /* bytes in front of the IPv4 header */
 	__u16 ip_len;
-	__u16 l4_header_len;
-	__u16 l4_check; /* the L4 checksum as it is in the packet */
 	__u8 tos;
 	__u8 ttl;
 	__u8 tcp_flags;
@@ -114,6 +103,26 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
 	*(__u32 *)(to + 2) = *(const __u32 *)(from + 2);
 	*(__u32 *)(to + 6) = *(const __u32 *)(from + 6);
 	*(__u32 *)(to + 10) = *(const __u32 *)(from + 10);
+}
+
+/* All of the tuple but the ports; the protocol and the reserved bytes in one word. */
+static __always_inline void note_addresses(struct packet *pkt, const struct ipv4_header *ip)
+{
+	const int shift = be16(1) == 1 ? 24 : 0;
+
+	pkt->tuple->src_addr = ip->src;
+	pkt->tuple->dst_addr = ip->dst;
+	*(__u32 *)&pkt->tuple->protocol = (__u32)ip->protocol << shift;
+}
+
+static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
+{
+	*(__u32 *)&pkt->tuple->src_port = ports->both;
+}
+
+static __always_inline __u32 tcp_header_len(const struct tcp_header *tcp)
+{
+	return (tcp->data_offset >> 4) * 4;
 }
 
 static __always_inline __u32 host16(__be16 value)

@@ -28,7 +28,7 @@ static __always_inline int parse_tag(struct packet *pkt, __be16 *type)
 	return is_vlan(*type) ? BPFW_PASS_TAGS : BPFW_GO_ON;
 }
 
-static __always_inline int parse_l2(struct packet *pkt, int lane)
+static __always_inline int parse_l2(struct packet *pkt)
 {
 	struct eth_header *eth = (void *)pkt->data;
 	__be16 type;
@@ -39,10 +39,7 @@ static __always_inline int parse_l2(struct packet *pkt, int lane)
 	pkt->l2_len = sizeof(*eth);
 	pkt->l3 = (__u8 *)(eth + 1);
 	type = eth->type;
-	/* Beside the frame, as TC may have it. */
-	if (lane == LANE_EXPRESS && pkt->from.vlan_proto)
-		return BPFW_PASS_TAGS;
-	if (lane == LANE_FULL && is_vlan(type)) {
+	if (is_vlan(type)) {
 		verdict = parse_tag(pkt, &type);
 		if (verdict)
 			return verdict;

@@ -6,7 +6,7 @@
 #include "checksum.h"
 #include "packet.h"
 
-static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len, int lane)
+static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len)
 {
 	struct ipv4_header *ip = (void *)pkt->l3;
 
@@ -18,8 +18,6 @@ static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len, int lan
 		return BPFW_PASS_IP_HEADER;
 	}
 	pkt->ip_len = host16(ip->total_len);
-	if (lane == LANE_EXPRESS && pkt->ip_len != frame_len - pkt->l2_len)
-		return BPFW_PASS_RESIZE;
 	if (pkt->ip_len < sizeof(*ip) || pkt->ip_len > frame_len - pkt->l2_len ||
 	    !ipv4_checksum_ok(ip))
 		return BPFW_PASS_IP_HEADER;
@@ -27,9 +25,7 @@ static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len, int lan
 		return BPFW_PASS_FRAGMENT;
 	pkt->tos = ip->tos;
 	pkt->ttl = ip->ttl;
-	pkt->tuple->src_addr = ip->src;
-	pkt->tuple->dst_addr = ip->dst;
-	pkt->tuple->protocol = ip->protocol;
+	note_addresses(pkt, ip);
 	return BPFW_GO_ON;
 }
 

@@ -5,11 +5,6 @@
 
 #include "packet.h"
 
-static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
-{
-	*(__u32 *)&pkt->tuple->src_port = ports->both;
-}
-
 static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 {
 	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
@@ -18,12 +13,10 @@ static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 		return BPFW_PASS_L4_HEADER;
 	if ((__u8 *)(tcp + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	pkt->l4_header_len = (tcp->data_offset >> 4) * 4;
-	if (pkt->l4_header_len < sizeof(*tcp) || pkt->l4_header_len > l4_len)
+	if (tcp_header_len(tcp) < sizeof(*tcp) || tcp_header_len(tcp) > l4_len)
 		return BPFW_PASS_L4_HEADER;
 	note_ports(pkt, (void *)tcp);
 	pkt->tcp_flags = tcp->flags;
-	pkt->l4_check = tcp->check;
 	return BPFW_GO_ON;
 }
 
@@ -39,9 +32,7 @@ static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
 	udp_len = host16(udp->len);
 	if (udp_len < sizeof(*udp) || udp_len > l4_len)
 		return BPFW_PASS_L4_HEADER;
-	pkt->l4_header_len = sizeof(*udp);
 	note_ports(pkt, (void *)udp);
-	pkt->l4_check = udp->check;
 	return BPFW_GO_ON;
 }
 
@@ -63,9 +54,9 @@ static __always_inline int parse_l4(struct packet *pkt)
  * Only a plain segment of an established connection is ours: ACK set, and no SYN, FIN or RST.
  * Segments without ACK are what conntrack's tcp_valid_flags refuses.
  */
-static __always_inline int is_plain_segment(const struct packet *pkt)
+static __always_inline int is_plain_segment(__u8 tcp_flags)
 {
-	return (pkt->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
+	return (tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
 }
 
 #endif

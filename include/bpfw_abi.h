@@ -13,12 +13,12 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 3
+#define BPFW_ABI_VERSION 4
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
 
-/* How many next hops hop_map holds. */
+/* How many next hops there can be; a power of two. */
 #define BPFW_HOP_SLOTS 16384
 
 /* How many (port, VLAN) pairs and egress devices the device maps hold. */
@@ -120,7 +120,7 @@ struct bpfw_link {
 };
 
 /*
- * Value of hop_map and key of hop_index: where packets come in, and everything about where they
+ * A next hop, and key of hop_index: where packets come in, and everything about where they
  * go. Never changed. MAC addresses and headers begin two bytes after a multiple of four here, as
  * they do in packets.
  */
@@ -132,8 +132,8 @@ struct bpfw_hop {
 	__u32 mtu;                 /* largest IPv4 packet */
 	__u16 l2_len;              /* 14 or 18 */
 	__u8 from_mac[6];          /* the MAC address that such packets are sent to */
-	__u16 reserved;
-	__u8 l2[18]; /* the new Ethernet header, tag included */
+	__u16 plain;               /* 1: no tag on the way in, nor one to write on the way out */
+	__u8 l2[18];               /* the new Ethernet header, tag included */
 	__u32 reserved2[3];
 };
 
@@ -148,7 +148,7 @@ struct bpfw_egress {
 	__u32 flags; /* BPFW_EGRESS_* */
 };
 
-/* Value of generation_map: how the topology ages. */
+/* Value of .data.topology: how the topology ages. */
 struct bpfw_generation {
 	__u32 current; /* changes with whatever may send packets another way, 0 while at rest */
 	__u32 routing; /* the one since which routes, rules, addresses and links are as they are */

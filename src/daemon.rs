@@ -9,20 +9,20 @@ mod shapers;
 mod stop;
 mod tick;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::abi::bpfw_egress;
+use crate::abi::{bpfw_egress, bpfw_hop};
 use crate::cli::Run;
 use crate::conntrack::events::{Drained, Events};
 use crate::datapath::attachment::{Attachment, Kind};
 use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
-use crate::datapath::hop_map::HopMap;
+use crate::datapath::hops::Hops;
 use crate::datapath::object::LoadedObject;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::{Change, State};
@@ -75,7 +75,7 @@ struct Daemon<'obj> {
     attachments: Vec<Attachment>,
     _claims: Vec<Claim>,
     state: State,
-    hops: HopMap,
+    hops: Hops,
     counters: Counters,
     device_maps: devices::Devices,
     /// What the device maps hold, if that is known.
@@ -112,10 +112,10 @@ struct Daemon<'obj> {
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
     /// Slots of next hops of connections with traffic, as the last round found them.
-    hops_in_use: Vec<u32>,
+    hops_in_use: HashSet<u32>,
     last_neighbors: Instant,
     /// Those whose neighbors are still to be kept in use this time.
-    neighbors_due: Vec<u32>,
+    neighbors_due: Vec<bpfw_hop>,
     pending: Pending,
     /// Since when events may have been waiting, if some are.
     behind_since: Option<Instant>,

@@ -314,7 +314,7 @@ fn a_udp_connection_passes_from_its_time_on() {
 #[test]
 fn next_hops_are_shared() {
     on_both_hooks("hops", |datapath| {
-        let hops = bpfw::datapath::hop_map::HopMap::new(datapath.object.object()).expect("hops");
+        let hops = bpfw::datapath::hops::Hops::new(datapath.object.object()).expect("hops");
         let flows: Vec<_> = (0..50)
             .map(|i| {
                 let (inside, outside) = (LAN.at(1000 + i), WAN.router_at(2000 + i));
@@ -331,7 +331,9 @@ fn next_hops_are_shared() {
             assert_eq!(slots, [Some(0), Some(1)]);
         }
         for (slot, side) in [(0, WAN), (1, LAN)] {
-            let hop = hops.get(slot).expect("reading").expect("a hop");
+            let [hop] = hops.in_slots(&[slot].into()).expect("reading")[..] else {
+                panic!("one next hop in slot {slot}");
+            };
             assert_eq!((hop.egress, hop.port), (side.ifindex(), side.ifindex()));
             assert_eq!((abi::address(hop.neighbor), hop.mtu), (side.host, 1500));
         }

@@ -156,7 +156,7 @@ mod cases {
     }
 
     pub fn no_beat_yet(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let beat = TypedMap::<u32, u64>::new(datapath.object.object(), "beat_map").expect("map");
+        let beat = TypedMap::<u32, u64>::new(datapath.object.object(), ".data.beat").expect("map");
         beat.set(&0, &0).expect("no beat");
         expect(datapath, verdict, |packet| packet);
         datapath.object.beat().expect("beat");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The start: all of it, or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::datapath::attachment::{Attachment, Interface};
 use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
 use crate::datapath::devices;
-use crate::datapath::hop_map::HopMap;
+use crate::datapath::hops::Hops;
 use crate::datapath::object::{LoadedObject, Settings};
 use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
@@ -66,7 +66,7 @@ impl<'obj> Daemon<'obj> {
         let now = Instant::now();
         let mut daemon = Self {
             state: State::new(object.object())?,
-            hops: HopMap::new(object.object())?,
+            hops: Hops::new(object.object())?,
             counters: Counters::new(object.object())?,
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
@@ -95,7 +95,7 @@ impl<'obj> Daemon<'obj> {
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,
-            hops_in_use: Vec::new(),
+            hops_in_use: HashSet::new(),
             last_neighbors: now,
             neighbors_due: Vec::new(),
             pending: Pending::default(),

@@ -51,7 +51,7 @@ impl Daemon<'_> {
             Round::Running => true,
             Round::Ended(hops) => {
                 self.hops_in_use = hops.into_iter().collect();
-                self.neighbors_due.clone_from(&self.hops_in_use);
+                self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
                 self.watch_hops()?;
                 false
             }
@@ -75,15 +75,13 @@ impl Daemon<'_> {
     fn keep_neighbors(&mut self) -> Result<()> {
         if self.last_neighbors.elapsed() >= NEIGHBORS {
             self.last_neighbors = Instant::now();
-            self.neighbors_due.clone_from(&self.hops_in_use);
+            self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
         }
         let mut done = HashSet::new();
         let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
-        for slot in self.neighbors_due.split_off(left) {
-            if let Some(hop) = self.hops.get(slot)? {
-                if done.insert((hop.egress, hop.neighbor)) {
-                    self.monitor.keep_in_use(hop.egress, abi::address(hop.neighbor))?;
-                }
+        for hop in self.neighbors_due.split_off(left) {
+            if done.insert((hop.egress, hop.neighbor)) {
+                self.monitor.keep_in_use(hop.egress, abi::address(hop.neighbor))?;
             }
         }
         Ok(())

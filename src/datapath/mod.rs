@@ -8,7 +8,7 @@ pub mod claim;
 pub mod conn_map;
 pub mod counters;
 pub mod devices;
-pub mod hop_map;
+pub mod hops;
 pub mod object;
 pub mod others;
 pub mod probe;

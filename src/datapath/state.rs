@@ -28,8 +28,8 @@ impl State {
     /// The object's state: at rest.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            generation_map: TypedMap::new(object, "generation_map")?,
-            beat_map: TypedMap::new(object, "beat_map")?,
+            generation_map: TypedMap::new(object, ".data.topology")?,
+            beat_map: TypedMap::new(object, ".data.beat")?,
             generation: 0,
             routing: 0,
         })

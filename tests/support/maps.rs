@@ -48,8 +48,13 @@ impl Maps {
 
     /// A next hop, by the slot that connections name.
     pub fn hop(&self, slot: u32) -> bpfw_hop {
-        let value = self.named("hop_map").lookup(&slot.to_ne_bytes(), MapFlags::ANY);
-        bpfw_hop::from_bytes(&value.expect("readable").expect("a slot")).expect("a next hop")
+        let index = self.named("hop_index");
+        let is_there = |hop: &Vec<u8>| {
+            let known = index.lookup(hop, MapFlags::ANY).expect("readable");
+            known.is_some_and(|known| known == slot.to_ne_bytes())
+        };
+        let hop = index.keys().find(is_there).expect("a slot in use");
+        bpfw_hop::from_bytes(&hop).expect("a next hop")
     }
 
     /// Bytes that the kernel says a map takes.
@@ -62,7 +67,7 @@ impl Maps {
 
     /// The topology's generation; 0 at rest.
     pub fn generation(&self) -> u32 {
-        let value = self.named("generation_map").lookup(&[0; 4], MapFlags::ANY);
+        let value = self.named(".data.topology").lookup(&[0; 4], MapFlags::ANY);
         let value = value.expect("readable").expect("the only one");
         bpfw_generation::from_bytes(&value).expect("a generation").current
     }

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The next hops that the datapath has found.
 
+use std::collections::HashSet;
+
 use libbpf_rs::Object;
 
 use super::typed_map::TypedMap;
 use crate::abi::{self, bpfw_hop};
 use crate::error::Result;
 
-/// The maps `hop_map`, `hop_index` and `hop_count`.
-pub struct HopMap {
-    hop_map: TypedMap<u32, bpfw_hop>,
+/// The maps `hop_index` and `hop_count`.
+pub struct Hops {
     hop_index: TypedMap<bpfw_hop, u32>,
     hop_count: TypedMap<u32, u32>,
 }
 
-impl HopMap {
+impl Hops {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            hop_map: TypedMap::new(object, "hop_map")?,
             hop_index: TypedMap::new(object, "hop_index")?,
             hop_count: TypedMap::new(object, "hop_count")?,
         })
     }
 
-    /// The next hop in a slot.
-    pub fn get(&self, slot: u32) -> Result<Option<bpfw_hop>> {
-        self.hop_map.get(&slot)
+    /// The next hops in these slots, in no order.
+    pub fn in_slots(&self, slots: &HashSet<u32>) -> Result<Vec<bpfw_hop>> {
+        let known = self.hop_index.entries()?;
+        Ok(known.into_iter().filter(|(_, slot)| slots.contains(slot)).map(|(hop, _)| hop).collect())
     }
 
     /// Whether so many slots are taken that it is time to empty them.
