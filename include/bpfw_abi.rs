@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 3;
+pub const BPFW_ABI_VERSION: u32 = 4;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -231,7 +231,7 @@ pub struct bpfw_hop {
     pub mtu: __u32,
     pub l2_len: __u16,
     pub from_mac: [__u8; 6usize],
-    pub reserved: __u16,
+    pub plain: __u16,
     pub l2: [__u8; 18usize],
     pub reserved2: [__u32; 3usize],
 }
@@ -257,8 +257,8 @@ const _: () = {
         "Offset of field: bpfw_hop::from_mac",
     ][::std::mem::offset_of!(bpfw_hop, from_mac) - 26usize];
     [
-        "Offset of field: bpfw_hop::reserved",
-    ][::std::mem::offset_of!(bpfw_hop, reserved) - 32usize];
+        "Offset of field: bpfw_hop::plain",
+    ][::std::mem::offset_of!(bpfw_hop, plain) - 32usize];
     ["Offset of field: bpfw_hop::l2"][::std::mem::offset_of!(bpfw_hop, l2) - 34usize];
     [
         "Offset of field: bpfw_hop::reserved2",
