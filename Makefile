@@ -17,7 +17,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be openwrt help build release \
-	install-deps install-deps-vm check test test-vm test-vm-all \
+	install-deps install-deps-vm install-deps-cross check test test-vm test-vm-all test-cross \
 	fuzz bench bench-object bench-vm demo run clean
 
 # OPENWRT_DIR and TARGET are the names that the first bpfw's makefile had for this.
@@ -65,6 +65,8 @@ help:
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
 	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|FOLDER, TESTS="nat ..."'
 	@echo 'test-vm-all      the same with each of these kernels, and a table of all'
+	@echo 'test-cross       builds for OpenWrt, in trees made for it, and for s390x; runs some of it in VMs;'
+	@echo '                 MACHINES="x86_64 aarch64 s390x"'
 	@echo 'bench-vm         instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
 	@echo 'demo             a client, a router and a server in network namespaces (as root)'
 	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
@@ -85,6 +87,9 @@ install-deps:
 install-deps-vm:
 	@scripts/install-deps vm
 
+install-deps-cross:
+	@scripts/install-deps cross
+
 check: install-deps
 	scripts/check
 
@@ -103,6 +108,9 @@ test-vm: install-deps-vm
 
 test-vm-all: install-deps-vm
 	tests/vm/test-all
+
+test-cross: install-deps-cross
+	tests/cross/test $(MACHINES)
 
 bench-vm: install-deps-vm
 	tests/vm/bench $(KERNEL) $(BENCH)

@@ -10,6 +10,12 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// The bpfw that is tested: the one that was built with the tests, or another one that stands in
+/// `BPFW_PROGRAM`, built by other means.
+pub fn program() -> String {
+    std::env::var("BPFW_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bpfw").to_owned())
+}
+
 /// A running daemon and what it has written; killed when dropped.
 pub struct Daemon {
     running: Running,
@@ -19,7 +25,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts bpfw in the namespace with these arguments.
     pub fn start(namespace: &Namespace, args: &[&str]) -> Self {
-        Self::start_program(namespace, env!("CARGO_BIN_EXE_bpfw"), args)
+        Self::start_program(namespace, &program(), args)
     }
 
     /// Starts any program the same way.

@@ -2,6 +2,7 @@
 //! bpfw run to its end: what it says, and what it leaves behind.
 
 use super::bystander::ifindex;
+use super::daemon::program;
 use super::lab::Lab;
 use super::netns::text;
 use bpfw::datapath::sys::{AttachType, tcx_programs};
@@ -28,7 +29,7 @@ pub fn attached(lab: &Lab) -> String {
 
 /// Runs the program in the router to its end.
 pub fn run(lab: &Lab, args: &[&str]) -> Output {
-    lab.router.try_run(&[&["timeout", "10", BPFW], args].concat())
+    lab.router.try_run(&[&["timeout", "10", &program()], args].concat())
 }
 
 /// The program refuses: with this exit code, and all of these words in its one error line.
