@@ -207,7 +207,7 @@ fn an_end_is_seen_by_both_lanes() {
 fn silence_and_streams_count_alike() {
     on_both_hooks("lanes-silence", |datapath| {
         let now = datapath.now();
-        let (soon, pause) = (10, Duration::from_millis(200));
+        let (soon, pause) = (100, Duration::from_millis(1_500));
         let idle = Flow { seen: now, idle_limit: soon, ..Flow::snat(Protocol::Udp) };
         let ends = (LAN.at(50000), WAN.at(53));
         let plain = Flow::new(Protocol::Udp, ends, ends);
