@@ -60,7 +60,9 @@ static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 	int growth = hop->l2_len - (int)pkt->l2_len;
 	__u16 *check = l4_check(pkt);
 
-	if ((__u8 *)(check + 1) > pkt->end || looks_partial(pkt, *check))
+	if ((__u8 *)(check + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	if (looks_partial(pkt, *check))
 		return BPFW_PASS_PARTIAL_SUM;
 	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
 		return BPFW_PASS_RESIZE;

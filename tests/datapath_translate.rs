@@ -223,7 +223,7 @@ fn the_priority_is_that_of_the_tos() {
 }
 
 #[test]
-fn a_complete_checksum_follows() {
+fn hazard_12_a_complete_checksum_follows() {
     on_hook("complete", Hook::Tc, |datapath| {
         for (what, flow) in PROTOCOLS.into_iter().flat_map(flows) {
             datapath.add(&flow);

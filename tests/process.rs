@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 use support::daemon::Daemon;
 use support::lab::Lab;
-use support::live::lacking;
+use support::live::skip;
 use support::netns::text;
 use support::outcome::{BPFW, attached, refuses, run};
 use support::router::*;
@@ -156,7 +156,7 @@ fn objects_that_do_not_fit_are_refused(hook: &str, test: &str) {
 
 fn a_strangers_object_is_refused(hook: &str, test: &str) {
     if Command::new("clang").arg("--version").output().is_err() {
-        return lacking(test, "no clang here to make one with");
+        return skip(test, "no clang here to make one with");
     }
     let lab = lab(hook, test, &snat_rules());
     let before = attached(&lab);

@@ -96,14 +96,15 @@ pub(super) fn draft_for(original: &Tuple) -> Option<Draft> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::conntrack::ffi::{Header, api};
     use crate::flow::tuple::Protocol;
 
     const HEADER: Header = Header { kind: 0x100, flags: 0, sequence: 7 };
 
-    fn tuple(protocol: Protocol) -> Tuple {
+    /// A connection of the tests here and beside.
+    pub(in crate::conntrack) fn tuple(protocol: Protocol) -> Tuple {
         let side = |address: &str| address.parse().unwrap();
         Tuple { protocol, source: side("192.0.2.1:1024"), destination: side("198.51.100.2:53") }
     }

@@ -19,6 +19,7 @@ const BATCH: usize = 32 * 1024;
 const LARGEST_UPDATE: usize = 512;
 /// Room for the error replies to a batch in which every update fails.
 const REPLY_BUFFER: usize = 1024 * 1024;
+
 /// The updates that the kernel refused.
 #[derive(Debug, Default)]
 pub struct UpdateErrors {

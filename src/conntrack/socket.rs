@@ -139,9 +139,7 @@ impl Socket {
             }
         }
     }
-}
 
-impl Socket {
     /// Receives what is there, many datagrams in one call; those of others than the kernel are
     /// dropped. For sockets that no dump is read from.
     pub(super) fn receive_many(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<Outcome> {

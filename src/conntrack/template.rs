@@ -62,15 +62,10 @@ impl Templates {
 
 impl Template {
     fn build(protocol: Protocol, change: Change) -> Option<Self> {
-        let mut draft = draft_for(&Tuple { protocol, source: SOURCE, destination: DESTINATION })?;
-        if let Some(seconds) = change.timeout {
-            draft.set_u32(U32::TIMEOUT, seconds);
-        }
-        if change.tcp_liberal && protocol == Protocol::Tcp {
-            set_liberal(&mut draft);
-        }
+        let tuple = Tuple { protocol, source: SOURCE, destination: DESTINATION };
         let mut message = Vec::new();
-        draft.append_to(Header { kind: 0, flags: 0, sequence: 0 }, &mut message)?;
+        let header = Header { kind: 0, flags: 0, sequence: 0 };
+        draft_of(&tuple, change)?.append_to(header, &mut message)?;
         let find = |bytes: &[u8]| message.windows(bytes.len()).position(|found| found == bytes);
         let [source, destination] = [SOURCE, DESTINATION];
         Some(Self {
@@ -100,25 +95,29 @@ fn fill<const N: usize>(message: &mut [u8], at: usize, value: [u8; N]) {
     message[at..at + N].copy_from_slice(&value);
 }
 
-fn set_liberal(draft: &mut Draft) {
-    draft
-        .set_u8(U8::TCP_FLAGS_ORIGINAL, BE_LIBERAL)
-        .set_u8(U8::TCP_MASK_ORIGINAL, TCP_FLAG_MASK)
-        .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
-        .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
+/// The message as the library makes it.
+fn draft_of(tuple: &Tuple, change: Change) -> Option<Draft> {
+    let mut draft = draft_for(tuple)?;
+    if let Some(seconds) = change.timeout {
+        draft.set_u32(U32::TIMEOUT, seconds);
+    }
+    if change.tcp_liberal && tuple.protocol == Protocol::Tcp {
+        draft
+            .set_u8(U8::TCP_FLAGS_ORIGINAL, BE_LIBERAL)
+            .set_u8(U8::TCP_MASK_ORIGINAL, TCP_FLAG_MASK)
+            .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
+            .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
+    }
+    Some(draft)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::{decode, entry};
+    use crate::conntrack::decode;
+    use crate::conntrack::entry::tests::tuple;
 
     const HEADER: Header = Header { kind: 0x100, flags: 1, sequence: 7 };
-
-    fn tuple(protocol: Protocol) -> Tuple {
-        let side = |address: &str| address.parse().unwrap();
-        Tuple { protocol, source: side("192.0.2.1:1024"), destination: side("198.51.100.2:53") }
-    }
 
     fn changes() -> impl Iterator<Item = Change> {
         [None, Some(60)]
@@ -136,14 +135,8 @@ mod tests {
     fn a_filled_template_is_what_the_library_builds() {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for change in changes() {
-                let mut draft = entry::draft_for(&tuple(protocol)).unwrap();
-                if let Some(seconds) = change.timeout {
-                    draft.set_u32(U32::TIMEOUT, seconds);
-                }
-                if change.tcp_liberal && protocol == Protocol::Tcp {
-                    set_liberal(&mut draft);
-                }
                 let mut built = Vec::new();
+                let draft = draft_of(&tuple(protocol), change).unwrap();
                 draft.append_to(HEADER, &mut built).unwrap();
                 assert_eq!(message(protocol, change), built, "{protocol:?} {change:?}");
                 assert_eq!(decode::original(&built), Some(tuple(protocol)));

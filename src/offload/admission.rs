@@ -35,7 +35,9 @@ impl Offload {
     /// Offloads the connection if it may be; removes it if it may not, and says why.
     pub(super) fn consider(&mut self, entry: &Entry, source: Source) -> Result<Option<Refusal>> {
         let refusal = self.carry_out(entry, source)?;
-        refusal.into_iter().for_each(|refusal| self.refusals.note(refusal));
+        if let Some(refusal) = refusal {
+            self.refusals.note(refusal);
+        }
         Ok(refusal)
     }
 

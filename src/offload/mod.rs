@@ -207,7 +207,9 @@ impl Offload {
 
     fn on_update(&mut self, entry: &Entry, source: Source) -> Result<()> {
         let refusal = self.consider(entry, source)?;
-        refusal.into_iter().for_each(|refusal| self.tell_if_lasting(entry, refusal));
+        if let Some(refusal) = refusal {
+            self.tell_if_lasting(entry, refusal);
+        }
         Ok(())
     }
 
