@@ -71,7 +71,9 @@ impl Samples {
         let random = &mut self.random;
         let mut bytes = packet.build();
         if random.one_in(8) {
+            let right = bytes.clone();
             random.pick(EDITS)(random, &mut bytes);
+            leave_resets_alone(&right, &mut bytes);
         }
         bytes.truncate(14 + mtu(from));
         if random.one_in(8) {
@@ -165,6 +167,38 @@ fn segment(random: &mut Random, packet: Packet, first: u32) -> Packet {
     };
     let step = if flags & tcp::RST != 0 { 0 } else { 4096 * random.below(7) as u32 };
     packet.flags(flags).seq(first.wrapping_add(step))
+}
+
+/// Whether a RST counts depends on the highest acknowledgement that conntrack has seen of the other
+/// side, which bpfw makes it forget (README.md, Limits): an edit must not acknowledge more than
+/// before, nor make a RST that comes before what was.
+fn leave_resets_alone(right: &[u8], edited: &mut [u8]) {
+    let (Some(before), Some(at)) = (tcp_header(right), tcp_header(edited)) else {
+        return;
+    };
+    let number = |frame: &[u8], at: usize| {
+        u32::from_be_bytes(*frame[at..].first_chunk().expect("a whole header"))
+    };
+    let exceeds = |a: u32, b: u32| (a.wrapping_sub(b) as i32) > 0;
+    if exceeds(number(edited, at + ACK), number(right, before + ACK)) {
+        edited[at + ACK..at + ACK + 4].copy_from_slice(&right[before + ACK..before + ACK + 4]);
+    }
+    let is_reset = edited[at + FLAGS] & tcp::RST != 0;
+    if is_reset && exceeds(number(right, before + SEQUENCE), number(edited, at + SEQUENCE)) {
+        edited[at + SEQUENCE..at + ACK].copy_from_slice(&right[before + SEQUENCE..before + ACK]);
+    }
+}
+
+/// Places in a TCP header.
+const SEQUENCE: usize = 4;
+const ACK: usize = 8;
+const FLAGS: usize = 13;
+
+/// Where the TCP header begins in an untagged frame, if all of it is there.
+fn tcp_header(frame: &[u8]) -> Option<usize> {
+    let (header, protocol) = (*frame.get(14)?, *frame.get(23)?);
+    let at = 14 + 4 * usize::from(header & 0xf);
+    (protocol == 6 && frame.len() >= at + 20).then_some(at)
 }
 
 /// A SYN from the far end of a closed connection would open one with the same addresses, whose
