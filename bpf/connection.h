@@ -3,7 +3,7 @@
 #ifndef CONNECTION_H
 #define CONNECTION_H
 
-#include "maps.h"
+#include "conn_table.h"
 #include "packet.h"
 
 /* A copy of what must belong together, see struct bpfw_conn. */
@@ -15,7 +15,7 @@ struct snapshot {
 
 static __always_inline __u64 seal_step(__u64 seal, __u64 word)
 {
-	return seal * BPFW_SEAL_FACTOR + word;
+	return seal * BPFW_FACTOR + word;
 }
 
 /* Read before the copy below: what that finds to be this connection's, this is, too. */
@@ -32,15 +32,10 @@ static __always_inline void take_hop_word(struct bpfw_conn *conn, struct snapsho
 static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_conn *conn,
 					 struct snapshot *snap)
 {
-	const __u64 *key = (const __u64 *)pkt->tuple;
-	volatile __u64 *tuple = (volatile __u64 *)&conn->tuple;
 	volatile __u64 *rewrite = (volatile __u64 *)&conn->rewrite;
+	__u64 seal = pkt->hash;
 	__u64 words[3];
-	__u64 seal;
 
-	if (tuple[0] != key[0] || tuple[1] != key[1])
-		return BPFW_PASS_REUSED;
-	seal = seal_step(key[0], key[1]);
 #pragma unroll
 	for (int i = 0; i < 3; i++) {
 		words[i] = rewrite[i];
@@ -85,8 +80,7 @@ static __always_inline int must_assure(const struct bpfw_conn *conn, __u64 now)
 static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw_conn *conn,
 					   __u64 now)
 {
-	if (conn->last_seen != now)
-		conn->last_seen = now;
+	conn->last_seen = now;
 	__sync_fetch_and_add(&conn->packets, 1);
 	__sync_fetch_and_add(&conn->bytes, pkt->ip_len);
 }

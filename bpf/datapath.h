@@ -150,45 +150,52 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpf
 	return BPFW_FORWARDED;
 }
 
-static __always_inline int full_lane(hook_ctx *ctx, __u64 now, __u32 generation, __u32 *port)
+static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 {
 	struct bpfw_tuple tuple;
 	struct packet pkt = {.tuple = &tuple};
-	struct bpfw_conn *conn;
-	int verdict;
-
-	verdict = parse(ctx, &pkt);
-	if (verdict)
-		return verdict;
-	conn = bpf_map_lookup_elem(&conn_map, &tuple);
-	return conn ? forward(ctx, &pkt, conn, generation, now, port) : pass_unknown(&pkt, now);
-}
-
-static __always_inline int try_lanes(hook_ctx *ctx, __u32 *port)
-{
 	__u64 now = bpf_jiffies64();
+	struct bpfw_conn *conn;
 	__u32 generation;
 	int verdict;
 
 	verdict = check_daemon(now, &generation);
 	if (verdict)
 		return verdict;
-	verdict = express_lane(ctx, now, generation, port);
-	return verdict ? verdict : full_lane(ctx, now, generation, port);
+	verdict = parse(ctx, &pkt);
+	if (verdict)
+		return verdict;
+	pkt.hash = hash_tuple(words_of(&tuple));
+	conn = find_conn(&tuple, pkt.hash);
+	return conn ? forward(ctx, &pkt, conn, generation, now, port) : pass_unknown(&pkt, now);
 }
 
-static __always_inline int run(hook_ctx *ctx)
+static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 {
-	__u32 port = 0;
-	int verdict = try_lanes(ctx, &port);
-
 	count(verdict);
-	LOG_DEBUG("verdict %d", verdict);
 	if (verdict == BPFW_FORWARDED)
 		return hook_redirect(ctx, port);
 	if (verdict == BPFW_DROP_BLACKHOLE || verdict == BPFW_DROP_ERROR)
 		return HOOK_DROP;
 	return HOOK_PASS;
+}
+
+/* A function of its own, so that it takes no registers and no stack from the express lane. */
+static __attribute__((noinline)) int full_lane(hook_ctx *ctx)
+{
+	__u32 port = 0;
+	int verdict = walk(ctx, &port);
+
+	LOG_DEBUG("verdict %d", verdict);
+	return act(ctx, verdict, port);
+}
+
+static __always_inline int run(hook_ctx *ctx)
+{
+	__u32 port = 0;
+	int verdict = express_lane(ctx, &port);
+
+	return verdict ? act(ctx, verdict, port) : full_lane(ctx);
 }
 
 #endif

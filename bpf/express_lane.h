@@ -14,17 +14,29 @@
 #include "next_hop.h"
 #include "translate.h"
 
-static __always_inline int is_plain_udp(const struct packet *pkt, const struct udp_header *udp)
+/* Where the L4 checksum is; here and now, or the compiler makes one pointer of UDP's and TCP's. */
+static __always_inline int note_check(struct packet *pkt, __u16 *where, __u16 check)
 {
-	return host16(udp->len) == pkt->ip_len - sizeof(struct ipv4_header);
+	asm("" : "+r"(where));
+	pkt->check = where;
+	return hook_likes_check(pkt, check);
 }
 
-static __always_inline int is_plain_tcp(const struct packet *pkt, const struct tcp_header *tcp)
+static __always_inline int is_plain_udp(struct packet *pkt, struct udp_header *udp)
+{
+	return host16(udp->len) == pkt->ip_len - sizeof(struct ipv4_header) &&
+	       note_check(pkt, &udp->check, udp->check);
+}
+
+/* A checksum of 0 is rare, and here it shall say that there is none, as UDP's does. */
+static __always_inline int is_plain_tcp(struct packet *pkt, struct tcp_header *tcp)
 {
 	__u32 header_len = tcp_header_len(tcp);
+	__u16 check = tcp->check;
 
 	return is_plain_segment(tcp->flags) && header_len >= sizeof(*tcp) &&
-	       header_len <= pkt->ip_len - sizeof(struct ipv4_header);
+	       header_len <= pkt->ip_len - sizeof(struct ipv4_header) && check &&
+	       note_check(pkt, &tcp->check, check);
 }
 
 /* What parse() and check_size() find in order, without saying what is wrong with the rest. */
@@ -60,55 +72,50 @@ static __always_inline int is_plain(hook_ctx *ctx, struct packet *pkt)
 /* As check_connection(), which knows better what silence is. */
 static __always_inline int is_alive(const struct bpfw_conn *conn, __u64 now)
 {
-	return !conn->finished && !must_assure(conn, now) &&
-	       (__s64)(now - conn->last_seen) <= (__s64)conn->idle_limit;
+	/* finished and pass_from: what is not 0 is looked at more closely. */
+	if (*(volatile __u64 *)&conn->finished && (conn->finished || must_assure(conn, now)))
+		return 0;
+	return (__s64)(now - conn->last_seen) <= (__s64)conn->idle_limit;
 }
 
 /* As check_ingress() and check_size(). */
 static __always_inline int fits(hook_ctx *ctx, const struct packet *pkt, const struct bpfw_hop *hop)
 {
-	return hop->plain && hop->from.ifindex == pkt->from.ifindex &&
-	       same_mac(pkt->data, hop->from_mac) && hook_segment_len(ctx, pkt) <= hop->mtu;
+	return hop->from.ifindex == pkt->from.ifindex && same_mac(pkt->data, hop->from_mac) &&
+	       hook_segment_len(ctx, pkt) <= hop->express_mtu;
 }
 
-/* Twice the same code, so that neither has to ask which it is. */
-static __always_inline int express_checksum(hook_ctx *ctx, struct packet *pkt,
-					    const struct bpfw_rewrite *rewrite)
-{
-	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
-	struct udp_header *udp = (void *)tcp;
-
-	if (pkt->tuple->protocol == PROTOCOL_UDP)
-		return hook_express(ctx, pkt, rewrite, &udp->check, PROTOCOL_UDP);
-	return hook_express(ctx, pkt, rewrite, &tcp->check, PROTOCOL_TCP);
-}
-
-static __always_inline int express_lane(hook_ctx *ctx, __u64 now, __u32 generation, __u32 *port)
+static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 {
 	struct bpfw_tuple tuple;
 	/* Other segments are not plain. */
 	struct packet pkt = {.tuple = &tuple, .tcp_flags = TCP_ACK};
+	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
 	struct bpfw_conn *conn;
 	struct bpfw_hop *hop;
+	__u32 generation;
 	int verdict;
 
+	if (check_daemon(now, &generation))
+		return BPFW_GO_ON;
 	hook_read(ctx, &pkt);
 	if (!is_plain(ctx, &pkt))
 		return BPFW_GO_ON;
-	conn = bpf_map_lookup_elem(&conn_map, &tuple);
+	pkt.hash = hash_tuple(words_of(&tuple));
+	conn = find_cell(words_of(&tuple), pkt.hash);
 	pkt.from.ifindex = hook_ifindex(ctx);
 	if (!conn)
-		return pass_unknown(&pkt, now);
+		return BPFW_GO_ON;
 	take_hop_word(conn, &snap);
 	if (hop_generation(snap.hop_word) != generation || !is_alive(conn, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));
 	if (!fits(ctx, &pkt, hop) || take_snapshot(&pkt, conn, &snap))
 		return BPFW_GO_ON;
-	verdict = express_checksum(ctx, &pkt, &snap.rewrite);
+	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)
-		return verdict == BPFW_DROP_ERROR ? verdict : BPFW_GO_ON;
+		return verdict;
 	translate(&pkt, &snap.rewrite);
 	copy_eth(pkt.data, hop->l2);
 	note_forwarded(&pkt, conn, now);

@@ -53,7 +53,7 @@ static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *c
 
 	reverse_tuple(pkt, snap, &reverse);
 	conn->finished = cause;
-	other = bpf_map_lookup_elem(&conn_map, &reverse);
+	other = find_conn(&reverse, hash_tuple(words_of(&reverse)));
 	if (other)
 		other->finished = cause;
 	signal(pkt, now);

@@ -135,10 +135,9 @@ static __always_inline void set_priority(struct __sk_buff *skb, const struct ipv
 	skb->priority = class == 0 ? 0 : class == 1 ? 2 : class == 2 ? 6 : 4;
 }
 
-/* As hook_fix_l4_checksum() for a packet that is_plain(). */
-static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pkt,
-					const struct bpfw_rewrite *rewrite, __u16 *check,
-					int protocol)
+/* Leaves the IPv4 header and the ports readable. */
+static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
+				   const struct bpfw_rewrite *rewrite, __u16 *check)
 {
 	int verdict;
 
@@ -148,7 +147,7 @@ static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pk
 			if (verdict)
 				return verdict;
 		} else {
-			fix_complete(skb, check, rewrite, protocol);
+			fix_complete(skb, check, rewrite, pkt->tuple->protocol);
 		}
 	}
 	if (pkt->l3 + sizeof(struct ipv4_header) + sizeof(struct l4_ports) > pkt->end)
@@ -157,7 +156,20 @@ static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pk
 	return BPFW_GO_ON;
 }
 
-/* Leaves what is written afterwards readable. */
+/* Any checksum will do. */
+static __always_inline int hook_likes_check(const struct packet *pkt __attribute__((unused)),
+					    __u16 check __attribute__((unused)))
+{
+	return 1;
+}
+
+/* As hook_fix_l4_checksum() for a packet that is_plain(). */
+static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pkt,
+					const struct bpfw_rewrite *rewrite)
+{
+	return fix_any(skb, pkt, rewrite, pkt->check);
+}
+
 static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct packet *pkt,
 						const struct bpfw_rewrite *rewrite)
 {
@@ -165,7 +177,7 @@ static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct pa
 
 	if ((__u8 *)(check + 1) > pkt->end)
 		return BPFW_DROP_ERROR;
-	return hook_express(skb, pkt, rewrite, check, pkt->tuple->protocol);
+	return fix_any(skb, pkt, rewrite, check);
 }
 
 static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)

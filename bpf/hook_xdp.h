@@ -89,15 +89,27 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 	return BPFW_GO_ON;
 }
 
-/* As hook_fix_l4_checksum() for a packet that is_plain(). */
-static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused)),
-					struct packet *pkt, const struct bpfw_rewrite *rewrite,
-					__u16 *check, int protocol)
+/* Whether the checksum is one that hook_express() can change. */
+static __always_inline int hook_likes_check(const struct packet *pkt, __u16 check)
 {
-	if (looks_partial(pkt, *check))
-		return BPFW_PASS_PARTIAL_SUM;
-	if (rewrite->flags & BPFW_CONN_NAT)
-		fix_check(check, rewrite->l4_delta, protocol);
+	return !looks_partial(pkt, check);
+}
+
+/*
+ * As hook_fix_l4_checksum() for a packet that is_plain(): 0 is no checksum, and which protocol it
+ * is matters only where the new one is 0.
+ */
+static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused)),
+					struct packet *pkt, const struct bpfw_rewrite *rewrite)
+{
+	__u16 check = *pkt->check;
+
+	if (!check)
+		return BPFW_GO_ON;
+	check = update(check, rewrite->l4_delta);
+	if (!check && pkt->tuple->protocol == PROTOCOL_UDP)
+		check = 0xffff;
+	*pkt->check = check;
 	return BPFW_GO_ON;
 }
 

@@ -6,7 +6,20 @@
 #include "bpfw_abi.h"
 #include "kernel.h"
 
-/* Offloaded connections, two entries each. The daemon sets the size, inserts and deletes. */
+/*
+ * Offloaded connections, two entries each, in one of the few cells where the tuple's hash leads:
+ * conn_table.h. The daemon sets the size, and fills and frees cells. Whole pages, so that
+ * cells begin where cache lines do.
+ */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+	MAP_UINT(max_entries, BPFW_BUCKET_CELLS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct bpfw_cell);
+} conn_cells SEC(".maps");
+
+/* Those that found no free cell. The daemon sets the size, inserts and deletes. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
 	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);

@@ -79,12 +79,15 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 /*
  * Reverse: a packet of the other direction, coming in where this one goes out, must leave where
  * this one came in. A stranger's packet with this connection's tuple fails here.
+ * In the forward look-up's memory: the stack has no room for two.
  */
 static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
 					const struct snapshot *snap, __u32 ingress, __u32 egress,
-					__u32 mark)
+					__u32 mark, struct bpf_fib_lookup *fib)
 {
-	struct bpf_fib_lookup fib = {
+	long answer;
+
+	*fib = (struct bpf_fib_lookup){
 		.family = FAMILY_IPV4,
 		.l4_protocol = pkt->tuple->protocol,
 		.sport = snap->rewrite.dst_port,
@@ -95,21 +98,34 @@ static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
 		.ipv4_src = snap->rewrite.dst_addr,
 		.ipv4_dst = pkt->tuple->src_addr,
 	};
-	long answer = ask_routing(ctx, &fib, mark);
 
+	answer = ask_routing(ctx, fib, mark);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return BPFW_PASS_REVERSE;
-	return fib.ifindex == ingress ? BPFW_GO_ON : BPFW_PASS_REVERSE;
+	return fib->ifindex == ingress ? BPFW_GO_ON : BPFW_PASS_REVERSE;
 }
 
-static __always_inline void write_l2(struct bpfw_hop *hop, const struct bpf_fib_lookup *fib,
-				     const struct bpfw_egress *egress)
+/* What routing says of the way out. */
+static __always_inline void note_route(struct bpfw_hop *hop, const struct bpf_fib_lookup *fib)
+{
+	struct eth_header *eth = (void *)hop->l2;
+
+	hop->egress = fib->ifindex;
+	hop->neighbor = fib->ipv4_dst;
+	hop->mtu = fib->tot_len;
+	__builtin_memcpy(eth->dst, fib->dmac, sizeof(eth->dst));
+	__builtin_memcpy(eth->src, fib->smac, sizeof(eth->src));
+}
+
+/* What its interface adds to that. */
+static __always_inline void note_egress(struct bpfw_hop *hop, const struct bpfw_egress *egress)
 {
 	struct eth_header *eth = (void *)hop->l2;
 	struct vlan_header *tag = (void *)(eth + 1);
 
-	__builtin_memcpy(eth->dst, fib->dmac, sizeof(eth->dst));
-	__builtin_memcpy(eth->src, fib->smac, sizeof(eth->src));
+	hop->port = egress->port;
+	if (egress->mtu < hop->mtu)
+		hop->mtu = egress->mtu;
 	hop->l2_len = sizeof(*eth);
 	if (egress->vlan_proto) {
 		eth->type = egress->vlan_proto;
@@ -161,6 +177,13 @@ static __always_inline int check_egress(const struct bpfw_conn *conn, __u32 egre
 	return is_routed_since(conn->since) ? BPFW_GO_ON : BPFW_PASS_UNPROVEN;
 }
 
+/* No tag on the way in, nor one to write on the way out; and none wants to read of each packet. */
+static __always_inline int is_express(const struct bpfw_hop *hop)
+{
+	return !hop->from.vlan_proto && hop->l2_len == sizeof(struct eth_header) &&
+	       settings.log_level < BPFW_LOG_DEBUG;
+}
+
 /* Ask routing where this packet goes, and remember the answer for those that follow. */
 static __always_inline int look_up(void *ctx, const struct packet *pkt,
 				   const struct bpfw_link *link, struct bpfw_conn *conn,
@@ -179,25 +202,23 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	verdict = look_forward(ctx, pkt, snap, link->ifindex, mark, &fib);
 	if (verdict)
 		return verdict;
-	verdict = look_reverse(ctx, pkt, snap, link->ifindex, fib.ifindex, mark);
+	note_route(&hop, &fib);
+	verdict = look_reverse(ctx, pkt, snap, link->ifindex, hop.egress, mark, &fib);
 	if (verdict)
 		return verdict;
-	verdict = check_egress(conn, fib.ifindex);
+	verdict = check_egress(conn, hop.egress);
 	if (verdict) {
 		finish(pkt, conn, snap, now, BPFW_FINISHED_MOVED);
 		return verdict;
 	}
-	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
+	egress = bpf_map_lookup_elem(&egress_map, &hop.egress);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
 	hop.from = pkt->from;
 	__builtin_memcpy(hop.from_mac, link->mac, sizeof(hop.from_mac));
-	hop.egress = fib.ifindex;
-	hop.port = egress->port;
-	hop.neighbor = fib.ipv4_dst;
-	hop.mtu = fib.tot_len < egress->mtu ? fib.tot_len : egress->mtu;
-	write_l2(&hop, &fib, egress);
-	hop.plain = !hop.from.vlan_proto && hop.l2_len == sizeof(struct eth_header);
+	note_egress(&hop, egress);
+	if (is_express(&hop))
+		hop.express_mtu = hop.mtu;
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;

@@ -84,8 +84,10 @@ struct packet {
 	struct bpfw_tuple *tuple;
 	__u8 *data; /* the Ethernet header; set by the hook, anew after each resize */
 	__u8 *end;
-	__u8 *l3; /* the IPv4 header: a pointer, because the verifier forgets spilled offsets */
+	__u16 *check; /* express lane: the L4 checksum */
+	__u8 *l3;     /* the IPv4 header: a pointer, because the verifier forgets spilled offsets */
 	struct bpfw_link_key from;
+	__u64 hash;   /* of the tuple */
 	__u32 l2_len; /* bytes in front of the IPv4 header */
 	__u16 ip_len;
 	__u8 tos;

@@ -7,7 +7,10 @@
 #include "connection.h"
 #include "packet.h"
 
-/* The IPv4 header and the ports; the hook has seen to the L4 checksum, and that all is readable. */
+/*
+ * The IPv4 header and the ports; the hook has seen to the L4 checksum, and that all is readable.
+ * Without NAT they are what they were.
+ */
 static __always_inline void translate(struct packet *pkt, const struct bpfw_rewrite *rewrite)
 {
 	struct ipv4_header *ip = (void *)pkt->l3;
@@ -15,11 +18,9 @@ static __always_inline void translate(struct packet *pkt, const struct bpfw_rewr
 
 	ip->ttl -= 1;
 	ip->check = update(ip->check, rewrite->ip_delta);
-	if (rewrite->flags & BPFW_CONN_NAT) {
-		ip->src = rewrite->src_addr;
-		ip->dst = rewrite->dst_addr;
-		ports->both = *(const __u32 *)&rewrite->src_port;
-	}
+	ip->src = rewrite->src_addr;
+	ip->dst = rewrite->dst_addr;
+	ports->both = *(const __u32 *)&rewrite->src_port;
 }
 
 #endif

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 4
+#define BPFW_ABI_VERSION 5
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -28,8 +28,11 @@
 #define BPFW_NEW_CONN_SLOTS 4096
 #define BPFW_REFUSED_SLOTS  65536
 
-/* The multiplier of the seal; any odd number with its bits well spread will do. */
-#define BPFW_SEAL_FACTOR 0x9e3779b97f4a7c15ULL
+/* The multiplier of seals and hashes; any odd number with its bits well spread will do. */
+#define BPFW_FACTOR 0x9e3779b97f4a7c15ULL
+
+/* In how many cells, one behind the other, a tuple may be; a power of two. */
+#define BPFW_BUCKET_CELLS 4
 
 /* One direction of a connection as conntrack knows it: the packet before any translation. */
 struct bpfw_tuple {
@@ -66,14 +69,14 @@ struct bpfw_rewrite {
 } __attribute__((aligned(8)));
 
 /*
- * Value of conn_map: one direction of an offloaded connection.
+ * Value of conn_map, and what a cell holds: one direction of an offloaded connection.
  *
- * The kernel reuses a deleted entry's memory at once, so a program may hold a pointer to what has
- * become another connection. That is what tuple and seal are for: the program copies the
- * rewrite, then compares the tuple and the seal over both; a mixture of two connections fails.
+ * A removed entry's memory is used again at once, so a program may hold a pointer to what has
+ * become another connection. That is what the seal is for: the program copies the rewrite, then
+ * compares the seal over the packet's tuple and this; a mixture of two connections fails.
  *
- * With the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the most that fit
- * in 192, which are three cache lines: the second holds all up to the hop word, the third the rest.
+ * In conn_map, with the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the
+ * most that fit in 192, which are three cache lines.
  */
 struct bpfw_conn {
 	/* Written by the daemon before the insert, never changed. */
@@ -86,20 +89,31 @@ struct bpfw_conn {
 	 * that a late store cannot hit the memory's next owner.
 	 */
 	__u64 hop_word;
+	/* Side by side: whether both are 0 is one question. */
+	__u32 finished;  /* written by BPF: BPFW_FINISHED_*, 0: alive */
+	__u32 pass_from; /* by the daemon: jiffies from which packets go to the stack, 0: never */
+	/* Written by BPF. */
 	__u64 last_seen; /* jiffies64 of the last packet that was forwarded, 0: none */
 	__u64 packets;   /* forwarded */
 	__u64 bytes;     /* of IPv4 packets forwarded, header included */
 	__u64 passed_up; /* jiffies64 of the last packet that went to the stack; first by the daemon
 			  */
 	__u32 egress;    /* L3 interface of the first look-up, 0: none yet */
-	__u32 finished;  /* BPFW_FINISHED_*, 0: alive */
 	/* Written by the daemon before the insert, never changed. */
-	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
 	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
 	__u32 since;      /* the generation in which the stack is known to have forwarded it */
 	__u32 mark;       /* conntrack's mark, as far as routing depends on it */
 	__u32 mark_seal;  /* the seal's lower half, carried on over the mark */
+};
+
+/*
+ * Value of conn_cells. A free cell is all zeros: no protocol is 0. Two cache lines: what
+ * changes with each packet is in the second.
+ */
+struct bpfw_cell {
+	struct bpfw_conn conn;
+	__u64 reserved;
 };
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
@@ -132,9 +146,10 @@ struct bpfw_hop {
 	__u32 mtu;                 /* largest IPv4 packet */
 	__u16 l2_len;              /* 14 or 18 */
 	__u8 from_mac[6];          /* the MAC address that such packets are sent to */
-	__u16 plain;               /* 1: no tag on the way in, nor one to write on the way out */
-	__u8 l2[18];               /* the new Ethernet header, tag included */
-	__u32 reserved2[3];
+	__u16 reserved;
+	__u8 l2[18];       /* the new Ethernet header, tag included */
+	__u32 express_mtu; /* the same as mtu if the express lane may take such packets, or 0 */
+	__u32 reserved2[2];
 };
 
 #define BPFW_EGRESS_REDIRECT (1 << 0) /* the port takes redirected frames */
@@ -169,6 +184,9 @@ struct bpfw_settings {
 	__u32 log_level;  /* BPFW_LOG_* */
 	__u32 beat_limit; /* jiffies after which a heartbeat is too old */
 	__u32 route_mark; /* bits of conntrack's mark that packets are routed by, 0: none */
+	__u64 seed;       /* of the hash that leads to cells */
+	__u32 first_mask; /* of the hash, what is the number of the first cell */
+	__u32 reserved;
 };
 
 #define BPFW_LOG_OFF   0
@@ -221,12 +239,13 @@ enum bpfw_verdict {
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
 BPFW_SIZE_IS(bpfw_conn, 120);
+BPFW_SIZE_IS(bpfw_cell, 128);
 BPFW_SIZE_IS(bpfw_hop, 64);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 16);
 BPFW_SIZE_IS(bpfw_generation, 8);
 BPFW_SIZE_IS(bpfw_refused, 16);
-BPFW_SIZE_IS(bpfw_settings, 24);
+BPFW_SIZE_IS(bpfw_settings, 40);
 
 #endif

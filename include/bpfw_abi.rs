@@ -2,14 +2,15 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 4;
+pub const BPFW_ABI_VERSION: u32 = 5;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
 pub const BPFW_LINK_SLOTS: u32 = 4096;
 pub const BPFW_NEW_CONN_SLOTS: u32 = 4096;
 pub const BPFW_REFUSED_SLOTS: u32 = 65536;
-pub const BPFW_SEAL_FACTOR: i64 = -7046029254386353131;
+pub const BPFW_FACTOR: i64 = -7046029254386353131;
+pub const BPFW_BUCKET_CELLS: u32 = 4;
 pub const BPFW_CONN_NAT: u32 = 1;
 pub const BPFW_CONN_PORTS: u32 = 2;
 pub const BPFW_CONN_REPLY: u32 = 4;
@@ -117,13 +118,13 @@ pub struct bpfw_conn {
     pub rewrite: bpfw_rewrite,
     pub seal: __u64,
     pub hop_word: __u64,
+    pub finished: __u32,
+    pub pass_from: __u32,
     pub last_seen: __u64,
     pub packets: __u64,
     pub bytes: __u64,
     pub passed_up: __u64,
     pub egress: __u32,
-    pub finished: __u32,
-    pub pass_from: __u32,
     pub idle_limit: __u32,
     pub id: __u32,
     pub since: __u32,
@@ -147,26 +148,26 @@ const _: () = {
         "Offset of field: bpfw_conn::hop_word",
     ][::std::mem::offset_of!(bpfw_conn, hop_word) - 48usize];
     [
-        "Offset of field: bpfw_conn::last_seen",
-    ][::std::mem::offset_of!(bpfw_conn, last_seen) - 56usize];
-    [
-        "Offset of field: bpfw_conn::packets",
-    ][::std::mem::offset_of!(bpfw_conn, packets) - 64usize];
-    [
-        "Offset of field: bpfw_conn::bytes",
-    ][::std::mem::offset_of!(bpfw_conn, bytes) - 72usize];
-    [
-        "Offset of field: bpfw_conn::passed_up",
-    ][::std::mem::offset_of!(bpfw_conn, passed_up) - 80usize];
-    [
-        "Offset of field: bpfw_conn::egress",
-    ][::std::mem::offset_of!(bpfw_conn, egress) - 88usize];
-    [
         "Offset of field: bpfw_conn::finished",
-    ][::std::mem::offset_of!(bpfw_conn, finished) - 92usize];
+    ][::std::mem::offset_of!(bpfw_conn, finished) - 56usize];
     [
         "Offset of field: bpfw_conn::pass_from",
-    ][::std::mem::offset_of!(bpfw_conn, pass_from) - 96usize];
+    ][::std::mem::offset_of!(bpfw_conn, pass_from) - 60usize];
+    [
+        "Offset of field: bpfw_conn::last_seen",
+    ][::std::mem::offset_of!(bpfw_conn, last_seen) - 64usize];
+    [
+        "Offset of field: bpfw_conn::packets",
+    ][::std::mem::offset_of!(bpfw_conn, packets) - 72usize];
+    [
+        "Offset of field: bpfw_conn::bytes",
+    ][::std::mem::offset_of!(bpfw_conn, bytes) - 80usize];
+    [
+        "Offset of field: bpfw_conn::passed_up",
+    ][::std::mem::offset_of!(bpfw_conn, passed_up) - 88usize];
+    [
+        "Offset of field: bpfw_conn::egress",
+    ][::std::mem::offset_of!(bpfw_conn, egress) - 96usize];
     [
         "Offset of field: bpfw_conn::idle_limit",
     ][::std::mem::offset_of!(bpfw_conn, idle_limit) - 100usize];
@@ -180,6 +181,23 @@ const _: () = {
     [
         "Offset of field: bpfw_conn::mark_seal",
     ][::std::mem::offset_of!(bpfw_conn, mark_seal) - 116usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_cell {
+    pub conn: bpfw_conn,
+    pub reserved: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_cell"][::std::mem::size_of::<bpfw_cell>() - 128usize];
+    ["Alignment of bpfw_cell"][::std::mem::align_of::<bpfw_cell>() - 8usize];
+    [
+        "Offset of field: bpfw_cell::conn",
+    ][::std::mem::offset_of!(bpfw_cell, conn) - 0usize];
+    [
+        "Offset of field: bpfw_cell::reserved",
+    ][::std::mem::offset_of!(bpfw_cell, reserved) - 120usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
@@ -231,9 +249,10 @@ pub struct bpfw_hop {
     pub mtu: __u32,
     pub l2_len: __u16,
     pub from_mac: [__u8; 6usize],
-    pub plain: __u16,
+    pub reserved: __u16,
     pub l2: [__u8; 18usize],
-    pub reserved2: [__u32; 3usize],
+    pub express_mtu: __u32,
+    pub reserved2: [__u32; 2usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -257,12 +276,15 @@ const _: () = {
         "Offset of field: bpfw_hop::from_mac",
     ][::std::mem::offset_of!(bpfw_hop, from_mac) - 26usize];
     [
-        "Offset of field: bpfw_hop::plain",
-    ][::std::mem::offset_of!(bpfw_hop, plain) - 32usize];
+        "Offset of field: bpfw_hop::reserved",
+    ][::std::mem::offset_of!(bpfw_hop, reserved) - 32usize];
     ["Offset of field: bpfw_hop::l2"][::std::mem::offset_of!(bpfw_hop, l2) - 34usize];
     [
+        "Offset of field: bpfw_hop::express_mtu",
+    ][::std::mem::offset_of!(bpfw_hop, express_mtu) - 52usize];
+    [
         "Offset of field: bpfw_hop::reserved2",
-    ][::std::mem::offset_of!(bpfw_hop, reserved2) - 52usize];
+    ][::std::mem::offset_of!(bpfw_hop, reserved2) - 56usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
@@ -340,11 +362,14 @@ pub struct bpfw_settings {
     pub log_level: __u32,
     pub beat_limit: __u32,
     pub route_mark: __u32,
+    pub seed: __u64,
+    pub first_mask: __u32,
+    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_settings"][::std::mem::size_of::<bpfw_settings>() - 24usize];
-    ["Alignment of bpfw_settings"][::std::mem::align_of::<bpfw_settings>() - 4usize];
+    ["Size of bpfw_settings"][::std::mem::size_of::<bpfw_settings>() - 40usize];
+    ["Alignment of bpfw_settings"][::std::mem::align_of::<bpfw_settings>() - 8usize];
     [
         "Offset of field: bpfw_settings::magic",
     ][::std::mem::offset_of!(bpfw_settings, magic) - 0usize];
@@ -363,6 +388,15 @@ const _: () = {
     [
         "Offset of field: bpfw_settings::route_mark",
     ][::std::mem::offset_of!(bpfw_settings, route_mark) - 20usize];
+    [
+        "Offset of field: bpfw_settings::seed",
+    ][::std::mem::offset_of!(bpfw_settings, seed) - 24usize];
+    [
+        "Offset of field: bpfw_settings::first_mask",
+    ][::std::mem::offset_of!(bpfw_settings, first_mask) - 32usize];
+    [
+        "Offset of field: bpfw_settings::reserved",
+    ][::std::mem::offset_of!(bpfw_settings, reserved) - 36usize];
 };
 pub const BPFW_GO_ON: bpfw_verdict = 0;
 pub const BPFW_FORWARDED: bpfw_verdict = 1;

@@ -45,6 +45,8 @@ unsafe impl Pod for bpfw_rewrite {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_conn {}
 // SAFETY: as above.
+unsafe impl Pod for bpfw_cell {}
+// SAFETY: as above.
 unsafe impl Pod for bpfw_hop {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_link_key {}
@@ -77,6 +79,16 @@ impl From<Tuple> for bpfw_tuple {
 }
 
 impl bpfw_tuple {
+    /// The tuple as the two words that BPF takes it for.
+    pub fn words(&self) -> [u64; 2] {
+        let bytes = self.bytes();
+        [0, 8].map(|at| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..][..8]);
+            u64::from_ne_bytes(word)
+        })
+    }
+
     /// The tuple in Rust's types; `None` if the protocol is not one of ours.
     pub fn decode(&self) -> Option<Tuple> {
         Some(Tuple {

@@ -132,7 +132,9 @@ fn run(datapath: &Datapath<'_>) {
     TestRunner::new(config)
         .run(&each, |(flow, there, back)| {
             // Two random tuples may be the same, or a direction its own reverse.
-            prop_assume!(datapath.connections.add(&flow.connection()).unwrap() == Added::Added);
+            prop_assume!(
+                datapath.connections.borrow_mut().add(&flow.connection()).unwrap() == Added::Added
+            );
             check(datapath, &flow, false, &there);
             check(datapath, &flow, true, &back);
             datapath.remove(&flow);

@@ -34,7 +34,7 @@ fn flows() -> Vec<Flow> {
 }
 
 /// Deletes each connection and adds the next one, which is likely to get its memory.
-fn churn(connections: &ConnMap, flows: &[Flow], stop: &AtomicBool) -> u64 {
+fn churn(connections: &mut ConnMap, flows: &[Flow], stop: &AtomicBool) -> u64 {
     let mut rounds = 0;
     for index in (0..flows.len()).cycle() {
         if stop.load(Ordering::Relaxed) {
@@ -83,10 +83,10 @@ impl Drop for Stop<'_> {
 
 fn stress(datapath: &mut Datapath<'_>) {
     let flows = flows();
-    let connections = ConnMap::new(datapath.object.object()).expect("connections");
+    let mut connections = ConnMap::new(datapath.object.object()).expect("connections");
     let stop = AtomicBool::new(false);
     let (forwarded, rounds) = std::thread::scope(|scope| {
-        let churner = scope.spawn(|| churn(&connections, &flows, &stop));
+        let churner = scope.spawn(|| churn(&mut connections, &flows, &stop));
         let stopping = Stop(&stop);
         let forwarded = run_frames(datapath, &flows);
         drop(stopping);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use bpfw::abi::{self, bpfw_conn, bpfw_tuple, bpfw_verdict};
+use bpfw::abi::{self, bpfw_tuple, bpfw_verdict};
 use bpfw::datapath::Hook;
 use bpfw::datapath::counters::VERDICTS;
 use bpfw::datapath::state::Change;
@@ -315,21 +315,17 @@ mod cases {
         let flow = Flow::snat(Protocol::Tcp);
         datapath.add(&flow);
         let right = datapath.entry(&flow, false);
-        let tuple = right.tuple;
-        let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(datapath.object.object(), "conn_map");
-        let map = map.expect("map");
-        let mut wrong = [right; 4];
+        let mut wrong = [right; 3];
         wrong[0].seal ^= 1 << 40;
         wrong[1].rewrite.src_port ^= 1;
         wrong[2].rewrite.l4_delta ^= 1;
-        wrong[3].tuple.src_addr ^= 1;
         for entry in wrong {
-            map.set(&tuple, &entry).expect("writing");
+            datapath.overwrite(&entry);
             let frame = flow.incoming(false).build();
             datapath.expect_passed(Input::new(LAN, &frame), verdict);
             assert_eq!(datapath.entry(&flow, false), entry, "not ours to write to");
         }
-        map.set(&tuple, &right).expect("writing");
+        datapath.overwrite(&right);
         datapath.expect_flow(&flow, false);
     }
 

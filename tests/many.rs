@@ -58,7 +58,7 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
     let lan = Capture::open(&lab.client, "eth0");
     let started = Instant::now();
     crowd::offload(&lab, &lan, &daemon, CONNECTIONS);
-    let all = Maps::of(daemon.pid()).len("conn_map") / 2;
+    let all = Maps::of(daemon.pid()).entries() / 2;
     println!("{hook}: {all} connections offloaded in {:?}", started.elapsed());
     assert!(all > CONNECTIONS as usize / 100 * 99, "{all} connections");
     let frames: Vec<_> = (0..CONNECTIONS).step_by(SAMPLE).map(crowd::frame).collect();
@@ -66,7 +66,7 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
     frames.iter().for_each(|frame| lan.send_frame(frame));
     let last = follow(&lab, &lan, &frames);
     println!("{hook}: the last packet the old way {last:?} after the change");
-    assert_eq!(Maps::of(daemon.pid()).len("conn_map") / 2, all, "none was offloaded anew");
+    assert_eq!(Maps::of(daemon.pid()).entries() / 2, all, "none was offloaded anew");
     let (stack, wan) = (lab.stack_packets(), Capture::open(&lab.server, "eth0"));
     frames.iter().for_each(|frame| lan.send_frame(frame));
     let moved = wan.collect(Duration::from_millis(500), |frame| goes_to(frame, OTHER_MAC));

@@ -42,13 +42,13 @@ impl<'a> Multitude<'a> {
             multitude.speak(0..end)?;
         }
         multitude.settle()?;
-        multitude.entries = stage.maps.len("conn_map");
+        multitude.entries = stage.maps.entries();
         Ok(multitude)
     }
 
     /// Entries of `conn_map` that were there at first and are not any more.
     pub fn lost(&self) -> usize {
-        self.entries.saturating_sub(self.stage.maps.len("conn_map"))
+        self.entries.saturating_sub(self.stage.maps.entries())
     }
 
     /// How many are numbered, from 0.

@@ -72,7 +72,7 @@ pub fn measure(stage: &Stage, transport: Transport, time: Duration) -> Result<Ra
     let made = f64::from(run.made);
     let (wall, waited) = (started.elapsed().as_secs_f64(), run.waited.as_secs_f64());
     run.end();
-    let left = || stage.maps.len("conn_map");
+    let left = || stage.maps.entries();
     becomes_true(LIMIT, || left() == 0);
     let cpu = (cpu_time(stage.daemon.pid()) - cpu).as_secs_f64();
     Ok(Rate {

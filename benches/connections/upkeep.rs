@@ -102,7 +102,8 @@ impl Observer<'_> {
             connections: number,
             cpu,
             resident: resident(pid),
-            map: stage.maps.memory("conn_map") as f64 / f64::from(number),
+            map: (stage.maps.memory("conn_cells") + stage.maps.memory("conn_map")) as f64
+                / f64::from(number),
             kernel: kernel as f64 / f64::from(number),
             fast,
             lost: multitude.lost(),

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The map of offloaded connections: two entries each, inserted and deleted, never updated.
+//! The offloaded connections: two entries each, added and removed, never updated. Most are in
+//! cells; those that find no free one are in `conn_map`.
 
 use std::time::Instant;
 
 use libbpf_rs::Object;
 
+use super::cells::{self, Cells, Room};
 use super::typed_map::{Cursor, Inserted, TypedMap};
-use crate::abi::{self, Pod, bpfw_conn, bpfw_rewrite, bpfw_tuple};
+use crate::abi::{self, Pod, bpfw_conn, bpfw_rewrite, bpfw_settings, bpfw_tuple};
 use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
@@ -35,7 +37,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn entry(&self, reply: bool) -> (bpfw_tuple, bpfw_conn) {
+    fn entry(&self, reply: bool, settings: &bpfw_settings) -> (bpfw_tuple, bpfw_conn) {
         let (tuple, other) =
             if reply { (self.reply, self.original) } else { (self.original, self.reply) };
         let mut rewrite = Translation::new(tuple, other).rewrite();
@@ -43,7 +45,7 @@ impl Connection {
         for (set, flag) in [(reply, abi::BPFW_CONN_REPLY), (self.assured, abi::BPFW_CONN_ASSURED)] {
             rewrite.flags |= if set { flag as u16 } else { 0 };
         }
-        let seal = seal(&tuple, &rewrite);
+        let seal = seal(cells::hash(&tuple, settings), &rewrite);
         let conn = bpfw_conn {
             tuple,
             rewrite,
@@ -65,8 +67,8 @@ impl Connection {
 }
 
 /// See `struct bpfw_conn`: what makes tuple and rewrite recognisable as belonging together.
-fn seal(tuple: &bpfw_tuple, rewrite: &bpfw_rewrite) -> u64 {
-    tuple.bytes().chunks_exact(8).chain(rewrite.bytes().chunks_exact(8)).fold(0, |seal, bytes| {
+fn seal(hash: u64, rewrite: &bpfw_rewrite) -> u64 {
+    rewrite.bytes().chunks_exact(8).fold(hash, |seal, bytes| {
         let mut word = [0; 8];
         word.copy_from_slice(bytes);
         seal_step(seal, u64::from_ne_bytes(word))
@@ -74,69 +76,144 @@ fn seal(tuple: &bpfw_tuple, rewrite: &bpfw_rewrite) -> u64 {
 }
 
 fn seal_step(seal: u64, word: u64) -> u64 {
-    seal.wrapping_mul(abi::BPFW_SEAL_FACTOR as u64).wrapping_add(word)
+    seal.wrapping_mul(abi::BPFW_FACTOR as u64).wrapping_add(word)
 }
 
 /// What came of offloading a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// Both directions are in the map.
+    /// Both directions are there.
     Added,
-    /// One of its tuples is there already.
+    /// One of its tuples was there already.
     Exists,
     /// There is no room.
     Full,
 }
 
-/// The map `conn_map`.
+/// The maps `conn_cells` and `conn_map`, of which no other daemon knows.
 pub struct ConnMap {
+    cells: Cells,
     map: TypedMap<bpfw_tuple, bpfw_conn>,
+    /// How many entries are in `map`.
+    spilled: usize,
+    /// How many may be in both.
+    capacity: usize,
+}
+
+/// A walk through all entries, which may take many calls of [`ConnMap::walk_batch`].
+#[derive(Default)]
+pub struct Walk {
+    next_cell: usize,
+    cursor: Cursor,
 }
 
 impl ConnMap {
-    /// The object's map.
+    /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        Ok(Self { map: TypedMap::new(object, "conn_map")? })
+        let map: TypedMap<_, _> = TypedMap::new(object, "conn_map")?;
+        let capacity = map.room() as usize;
+        Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity })
     }
 
     /// Adds both directions, or none.
-    pub fn add(&self, connection: &Connection) -> Result<Added> {
-        let (first, value) = connection.entry(false);
-        match self.map.insert(&first, &value)? {
+    pub fn add(&mut self, connection: &Connection) -> Result<Added> {
+        let (first, value) = connection.entry(false, self.cells.settings());
+        match self.insert(&first, &value)? {
             Inserted::New => {}
             Inserted::Exists => return Ok(Added::Exists),
             Inserted::Full => return Ok(Added::Full),
         }
-        let (second, value) = connection.entry(true);
-        let added = match self.map.insert(&second, &value) {
+        let (second, value) = connection.entry(true, self.cells.settings());
+        let added = match self.insert(&second, &value) {
             Ok(Inserted::New) => return Ok(Added::Added),
             Ok(Inserted::Exists) => Ok(Added::Exists),
             Ok(Inserted::Full) => Ok(Added::Full),
             Err(error) => Err(error),
         };
-        self.map.remove(&first)?;
+        self.remove_one(&first)?;
         added
+    }
+
+    fn insert(&mut self, tuple: &bpfw_tuple, conn: &bpfw_conn) -> Result<Inserted> {
+        let room = self.cells.room_for(tuple)?;
+        if room == Room::Exists || (self.spilled > 0 && self.map.get(tuple)?.is_some()) {
+            return Ok(Inserted::Exists);
+        }
+        if self.len() >= self.capacity {
+            return Ok(Inserted::Full);
+        }
+        if let Room::Free(number) = room {
+            self.cells.fill(number, conn)?;
+            return Ok(Inserted::New);
+        }
+        let inserted = self.map.insert(tuple, conn)?;
+        self.spilled += usize::from(inserted == Inserted::New);
+        Ok(inserted)
+    }
+
+    /// How many entries there are, two for each connection.
+    pub fn len(&self) -> usize {
+        self.cells.taken() + self.spilled
+    }
+
+    /// How many of these are in cells.
+    pub fn in_cells(&self) -> usize {
+        self.cells.taken()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The entry of one direction.
     pub fn get(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
-        self.map.get(tuple)
+        match self.cells.get(tuple)? {
+            None if self.spilled > 0 => self.map.get(tuple),
+            found => Ok(found),
+        }
     }
 
     /// Removes a connection by its two tuples; says whether it was there.
-    pub fn remove(&self, tuple: &bpfw_tuple, other: &bpfw_tuple) -> Result<bool> {
-        let first = self.map.remove(tuple)?;
-        let second = self.map.remove(other)?;
+    pub fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple) -> Result<bool> {
+        let first = self.remove_one(tuple)?;
+        let second = self.remove_one(other)?;
         Ok(first || second)
     }
 
-    /// Removes what stands under these tuples.
-    pub fn remove_all(&self, tuples: &[bpfw_tuple]) -> Result<()> {
-        self.map.remove_all(tuples)
+    fn remove_one(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
+        Ok(self.remove_spilled(tuple)? || self.cells.free(&[*tuple])? > 0)
     }
 
-    /// One batch of a walk through all entries, see [`TypedMap::walk`].
-    pub fn walk_batch(&self, cursor: &mut Cursor, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
-        self.map.walk(cursor, Instant::now(), |_, conn| each(conn))
+    fn remove_spilled(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
+        let removed = self.spilled > 0 && self.map.remove(tuple)?;
+        self.spilled -= usize::from(removed);
+        Ok(removed)
+    }
+
+    /// Removes what stands under these tuples.
+    pub fn remove_all(&mut self, tuples: &[bpfw_tuple]) -> Result<()> {
+        let mut in_cells = Vec::with_capacity(tuples.len());
+        for tuple in tuples {
+            if !self.remove_spilled(tuple)? {
+                in_cells.push(*tuple);
+            }
+        }
+        self.cells.free(&in_cells)?;
+        Ok(())
+    }
+
+    /// One step of a walk through all entries; `true` if it was the last. Entries that come or go
+    /// meanwhile may be missed, in `conn_map` also seen twice; all others are seen once.
+    pub fn walk_batch(&self, walk: &mut Walk, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
+        if !self.cells.walk(&mut walk.next_cell, &mut each)? {
+            return Ok(false);
+        }
+        let complete = self.spilled == 0
+            || self.map.walk(&mut walk.cursor, Instant::now(), |_, conn| each(conn))?;
+        if complete {
+            *walk = Walk::default();
+        }
+        Ok(complete)
     }
 }

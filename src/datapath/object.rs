@@ -13,8 +13,9 @@ use super::{Hook, libbpf_error};
 use crate::abi::{self, Pod, bpfw_settings};
 use crate::error::{Error, Result};
 
-const SETTINGS: &str = ".rodata.settings";
+pub(super) const SETTINGS: &str = ".rodata.settings";
 const CONN_MAP: &str = "conn_map";
+const CELLS: &str = "conn_cells";
 const BEAT: &str = "bpfw_beat";
 
 /// What the datapath must be told before it is loaded.
@@ -28,8 +29,12 @@ pub struct Settings {
     pub beat_limit: u32,
     /// The bits of conntrack's mark that packets are routed by, 0 for none.
     pub route_mark: u32,
-    /// How many connections the map must hold, each in two directions.
+    /// How many connections there may be, each in two directions.
     pub max_connections: u32,
+    /// How many cells there are for them, a power of two.
+    pub cells: u32,
+    /// Of the hash that leads to the buckets: nobody else's guess.
+    pub seed: u64,
 }
 
 /// A loaded object with our programs and maps.
@@ -136,10 +141,14 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
             map.set_initial_value(new.bytes())
                 .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
             found = true;
-        } else if map.name() == CONN_MAP {
-            map.set_max_entries(settings.max_connections.saturating_mul(2))
-                .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
         }
+        let room = match map.name().to_str() {
+            Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
+            Some(CELLS) => settings.cells,
+            _ => continue,
+        };
+        map.set_max_entries(room)
+            .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
     }
     if found { Ok(()) } else { Err(not_ours(name)) }
 }
@@ -171,6 +180,8 @@ fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Resu
         log_level: settings.log_level,
         beat_limit: settings.beat_limit,
         route_mark: settings.route_mark,
+        seed: settings.seed,
+        first_mask: settings.cells - abi::BPFW_BUCKET_CELLS,
         ..old
     })
 }

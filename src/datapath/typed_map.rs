@@ -62,6 +62,11 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
         Ok(Self { map, name, types: PhantomData })
     }
 
+    /// How many entries the map can have.
+    pub fn room(&self) -> u32 {
+        self.map.max_entries()
+    }
+
     fn failed(&self, doing: &str, error: &libbpf_rs::Error) -> Error {
         libbpf_error(format!("{doing} the map {}", self.name), error)
     }
@@ -79,6 +84,21 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
     pub fn set(&self, key: &K, value: &V) -> Result<()> {
         self.map
             .update(key.bytes(), value.bytes(), MapFlags::ANY)
+            .map_err(|error| self.failed("writing", &error))
+    }
+
+    /// Sets the values of keys, whether they are there or not, in one call.
+    pub fn set_all(&self, keys: &[K], value: &V) -> Result<()> {
+        let number = keys.len();
+        let keys: Vec<u8> = keys.iter().flat_map(|key| key.bytes()).copied().collect();
+        self.map
+            .update_batch(
+                &keys,
+                &value.bytes().repeat(number),
+                number as u32,
+                MapFlags::ANY,
+                MapFlags::ANY,
+            )
             .map_err(|error| self.failed("writing", &error))
     }
 
@@ -235,6 +255,31 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
         }
         Ok(())
     }
+}
+
+impl<V: Pod> TypedMap<u32, V> {
+    /// Values of an array, in one call: so many from this one on.
+    pub fn range(&self, first: u32, number: usize) -> Result<Vec<V>> {
+        let mut position = first.checked_sub(1).map(position_of);
+        let (mut keys, mut values) =
+            (vec![0; number * size_of::<u32>()], vec![0; number * size_of::<V>()]);
+        let batch = Batch {
+            position: &mut position,
+            keys: &mut keys,
+            values: &mut values,
+            room: number as u32,
+        };
+        let (count, _) = sys::next_batch(self.map.as_fd(), batch, Then::Stay)
+            .map_err(|error| Error::system(format!("reading the map {}", self.name), error))?;
+        Ok(values.chunks_exact(size_of::<V>()).take(count).filter_map(V::from_bytes).collect())
+    }
+}
+
+/// The place in an array behind this key: the kernel reads no more than the key.
+fn position_of(key: u32) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..size_of::<u32>()].copy_from_slice(&key.to_ne_bytes());
+    u64::from_ne_bytes(bytes)
 }
 
 fn is_full(error: &libbpf_rs::Error) -> bool {

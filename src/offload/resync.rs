@@ -9,7 +9,7 @@ use super::Offload;
 use super::admission::Source;
 use super::crowd::Crowd;
 use crate::conntrack::dump::{Dump, DumpProgress};
-use crate::datapath::typed_map::Cursor;
+use crate::datapath::conn_map::Walk;
 use crate::error::Result;
 
 /// A resync that goes on, in slices.
@@ -21,7 +21,7 @@ pub struct Resync {
 
 enum Step {
     Dump(Dump),
-    Sweep(Cursor),
+    Sweep(Walk),
 }
 
 impl Offload {
@@ -38,7 +38,7 @@ impl Offload {
             Step::Dump(dump) => match self.read_dump(dump, &mut resync.confirmed, until)? {
                 DumpProgress::More => false,
                 DumpProgress::Done => {
-                    resync.step = Step::Sweep(Cursor::default());
+                    resync.step = Step::Sweep(Walk::default());
                     false
                 }
                 DumpProgress::Interrupted => {
@@ -80,7 +80,7 @@ impl Offload {
 
     fn remove_stale(
         &mut self,
-        cursor: &mut Cursor,
+        cursor: &mut Walk,
         confirmed: &HashSet<u32>,
         until: Instant,
     ) -> Result<bool> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Offload, events_are_sent, timeouts};
 use crate::abi::bpfw_conn;
 use crate::conntrack::sysctl::Sysctls;
-use crate::datapath::typed_map::Cursor;
+use crate::datapath::conn_map::Walk;
 use crate::error::Result;
 use crate::flow::expiry::{Lifetime, Timeouts};
 use crate::flow::tuple::{Protocol, Tuple};
@@ -24,7 +24,7 @@ const LONGEST_ROUND: Duration = Duration::from_secs(40);
 /// How far the walk is.
 #[derive(Default)]
 pub(super) struct Sweep {
-    cursor: Cursor,
+    cursor: Walk,
     running: bool,
     started: Option<Instant>,
     number: u32,

@@ -8,8 +8,8 @@ use super::live::root_or_skip;
 use super::netns::Namespace;
 use super::prelude::Prelude;
 use bpfw::abi::{
-    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_VERDICTS, bpfw_conn, bpfw_egress, bpfw_link,
-    bpfw_link_key, bpfw_tuple, bpfw_verdict,
+    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_VERDICTS, Pod, bpfw_cell, bpfw_conn, bpfw_egress,
+    bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::Hook;
 use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
@@ -19,6 +19,8 @@ use bpfw::datapath::object::{LoadedObject, Settings};
 use bpfw::datapath::signals::Signals;
 use bpfw::datapath::skeleton::Storage;
 use bpfw::datapath::state::{Change, State};
+use bpfw::datapath::typed_map::TypedMap;
+use bpfw::flow::tuple::Protocol;
 use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
 use libbpf_sys::xdp_md;
 use std::cell::RefCell;
@@ -30,6 +32,9 @@ pub const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
 
 /// A heartbeat never gets too old within a test.
 const PATIENT: u32 = 10_000_000;
+
+/// Few enough to fill them all.
+pub const CELLS: u32 = 64;
 
 /// Larger than any frame here, with room for a tag.
 const OUTPUT: usize = 4096;
@@ -46,14 +51,15 @@ mod skb {
 /// An entry of `link_map`.
 pub type Link = (bpfw_link_key, bpfw_link);
 
-/// Runs `check` on each hook, each time with a namespace and a loaded object of its own.
+/// Runs `check` on each hook, with connections in cells and then in `conn_map`; each time with a
+/// namespace and a loaded object of its own.
 pub fn on_both_hooks(test: &str, check: impl Fn(&mut Datapath<'_>) + Sync) {
     for hook in HOOKS {
         on_hook(test, hook, &check);
     }
 }
 
-/// Runs `check` on one hook.
+/// The same on one hook.
 pub fn on_hook(test: &str, hook: Hook, check: impl Fn(&mut Datapath<'_>) + Sync) {
     on_hook_with(test, hook, PATIENT, check);
 }
@@ -68,16 +74,34 @@ pub fn on_hook_with(
     if !root_or_skip(&format!("{test} on {}", hook.name())) {
         return;
     }
-    let namespace = router(&format!("{}-{test}", hook.name()));
-    let settings =
-        Settings { hook, log_level: 0, beat_limit, route_mark: 0, max_connections: 4096 };
-    // The harness shows this only if the test fails.
-    eprintln!("{test} on hook {}", hook.name());
-    namespace.enter(|| {
-        let mut storage = Storage::uninit();
-        let object = LoadedObject::load(None, &settings, &mut storage).expect("loading");
-        check(&mut Datapath::new(hook, &namespace, object));
-    });
+    for spilled in [false, true] {
+        let place = if spilled { "conn_map" } else { "cells" };
+        // The harness shows this only if the test fails.
+        eprintln!("{test} on hook {}, connections in {place}", hook.name());
+        let namespace = router(&format!("{}-{test}", hook.name()));
+        namespace.enter(|| {
+            let mut storage = Storage::uninit();
+            let settings = settings(hook, beat_limit);
+            let object = LoadedObject::load(None, &settings, &mut storage).expect("loading");
+            let mut datapath = Datapath::new(hook, &namespace, object);
+            if spilled {
+                datapath.fill_cells();
+            }
+            check(&mut datapath);
+        });
+    }
+}
+
+fn settings(hook: Hook, beat_limit: u32) -> Settings {
+    Settings {
+        hook,
+        log_level: 0,
+        beat_limit,
+        route_mark: 0,
+        max_connections: 4096,
+        cells: CELLS,
+        seed: 0x5eed,
+    }
 }
 
 /// A router with three interfaces; their peers swallow what might come.
@@ -151,7 +175,7 @@ pub struct Datapath<'obj> {
     pub namespace: &'obj Namespace,
     pub object: LoadedObject<'obj>,
     pub state: State,
-    pub connections: ConnMap,
+    pub connections: RefCell<ConnMap>,
     pub devices: Devices,
     pub signals: RefCell<Signals>,
     counters: Counters,
@@ -169,7 +193,7 @@ impl<'obj> Datapath<'obj> {
             hook,
             namespace,
             state,
-            connections: ConnMap::new(inner).expect("connections"),
+            connections: RefCell::new(ConnMap::new(inner).expect("connections")),
             devices: Devices::new(inner).expect("devices"),
             signals: RefCell::new(Signals::new(inner).expect("signals")),
             counters: Counters::new(inner).expect("counters"),
@@ -207,20 +231,52 @@ impl<'obj> Datapath<'obj> {
     /// Offloads a connection, which the stack forwards as routing is now.
     pub fn add(&self, flow: &Flow) {
         let connection = Connection { since: self.state.generation(), ..flow.connection() };
-        let added = self.connections.add(&connection).expect("adding");
+        let added = self.connections.borrow_mut().add(&connection).expect("adding");
         assert_eq!(added, Added::Added);
     }
 
     /// Ends the offload of a connection.
     pub fn remove(&self, flow: &Flow) {
         let tuples = [false, true].map(|reply| bpfw_tuple::from(flow.tuple(reply)));
-        assert!(self.connections.remove(&tuples[0], &tuples[1]).expect("removing"));
+        assert!(self.connections.borrow_mut().remove(&tuples[0], &tuples[1]).expect("removing"));
     }
 
     /// The entry of one direction.
     pub fn entry(&self, flow: &Flow, reply: bool) -> bpfw_conn {
         let tuple = bpfw_tuple::from(flow.tuple(reply));
-        self.connections.get(&tuple).expect("reading").expect("an entry")
+        self.connections.borrow().get(&tuple).expect("reading").expect("an entry")
+    }
+
+    /// No cell is free afterwards: who is added now goes to `conn_map`.
+    fn fill_cells(&self) {
+        let mut connections = self.connections.borrow_mut();
+        let mut others = (0..=u16::MAX).map(|port| {
+            let ends = (LAN.at(port), DMZ.at(port));
+            Flow::new(Protocol::Udp, ends, ends).connection()
+        });
+        while connections.in_cells() < CELLS as usize {
+            connections.add(&others.next().expect("enough")).expect("adding");
+        }
+    }
+
+    /// Writes over an entry, where it stands.
+    pub fn overwrite(&self, entry: &bpfw_conn) {
+        let object = self.object.object();
+        let cells = TypedMap::<u32, bpfw_cell>::new(object, "conn_cells").expect("map");
+        let holds = |number: &u32| {
+            let cell = cells.get(number).expect("reading").expect("a cell");
+            cell.conn.tuple.bytes() == entry.tuple.bytes()
+        };
+        match (0..CELLS).find(holds) {
+            Some(number) => {
+                cells.set(&number, &bpfw_cell { conn: *entry, reserved: 0 }).expect("writing")
+            }
+            None => {
+                let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(object, "conn_map").expect("map");
+                assert!(map.get(&entry.tuple).expect("reading").is_some(), "no such entry");
+                map.set(&entry.tuple, entry).expect("writing");
+            }
+        }
     }
 
     /// The kernel's jiffies64, more or less now.

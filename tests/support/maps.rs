@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF maps of a running daemon, read from outside.
 
-use bpfw::abi::{Pod, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_tuple, bpfw_verdict};
+use bpfw::abi::{Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_tuple, bpfw_verdict};
+use bpfw::datapath::cells::cells_of;
+use bpfw::datapath::sys::{Batch, Then, next_batch};
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::fs;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
+
+/// What 15 characters, all that the kernel keeps, leave of the name of section .rodata.settings.
+const SETTINGS: &str = ".rodata.setting";
+/// Two megabytes.
+const CELLS_AT_ONCE: usize = 16384;
 
 /// Maps that a process holds open.
 pub struct Maps(Vec<MapHandle>);
@@ -27,21 +35,55 @@ impl Maps {
         found.unwrap_or_else(|| panic!("the daemon has no map {name}"))
     }
 
-    /// The entries of `conn_map`.
+    /// The offloaded connections' entries.
     pub fn connections(&self) -> Vec<bpfw_conn> {
         let map = self.named("conn_map");
-        let value = |key: Vec<u8>| map.lookup(&key, MapFlags::ANY).ok().flatten();
-        map.keys().filter_map(value).filter_map(|bytes| bpfw_conn::from_bytes(&bytes)).collect()
+        let spilled = map.keys().filter_map(|key| self.value(map, &key));
+        self.taken_cells().map(|cell| cell.conn).chain(spilled).collect()
     }
 
-    /// This direction of a connection, if it is in `conn_map`.
+    /// Cells are many, and most are free: no copy is made of those.
+    fn taken_cells(&self) -> impl Iterator<Item = bpfw_cell> {
+        let map = self.named("conn_cells").as_fd();
+        let (mut position, mut taken) = (None, Vec::new());
+        let mut keys = vec![0; CELLS_AT_ONCE * size_of::<u32>()];
+        let mut values = vec![0; CELLS_AT_ONCE * size_of::<bpfw_cell>()];
+        loop {
+            let room = CELLS_AT_ONCE as u32;
+            let (position, keys, values) = (&mut position, &mut keys[..], &mut values[..]);
+            let batch = Batch { position, keys, values, room };
+            let (count, last) = next_batch(map, batch, Then::Stay).expect("an array");
+            let cells = values.chunks_exact(size_of::<bpfw_cell>()).take(count);
+            let cells = cells.filter(|cell| cell[offset_of!(bpfw_tuple, protocol)] != 0);
+            taken.extend(cells.filter_map(bpfw_cell::from_bytes));
+            if last {
+                return taken.into_iter();
+            }
+        }
+    }
+
+    fn value<V: Pod>(&self, map: &MapHandle, key: &[u8]) -> Option<V> {
+        map.lookup(key, MapFlags::ANY).ok().flatten().and_then(|bytes| V::from_bytes(&bytes))
+    }
+
+    /// This direction of a connection, if it is offloaded.
     pub fn connection(&self, tuple: Tuple) -> Option<bpfw_conn> {
         let key = bpfw_tuple::from(tuple);
-        let entry = self.named("conn_map").lookup(key.bytes(), MapFlags::ANY);
-        entry.ok().flatten().and_then(|bytes| bpfw_conn::from_bytes(&bytes))
+        let settings = self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
+        let cells = self.named("conn_cells");
+        cells_of(&key, &settings)
+            .filter_map(|number| self.value(cells, number.bytes()))
+            .map(|cell: bpfw_cell| cell.conn)
+            .find(|conn| conn.tuple.bytes() == key.bytes())
+            .or_else(|| self.value(self.named("conn_map"), key.bytes()))
     }
 
-    /// Whether this direction of a connection is in `conn_map`.
+    /// How many entries there are, two for each offloaded connection.
+    pub fn entries(&self) -> usize {
+        self.taken_cells().count() + self.named("conn_map").keys().count()
+    }
+
+    /// Whether this direction of a connection is offloaded.
     pub fn has_connection(&self, tuple: Tuple) -> bool {
         self.connection(tuple).is_some()
     }
@@ -77,10 +119,5 @@ impl Maps {
         let values = self.named("counter_map").lookup_percpu(verdict.bytes(), MapFlags::ANY);
         let values = values.expect("readable").expect("a verdict");
         values.iter().filter_map(|value| u64::from_bytes(value)).sum()
-    }
-
-    /// How many keys a map has.
-    pub fn len(&self, name: &str) -> usize {
-        self.named(name).keys().count()
     }
 }

@@ -200,7 +200,7 @@ impl Twins {
     pub fn new(hook: &str, test: &str, flows: Vec<Flow>) -> Self {
         let stack = Half::new(hook, &format!("{test}-stack"), &flows);
         let bpfw = Half::new(hook, &format!("{test}-bpfw"), &flows);
-        let daemon = start(&bpfw.lab, hook, &["--log-level", "info"]);
+        let daemon = start(&bpfw.lab, hook, &["--log-level", "info", "--max-connections", "1000"]);
         let maps = Maps::of(daemon.pid());
         Self { stack, bpfw, flows, batches: 0, maps, _daemon: daemon }
     }
@@ -216,7 +216,7 @@ impl Twins {
             half.lab.conntrack(&["-F"]);
             half.lab.router.sysctl("net/ipv4/conf/all/rp_filter", rp_filter);
         }
-        eventually(LIMIT, "no connection is offloaded", || self.maps.len("conn_map") == 0);
+        eventually(LIMIT, "no connection is offloaded", || self.maps.entries() == 0);
         let outcome = self.inject(LAN, &[]);
         assert!(outcome.is_equal(), "after the last batch:\n{outcome}");
         let openings: Vec<_> = self.flows.iter().map(opening).collect();

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The map of cells: an array, where a connection's entry is in one of the few cells that the hash
+//! of its tuple leads to. bpf/conn_table.h says why, and looks in the same places.
+//!
+//! The kernel writes an array's values in place, in no order that programs could count on. Every
+//! state between a free cell and a filled one is harmless: without tuple and seal it is nobody's, and all
+//! other fields let packets go to the stack, or look their next hop up, as long as they are 0.
+
+use std::ops::Range;
+
+use libbpf_rs::Object;
+
+use super::object::SETTINGS;
+use super::typed_map::TypedMap;
+use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_settings, bpfw_tuple};
+use crate::error::{Error, Result};
+
+/// How many cells a walk looks at in one step.
+const STEP: usize = 512;
+/// From this share of taken cells on, reading all is faster than reading these one by one.
+const DENSE: usize = STEP / 4;
+
+/// The map `conn_cells`, and which of its cells are taken.
+pub struct Cells {
+    map: TypedMap<u32, bpfw_cell>,
+    settings: bpfw_settings,
+    /// By cell: the tag of the tuple that is in it, 0 for a free cell. No two in a bucket are alike.
+    tags: Vec<u32>,
+    taken: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    tag: u32,
+}
+
+/// As `hash_tuple` in bpf/conn_table.h.
+pub(super) fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
+    let [first, second] = tuple.words();
+    let factor = abi::BPFW_FACTOR as u64;
+    let hash = (first ^ settings.seed).wrapping_mul(factor);
+    (hash ^ hash >> 32).wrapping_add(second).wrapping_mul(factor)
+}
+
+/// The first of the cells that a tuple may be in, as in bpf/conn_table.h; and a number of its own
+/// that tells it from others there, never 0.
+fn place(tuple: &bpfw_tuple, settings: &bpfw_settings) -> Place {
+    let hash = hash(tuple, settings);
+    let first = (hash >> 32) as u32 & settings.first_mask;
+    Place { first: first as usize, tag: (hash as u32).max(1) }
+}
+
+/// The numbers of the cells that a tuple may be in.
+pub fn cells_of(tuple: &bpfw_tuple, settings: &bpfw_settings) -> Range<u32> {
+    let first = place(tuple, settings).first as u32;
+    first..first + abi::BPFW_BUCKET_CELLS
+}
+
+/// What may be done with a tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// This cell is free.
+    Free(u32),
+    /// The tuple is in a cell already.
+    Exists,
+    /// No cell is free, or a tuple with the same tag is there.
+    None,
+}
+
+impl Cells {
+    /// The object's map.
+    pub fn new(object: &Object) -> Result<Self> {
+        let map = TypedMap::new(object, "conn_cells")?;
+        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, SETTINGS)?;
+        let settings = settings.get(&0)?.unwrap_or_default();
+        let number = settings.first_mask + abi::BPFW_BUCKET_CELLS;
+        if number != map.room() {
+            return Err(Error::refused(format!(
+                "the object has {} cells for {number} connections",
+                map.room()
+            )));
+        }
+        Ok(Self { map, settings, tags: vec![0; number as usize], taken: 0 })
+    }
+
+    fn find(&self, place: Place, tag: u32) -> Option<u32> {
+        let bucket = &self.tags[place.first..][..abi::BPFW_BUCKET_CELLS as usize];
+        let index = bucket.iter().position(|each| *each == tag)?;
+        Some((place.first + index) as u32)
+    }
+
+    /// The cell of this tuple, or of another one that has its tag.
+    fn cell_of(&self, tuple: &bpfw_tuple) -> Option<u32> {
+        let place = place(tuple, &self.settings);
+        self.find(place, place.tag)
+    }
+
+    /// The entry of a tuple.
+    pub fn get(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
+        let Some(number) = self.cell_of(tuple) else {
+            return Ok(None);
+        };
+        let cell = self.map.get(&number)?;
+        Ok(cell.map(|cell| cell.conn).filter(|conn| conn.tuple.bytes() == tuple.bytes()))
+    }
+
+    /// Whether there is a free cell for a tuple.
+    pub fn room_for(&self, tuple: &bpfw_tuple) -> Result<Room> {
+        let place = place(tuple, &self.settings);
+        if self.find(place, place.tag).is_some() {
+            return Ok(if self.get(tuple)?.is_some() { Room::Exists } else { Room::None });
+        }
+        Ok(self.find(place, 0).map_or(Room::None, Room::Free))
+    }
+
+    /// Fills a free cell.
+    pub fn fill(&mut self, number: u32, conn: &bpfw_conn) -> Result<()> {
+        self.map.set(&number, &bpfw_cell { conn: *conn, reserved: 0 })?;
+        self.tags[number as usize] = place(&conn.tuple, &self.settings).tag;
+        self.taken += 1;
+        Ok(())
+    }
+
+    /// Frees the cells of these tuples, which are in the table, and leaves out those that are in none.
+    pub fn free(&mut self, tuples: &[bpfw_tuple]) -> Result<usize> {
+        let mut numbers: Vec<u32> = tuples.iter().filter_map(|tuple| self.cell_of(tuple)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        match numbers[..] {
+            [] => return Ok(0),
+            [number] => self.map.set(&number, &bpfw_cell::default())?,
+            _ => self.map.set_all(&numbers, &bpfw_cell::default())?,
+        }
+        numbers.iter().for_each(|number| self.tags[*number as usize] = 0);
+        self.taken -= numbers.len();
+        Ok(numbers.len())
+    }
+
+    /// What the object was loaded with.
+    pub fn settings(&self) -> &bpfw_settings {
+        &self.settings
+    }
+
+    /// How many cells are taken.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// The next entries from this cell on; moves it on, and says whether it came to the end.
+    pub fn walk(&self, next: &mut usize, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
+        while let Some(tags) = self.tags.get(*next..).filter(|tags| !tags.is_empty()) {
+            let first = *next;
+            let tags = &tags[..tags.len().min(STEP)];
+            *next += tags.len();
+            match tags.iter().filter(|tag| **tag != 0).count() {
+                0 => continue,
+                DENSE.. => self.read_all(first, tags, &mut each)?,
+                _ => self.read_each(first, tags, &mut each)?,
+            }
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn read_all(&self, first: usize, tags: &[u32], mut each: impl FnMut(bpfw_conn)) -> Result<()> {
+        let cells = self.map.range(first as u32, tags.len())?;
+        let taken = tags.iter().zip(cells).filter(|(tag, _)| **tag != 0);
+        taken.for_each(|(_, cell)| each(cell.conn));
+        Ok(())
+    }
+
+    fn read_each(&self, first: usize, tags: &[u32], mut each: impl FnMut(bpfw_conn)) -> Result<()> {
+        for (index, _) in tags.iter().enumerate().filter(|(_, tag)| **tag != 0) {
+            if let Some(cell) = self.map.get(&((first + index) as u32))? {
+                each(cell.conn);
+            }
+        }
+        Ok(())
+    }
+}
