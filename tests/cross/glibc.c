@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What Debian's libelf, libnetfilter_conntrack and libgcc_s want of glibc and musl does not have. */
+/* What Debian's libnetfilter_conntrack, its libraries and libgcc_s want and musl does not have. */
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-
-int __vsnprintf_chk(char *to, size_t size, int flag, size_t room, const char *format, va_list words)
-{
-	(void)flag;
-	(void)room;
-	return vsnprintf(to, size, format, words);
-}
 
 int __snprintf_chk(char *to, size_t size, int flag, size_t room, const char *format, ...)
 {
+	(void)flag;
+	(void)room;
 	va_list words;
 	va_start(words, format);
-	int length = __vsnprintf_chk(to, size, flag, room, format, words);
+	int length = vsnprintf(to, size, format, words);
 	va_end(words);
 	return length;
 }
@@ -40,14 +34,6 @@ int __printf_chk(int flag, const char *format, ...)
 	return length;
 }
 
-void *rawmemchr(const void *from, int wanted)
-{
-	const unsigned char *at = from;
-	while (*at != (unsigned char)wanted)
-		at++;
-	return (void *)at;
-}
-
 /* Nobody unwinds here. */
 int _dl_find_object(void *at, void *result)
 {
@@ -55,3 +41,13 @@ int _dl_find_object(void *at, void *result)
 	(void)result;
 	return -1;
 }
+
+#ifdef __x86_64__
+/* libgcc_s has these under old versions only, which musl's loader does not take. */
+unsigned int __cpu_model[4];
+
+int __cpu_indicator_init(void)
+{
+	return 0;
+}
+#endif
