@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::abi::{bpfw_egress, bpfw_hop};
 use crate::cli::Run;
 use crate::conntrack::events::{Drained, Events};
-use crate::datapath::attachment::{Attachment, Kind};
+use crate::datapath::attachment::{Attachment, Kind, Transmitting};
 use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
@@ -102,7 +102,7 @@ struct Daemon<'obj> {
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
     /// Which of the attached interfaces take redirected XDP frames.
-    transmitting: Vec<bool>,
+    transmitting: Vec<Transmitting>,
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,
     /// How the kernel chooses among several next hops, see [`multipath`].
@@ -362,7 +362,7 @@ impl Daemon<'_> {
             attached: &|ifindex| attachment(ifindex).is_some(),
             // Generic XDP hands the sk_buff over, which every driver sends.
             can_transmit: &|ifindex| {
-                all_generic || attachment(ifindex).is_some_and(Attachment::can_transmit)
+                all_generic || attachment(ifindex).is_some_and(|a| a.transmitting().is_trusted())
             },
             route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
             left_out: &|ifindex| {

@@ -234,7 +234,7 @@ fn hazard_12_a_complete_checksum_follows() {
                 match datapath.run_uncounted(Input { complete: true, ..plain }) {
                     Ok(outcome) => assert_eq!(outcome.action, datapath.redirect(), "{what}"),
                     Err(error) if error.kind() == libbpf_rs::ErrorKind::InvalidInput => {
-                        return support::live::skip("complete", "the kernel cannot check it");
+                        return support::live::lacking("complete", "the kernel cannot check it");
                     }
                     Err(error) => panic!("{what}: {error}"),
                 }

@@ -293,7 +293,7 @@ impl Drop for Tracefs {
 
 fn the_datapath_logs_to_the_trace_pipe_when_asked(hook: &str, test: &str) {
     let Some(tracefs) = Tracefs::mount(test) else {
-        return support::live::skip(test, "the kernel has no tracefs");
+        return support::live::lacking(test, "the kernel has no tracefs");
     };
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &["--bpf-log-level", "debug"]);

@@ -18,6 +18,7 @@ pub use options::{Options, Order, Unit};
 use super::report::{Machine, write_json};
 use super::stop::Stop;
 use super::support;
+use bpfw::datapath::probe;
 use figures::Measurement;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -54,6 +55,9 @@ impl Report {
 
 /// Measures, and prints.
 pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
+    if !probe::has_live_frames() {
+        return Err("this kernel has no live frames, as which packets are sent (Linux 5.18)".into());
+    }
     let machine = Machine::here();
     stay_on_one_cpu()?;
     println!("{machine}");

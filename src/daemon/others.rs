@@ -88,10 +88,14 @@ impl Daemon<'_> {
         if self.request.hook != Hook::Xdp {
             return Ok(());
         }
-        let transmitting: Vec<bool> =
-            self.attachments.iter().map(Attachment::can_transmit).collect();
+        let transmitting: Vec<_> = self.attachments.iter().map(Attachment::transmitting).collect();
         if transmitting == self.transmitting {
             return Ok(());
+        }
+        for (index, (attachment, now)) in self.attachments.iter().zip(&transmitting).enumerate() {
+            if self.transmitting.get(index) != Some(now) {
+                tracing::debug!("{}: {now}", attachment.name());
+            }
         }
         self.transmitting = transmitting;
         self.update_devices()

@@ -60,7 +60,8 @@ impl<'obj> Daemon<'obj> {
         let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
-        let route_mark = route_mark(request)?;
+        probe::list();
+        let route_mark = route_mark(request);
         let max_connections = max_connections(request, &sysctls);
         let settings = Settings {
             hook: request.hook,
@@ -140,15 +141,15 @@ impl<'obj> Daemon<'obj> {
 }
 
 /// The bits of conntrack's mark that packets are routed by, as far as look-ups heed them here.
-fn route_mark(request: &Request) -> Result<u32> {
+fn route_mark(request: &Request) -> u32 {
     let Some(mask) = request.options.route_mark_mask else {
-        return Ok(0);
+        return 0;
     };
-    if probe::look_ups_heed_marks()? {
-        return Ok(mask);
+    if probe::look_ups_heed_marks() {
+        return mask;
     }
     tracing::warn!("--route-mark-mask has no effect: this kernel's look-ups heed no marks");
-    Ok(0)
+    0
 }
 
 fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {

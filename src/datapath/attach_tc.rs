@@ -40,14 +40,12 @@ pub(super) fn attach_tc(program: BorrowedFd<'_>, interface: &Interface) -> Resul
         tracing::info!("{name} has TC filters: attaching behind them");
         return OurFilter::add(program, interface).map(AtHook::Filter);
     }
-    match sys::link_create(program, *index, AttachType::TcxIngress) {
-        Ok(fd) => Ok(AtHook::Tcx(fd)),
-        // Kernels before 6.6 do not know the attach type.
-        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
-            OurFilter::add(program, interface).map(AtHook::Filter)
-        }
-        Err(error) => Err(Error::system(format!("attaching TC to {name}"), error)),
+    if !sys::has_tcx() {
+        return OurFilter::add(program, interface).map(AtHook::Filter);
     }
+    sys::link_create(program, *index, AttachType::TcxIngress)
+        .map(AtHook::Tcx)
+        .map_err(|error| Error::system(format!("attaching TC to {name}"), error))
 }
 
 impl OurFilter {

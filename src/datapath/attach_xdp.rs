@@ -48,7 +48,7 @@ fn native_impossible(error: &io::Error) -> bool {
 
 fn xdp_error(interface: &Interface, error: io::Error) -> Error {
     let Interface { index, name, mtu } = interface;
-    let occupant = sys::xdp_query(*index).map_or(0, |state| state.program);
+    let occupant = sys::xdp_program(*index).unwrap_or(0);
     if occupant != 0 {
         return Error::refused(format!(
             "{name} has an XDP program already ({})",

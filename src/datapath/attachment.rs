@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attaching the program to an interface, and taking it off again: only what is ours.
 
+use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use libbpf_rs::Program;
@@ -9,7 +10,7 @@ use nix::net::if_::if_indextoname;
 use super::attach_tc::{AtHook, OurFilter, attach_tc};
 use super::attach_xdp::attach_xdp;
 use super::others::AtTc;
-use super::{Hook, libbpf_error, sys};
+use super::{Hook, libbpf_error, probe, sys};
 use crate::error::Result;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
@@ -120,8 +121,9 @@ impl Attachment {
     /// Whether the program is still where it was attached.
     pub fn is_in_place(&self, at_tc: &AtTc) -> bool {
         match self.kind {
-            Kind::XdpNative | Kind::XdpGeneric => sys::xdp_query(self.interface.index)
-                .is_ok_and(|state| state.program == self.program),
+            Kind::XdpNative | Kind::XdpGeneric => {
+                sys::xdp_program(self.interface.index).is_ok_and(|program| program == self.program)
+            }
             Kind::Tcx | Kind::Clsact => at_tc.has(self.program),
         }
     }
@@ -196,15 +198,48 @@ impl Drop for Attachment {
 impl Attachment {
     /// Whether the interface's driver sends frames that native XDP redirects to it. Drivers
     /// change this at run time: veth follows its peer, virtio the attached program.
-    pub fn can_transmit(&self) -> bool {
-        match sys::xdp_query(self.interface.index) {
-            // A driver that runs a program has features: before 6.3 the kernel cannot tell them.
-            Ok(state) if state.features == 0 && self.kind == Kind::XdpNative => {
-                is_known_to_transmit(&self.interface.name)
-            }
-            Ok(state) => state.features & CAN_TRANSMIT != 0,
-            Err(_) => false,
+    pub fn transmitting(&self) -> Transmitting {
+        if probe::drivers_are_described() {
+            let features = sys::xdp_features(self.interface.index).unwrap_or(0);
+            return Transmitting::Told(features & CAN_TRANSMIT != 0);
         }
+        let native = self.kind == Kind::XdpNative;
+        Transmitting::Untold { driver_is_known: native && is_known_to_transmit(self.name()) }
+    }
+}
+
+/// Whether a driver sends frames that native XDP redirects to it, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transmitting {
+    /// The kernel's word.
+    Told(bool),
+    /// The kernel does not tell; there is only a list of drivers.
+    Untold {
+        /// The driver is on the list.
+        driver_is_known: bool,
+    },
+}
+
+impl Transmitting {
+    /// Whether frames are redirected to it.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::Told(true) | Self::Untold { driver_is_known: true })
+    }
+}
+
+impl fmt::Display for Transmitting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Told(true) => "its driver takes frames that native XDP redirects",
+            Self::Told(false) => "its driver takes no frames that native XDP redirects",
+            Self::Untold { driver_is_known: true } => {
+                "this kernel does not tell what its driver takes; this one is known to take frames \
+                 that native XDP redirects"
+            }
+            Self::Untold { driver_is_known: false } => {
+                "this kernel does not tell what its driver takes: native XDP redirects no frames to it"
+            }
+        })
     }
 }
 

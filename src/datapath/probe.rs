@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What this kernel's helpers can do: tried, because features are backported.
+//! What this kernel can do beyond what bpfw needs: tried, because features are backported. What
+//! cannot be tried is not there.
+
+use std::sync::OnceLock;
 
 use libbpf_sys::bpf_insn;
 use nix::libc::{AF_INET, EINVAL};
 
-use super::sys;
-use crate::error::{Error, Result};
+use super::sys::{self, Trial};
+use crate::netlink::generic;
 
 /// `BPF_FIB_LOOKUP_MARK` of linux/bpf.h since Linux 6.10.
 const LOOK_UP_BY_MARK: i32 = 1 << 5;
@@ -15,11 +18,49 @@ const IFINDEX: i16 = 8;
 /// The index of every namespace's loopback interface.
 const LOOPBACK: i32 = 1;
 
+/// `XDP_DROP` of linux/bpf.h.
+const DROP: i32 = 1;
+
+/// Logs what is there and what is not, with what that means.
+pub fn list() {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    for (feature, is_there, otherwise) in [
+        ("TCX", sys::has_tcx(), "the hook tc adds filters of clsact"),
+        ("route look-ups by mark", look_ups_heed_marks(), "--route-mark-mask has no effect"),
+        (
+            "descriptions of drivers",
+            drivers_are_described(),
+            "native XDP redirects to those only that are known to take it",
+        ),
+        ("live frames", has_live_frames(), "packets cannot be measured (make bench)"),
+    ] {
+        if is_there {
+            tracing::debug!("this kernel has {feature}");
+        } else {
+            tracing::debug!("this kernel has no {feature}: {otherwise}");
+        }
+    }
+}
+
 /// Whether `bpf_fib_lookup` heeds a mark; it refuses flags that it does not know.
-pub fn look_ups_heed_marks() -> Result<bool> {
-    sys::run_once(&look_up(LOOK_UP_BY_MARK))
-        .map(|answer| answer != -EINVAL)
-        .map_err(|error| Error::system("trying a route look-up by mark", error))
+pub fn look_ups_heed_marks() -> bool {
+    sys::run_once(&look_up(LOOK_UP_BY_MARK), Trial::Tc).is_ok_and(|answer| answer != -EINVAL)
+}
+
+/// Whether the kernel tells what drivers can do by XDP (Linux 6.3).
+pub fn drivers_are_described() -> bool {
+    static DESCRIBED: OnceLock<bool> = OnceLock::new();
+    *DESCRIBED.get_or_init(|| generic::has_family("netdev"))
+}
+
+/// Whether a program can be run on frames that then go their way (Linux 5.18), as the benchmark
+/// does it.
+pub fn has_live_frames() -> bool {
+    let drop =
+        [instruction(op::MOVE, register::ANSWER, 0, 0, DROP), instruction(op::EXIT, 0, 0, 0, 0)];
+    sys::run_once(&drop, Trial::XdpLive).is_ok()
 }
 
 /// A program for the TC hook that returns what a look-up of 0.0.0.0 says.
@@ -61,6 +102,7 @@ mod op {
 }
 
 mod register {
+    pub const ANSWER: u8 = 0;
     pub const ARGUMENT_2: u8 = 2;
     pub const ARGUMENT_3: u8 = 3;
     pub const ARGUMENT_4: u8 = 4;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -52,13 +53,34 @@ pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, to: AttachType) -> io:
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Loads a program for the TC hook, runs it once on an empty frame, and returns its answer.
-pub fn run_once(program: &[libbpf_sys::bpf_insn]) -> io::Result<i32> {
+/// How [`run_once`] runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// As one of TC, on an empty frame.
+    Tc,
+    /// As one of XDP, on an empty frame that the kernel treats as received (live frames).
+    XdpLive,
+}
+
+impl Trial {
+    fn kind_and_flags(self) -> (libbpf_sys::bpf_prog_type, u32) {
+        match self {
+            Self::Tc => (libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, 0),
+            Self::XdpLive => {
+                (libbpf_sys::BPF_PROG_TYPE_XDP, libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES)
+            }
+        }
+    }
+}
+
+/// Loads a program, runs it once, and returns its answer, which live frames do not have: 0.
+pub fn run_once(program: &[libbpf_sys::bpf_insn], trial: Trial) -> io::Result<i32> {
+    let (kind, flags) = trial.kind_and_flags();
     // SAFETY: the instructions live through the call and their number is given; name and license
     // are constants that end with 0, and no options are given.
     let fd = unsafe {
         libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            kind,
             c"bpfw_probe".as_ptr(),
             c"GPL".as_ptr(),
             program.as_ptr(),
@@ -76,6 +98,8 @@ pub fn run_once(program: &[libbpf_sys::bpf_insn]) -> io::Result<i32> {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
         data_in: frame.as_ptr().cast(),
         data_size_in: EMPTY_FRAME as u32,
+        repeat: 1,
+        flags,
         ..Default::default()
     };
     // SAFETY: the descriptor is open, and frame and options, whose sizes are given, live through
@@ -89,10 +113,28 @@ pub fn run_once(program: &[libbpf_sys::bpf_insn]) -> io::Result<i32> {
 
 /// As many programs as the kernel lets stand in one place (`BPF_MPROG_MAX`).
 const MOST_PROGRAMS: usize = 64;
+/// The index of every namespace's loopback interface.
+const LOOPBACK: u32 = 1;
 
 /// The ids of an interface's TCX programs on this side, in the order in which they run. None
 /// before Linux 6.6, nor if there is no such interface.
 pub fn tcx_programs(ifindex: u32, side: AttachType) -> io::Result<Vec<u32>> {
+    query_tcx(ifindex, side).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOENT | libc::ENODEV) => Ok(Vec::new()),
+        _ => Err(error),
+    })
+}
+
+/// Whether this kernel has TCX: others do not know the question.
+pub fn has_tcx() -> bool {
+    match query_tcx(LOOPBACK, AttachType::TcxIngress) {
+        Ok(_) => true,
+        // The interface never had a program.
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+    }
+}
+
+fn query_tcx(ifindex: u32, side: AttachType) -> io::Result<Vec<u32>> {
     let (kind, _) = side.kind_and_flags();
     let mut ids = vec![0_u32; MOST_PROGRAMS];
     let mut count = MOST_PROGRAMS as u32;
@@ -101,14 +143,11 @@ pub fn tcx_programs(ifindex: u32, side: AttachType) -> io::Result<Vec<u32>> {
     let result = unsafe {
         libbpf_sys::bpf_prog_query(target, kind, 0, ptr::null_mut(), ids.as_mut_ptr(), &mut count)
     };
-    match -result {
-        0 => {
-            ids.truncate(count as usize);
-            Ok(ids)
-        }
-        nix::libc::EINVAL | nix::libc::ENOENT | nix::libc::ENODEV => Ok(Vec::new()),
-        errno => Err(io::Error::from_raw_os_error(errno)),
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
     }
+    ids.truncate(count as usize);
+    Ok(ids)
 }
 
 /// `ETHTOOL_GFLAGS` and `ETH_FLAG_RXVLAN` of linux/ethtool.h.
@@ -146,28 +185,32 @@ pub fn strips_tags(name: &str) -> io::Result<bool> {
     }
 }
 
-/// What the kernel says of an interface's XDP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct XdpState {
-    /// The id of the attached program, 0 if there is none.
-    pub program: u32,
-    /// `NETDEV_XDP_ACT_*` of linux/netdev.h; 0 also when the kernel cannot tell (before 6.3).
-    pub features: u64,
+/// The id of an interface's XDP program, 0 if there is none.
+pub fn xdp_program(ifindex: u32) -> io::Result<u32> {
+    // libbpf asks for the features only if there is room for them.
+    let room = offset_of!(libbpf_sys::bpf_xdp_query_opts, feature_flags);
+    query_xdp(ifindex, room).map(|answer| answer.prog_id)
 }
 
-/// Asks for an interface's XDP program and features.
-pub fn xdp_query(ifindex: u32) -> io::Result<XdpState> {
-    let mut options = libbpf_sys::bpf_xdp_query_opts {
-        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
-        ..Default::default()
-    };
+/// What an interface's driver can do by XDP: `NETDEV_XDP_ACT_*` of linux/netdev.h. 0 also when the
+/// kernel cannot tell (before 6.3): do not ask it then, see
+/// [`has_family`](crate::netlink::generic::has_family).
+pub fn xdp_features(ifindex: u32) -> io::Result<u64> {
+    let room = size_of::<libbpf_sys::bpf_xdp_query_opts>();
+    query_xdp(ifindex, room).map(|answer| answer.feature_flags)
+}
+
+/// Asks for as much as there is room for, in bytes.
+fn query_xdp(ifindex: u32, room: usize) -> io::Result<libbpf_sys::bpf_xdp_query_opts> {
+    let mut options =
+        libbpf_sys::bpf_xdp_query_opts { sz: room as libbpf_sys::size_t, ..Default::default() };
     let ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
-    // SAFETY: the options live through the call, and their size is given.
+    // SAFETY: the options live through the call, and have at least the size that they say.
     let result = unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &mut options) };
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }
-    Ok(XdpState { program: options.prog_id, features: options.feature_flags })
+    Ok(options)
 }
 
 /// One step of a walk through a hash map.

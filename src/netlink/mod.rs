@@ -4,7 +4,8 @@
 //!
 //! [`monitor::Monitor`] keeps a picture of the network up to date and says what a change means for
 //! forwarding; [`tc`] is asked when an interface is attached to or left; [`xfrm::Xfrm`] follows the
-//! IPsec policies, [`firewall::Firewall`] the nftables ruleset.
+//! IPsec policies, [`firewall::Firewall`] the nftables ruleset; [`generic`] knows which families
+//! there are.
 
 mod address;
 mod attribute;
@@ -12,6 +13,7 @@ mod attribute;
 pub mod decoders;
 pub mod expression;
 pub mod firewall;
+pub mod generic;
 pub mod link;
 pub mod monitor;
 pub mod multipath;

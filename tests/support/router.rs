@@ -3,7 +3,7 @@
 
 use super::daemon::Daemon;
 use super::lab::{CLIENT, Lab, Offloads, SERVER};
-use super::live::{root_or_skip, skip};
+use super::live::{lacking, root_or_skip};
 use super::maps::Maps;
 use super::netns::Namespace;
 use super::tcp::TcpPair;
@@ -60,7 +60,7 @@ pub fn xdp_or_skip(test: &str) -> bool {
     }
     let tells = *TELLS.get_or_init(veth_tells_features);
     if !tells {
-        skip(test, "this kernel does not tell whether a veth takes frames that XDP redirects");
+        lacking(test, "this kernel does not tell whether a veth takes frames that XDP redirects");
     }
     tells
 }
@@ -70,7 +70,7 @@ fn veth_tells_features() -> bool {
     namespace.ip("link add v0 type veth peer name v1\n");
     namespace.enter(|| {
         let index = if_nametoindex("v0").expect("it was just made");
-        sys::xdp_query(index).expect("a query").features != 0
+        sys::xdp_features(index).expect("a query") != 0
     })
 }
 
