@@ -18,11 +18,12 @@ static __always_inline const __u64 *words_of(const struct bpfw_tuple *tuple)
 	return (const __u64 *)tuple;
 }
 
+/* A product's bits depend on lower ones alone: the ports are to be low in either byte order. */
 static __always_inline __u64 hash_tuple(const __u64 *tuple)
 {
 	__u64 hash = (tuple[0] ^ settings.seed) * BPFW_FACTOR;
 
-	return ((hash ^ hash >> 32) + tuple[1]) * BPFW_FACTOR;
+	return ((hash ^ hash >> 32) + le64(tuple[1])) * BPFW_FACTOR;
 }
 
 static __always_inline struct bpfw_conn *find_cell(const __u64 *tuple, __u64 hash)

@@ -16,8 +16,10 @@
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define be16(x) ((__be16)__builtin_bswap16(x))
+#define le64(x) ((__u64)(x))
 #else
 #define be16(x) ((__be16)(x))
+#define le64(x) __builtin_bswap64(x)
 #endif
 
 static void *(*const bpf_map_lookup_elem)(void *map,

@@ -40,7 +40,7 @@ pub(super) fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
     let [first, second] = tuple.words();
     let factor = abi::BPFW_FACTOR as u64;
     let hash = (first ^ settings.seed).wrapping_mul(factor);
-    (hash ^ hash >> 32).wrapping_add(second).wrapping_mul(factor)
+    (hash ^ hash >> 32).wrapping_add(second.to_le()).wrapping_mul(factor)
 }
 
 /// The first of the cells that a tuple may be in, as in bpf/conn_table.h; and a number of its own
