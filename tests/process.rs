@@ -29,7 +29,7 @@ on_both_hooks!(
     hazard_24_a_signal_during_the_start_attaches_none,
     hazard_32_a_second_instance_is_refused,
     an_idle_daemon_sleeps,
-    the_datapath_logs_to_the_trace_pipe_when_asked,
+    asked_to_log_the_datapath_does_or_the_start_is_refused,
 );
 
 /// Ids of the BPF programs that the daemon holds. Attached ones stay loaded without it.
@@ -291,11 +291,19 @@ impl Drop for Tracefs {
     }
 }
 
-fn the_datapath_logs_to_the_trace_pipe_when_asked(hook: &str, test: &str) {
-    let Some(tracefs) = Tracefs::mount(test) else {
-        return support::live::lacking(test, "the kernel has no tracefs");
-    };
+/// Kernels without tracing, such as OpenWrt's, have no `bpf_trace_printk` either.
+fn kernel_traces() -> bool {
+    std::fs::read_to_string("/proc/filesystems").unwrap().contains("tracefs")
+}
+
+fn asked_to_log_the_datapath_does_or_the_start_is_refused(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
+    if !kernel_traces() {
+        return asked_to_log_it_refuses(&lab, hook);
+    }
+    let Some(tracefs) = Tracefs::mount(test) else {
+        return support::live::lacking(test, "tracefs cannot be mounted");
+    };
     let daemon = start(&lab, hook, &["--bpf-log-level", "debug"]);
     let port = 20_000 + std::process::id() as u16 % 20_000 + u16::from(hook == "tc");
     let (_server, client) = echo(&lab, port);
@@ -308,6 +316,21 @@ fn the_datapath_logs_to_the_trace_pipe_when_asked(hook: &str, test: &str) {
         let trace = tracefs.text();
         trace.contains("bpfw: verdict 1") && trace.contains(&format!("ports {port}"))
     });
+}
+
+fn asked_to_log_it_refuses(lab: &Lab, hook: &str) {
+    let before = attached(lab);
+    let object = object(hook, native_order()[0]);
+    let words = ["--bpf-log-level", "CONFIG_BPF_EVENTS"];
+    for level in ["info", "debug"] {
+        for object in [&[][..], &[object.as_str()]] {
+            let args = [&[hook, "--bpf-log-level", level], object, &["lan0", "wan0"]].concat();
+            refuses(&run(lab, &args), 1, &words);
+        }
+    }
+    assert_eq!(attached(lab), before);
+    let daemon = start(lab, hook, &["--bpf-log-level", "off"]);
+    assert!(daemon.stop(LIMIT).success());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::firewall::Rules;
 use super::rest::Rest;
 use super::{Daemon, Pending, Request};
 use crate::abi::bpfw_cell;
+use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
@@ -65,7 +66,7 @@ impl<'obj> Daemon<'obj> {
         let max_connections = max_connections(request, &sysctls);
         let settings = Settings {
             hook: request.hook,
-            log_level: request.options.bpf_log_level.as_setting(),
+            log_level: log_level(request)?,
             beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
             route_mark,
             max_connections,
@@ -138,6 +139,18 @@ impl<'obj> Daemon<'obj> {
         }
         Ok(())
     }
+}
+
+/// How much the datapath logs, if programs can here; else the kernel would refuse all of the object.
+fn log_level(request: &Request) -> Result<u32> {
+    let level = request.options.bpf_log_level;
+    if level == BpfLogLevel::Off || probe::programs_can_log()? {
+        return Ok(level.as_setting());
+    }
+    Err(Error::refused("--bpf-log-level: this kernel has no bpf_trace_printk").with_advice(
+        "build it with CONFIG_BPF_EVENTS, OpenWrt with CONFIG_KERNEL_KPROBES=y, or leave the \
+         option out",
+    ))
 }
 
 /// The bits of conntrack's mark that packets are routed by, as far as look-ups heed them here.

@@ -4,10 +4,13 @@
 
 use std::sync::OnceLock;
 
+use libbpf_rs::ProgramType;
 use libbpf_sys::bpf_insn;
 use nix::libc::{AF_INET, EINVAL};
 
+use super::libbpf_error;
 use super::sys::{self, Trial};
+use crate::error::Result;
 use crate::netlink::generic;
 
 /// `BPF_FIB_LOOKUP_MARK` of linux/bpf.h since Linux 6.10.
@@ -42,6 +45,14 @@ pub fn list() {
             tracing::debug!("this kernel has no {feature}: {otherwise}");
         }
     }
+}
+
+/// Whether programs can write to the trace pipe, at either hook; kernels without `BPF_EVENTS`, such as
+/// OpenWrt's, have no `bpf_trace_printk`.
+pub fn programs_can_log() -> Result<bool> {
+    ProgramType::SchedCls
+        .is_helper_supported(libbpf_sys::BPF_FUNC_trace_printk)
+        .map_err(|error| libbpf_error("trying bpf_trace_printk", &error))
 }
 
 /// Whether `bpf_fib_lookup` heeds a mark; it refuses flags that it does not know.
