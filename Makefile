@@ -63,8 +63,9 @@ help:
 	@echo 'bench            what a packet and a connection cost; BENCH="packets --help" and'
 	@echo '                 BENCH="connections --help" list the options (as root)'
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
-	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|FOLDER, TESTS="nat ..."'
-	@echo 'test-vm-all      the same with each of these kernels, and a table of all'
+	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
+	@echo '                 TESTS="nat ..."; openwrt-like is built for it, once'
+	@echo "test-vm-all      the same with each of Debian's kernels, and a table of all"
 	@echo 'test-cross       builds for OpenWrt, in trees made for it, and for s390x; runs some of it in VMs;'
 	@echo '                 MACHINES="x86_64 aarch64 s390x"'
 	@echo 'bench-vm         instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
