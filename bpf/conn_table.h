@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Where the connection of a tuple is: in one of the cells where its hash leads, or in conn_map. The
- * kernel's hash map alone would be simpler; looking into a cell takes a sixth of its instructions.
+ * kernel's hash map alone would be simpler; looking into a cell takes half of its instructions.
  *
- * The daemon counts on the same places: src/datapath/cells.rs. Who guesses nothing of the seed
- * cannot choose tuples that share a bucket; who could would send connections to conn_map, no more.
+ * The daemon looks in the same places: src/datapath/cells.rs. The seed is random and odd; who could
+ * choose tuples that share their cells all the same would send connections to conn_map, no more.
  */
 #ifndef CONN_TABLE_H
 #define CONN_TABLE_H
@@ -23,7 +23,7 @@ static __always_inline __u64 hash_tuple(const __u64 *tuple)
 {
 	__u64 hash = (tuple[0] ^ settings.seed) * BPFW_FACTOR;
 
-	return ((hash ^ hash >> 32) + le64(tuple[1])) * BPFW_FACTOR;
+	return ((hash ^ hash >> 32) + le64(tuple[1])) * settings.seed;
 }
 
 static __always_inline struct bpfw_conn *find_cell(const __u64 *tuple, __u64 hash)

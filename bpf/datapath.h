@@ -170,6 +170,9 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	return conn ? forward(ctx, &pkt, conn, generation, now, port) : pass_unknown(&pkt, now);
 }
 
+/* No hook has such an action. */
+#define NO_ACTION 255
+
 static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 {
 	count(verdict);
@@ -190,12 +193,19 @@ static __attribute__((noinline)) int full_lane(hook_ctx *ctx)
 	return act(ctx, verdict, port);
 }
 
-static __always_inline int run(hook_ctx *ctx)
+static HOOK_EXPRESS int try_express_lane(hook_ctx *ctx)
 {
 	__u32 port = 0;
 	int verdict = express_lane(ctx, &port);
 
-	return verdict ? act(ctx, verdict, port) : full_lane(ctx);
+	return verdict ? act(ctx, verdict, port) : NO_ACTION;
+}
+
+static __always_inline int run(hook_ctx *ctx)
+{
+	int action = try_express_lane(ctx);
+
+	return action == NO_ACTION ? full_lane(ctx) : action;
 }
 
 #endif

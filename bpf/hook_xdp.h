@@ -9,6 +9,8 @@
 #define HOOK      BPFW_HOOK_XDP
 #define HOOK_PASS XDP_PASS
 #define HOOK_DROP XDP_DROP
+/* A call would take a dozen instructions. */
+#define HOOK_EXPRESS __always_inline
 typedef struct xdp_md hook_ctx;
 
 static __always_inline void hook_set_data(struct xdp_md *xdp, struct packet *pkt)

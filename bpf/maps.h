@@ -36,6 +36,9 @@ struct {
 	MAP_TYPE(value, __u64);
 } new_conn_map SEC(".maps");
 
+/* How many signals there were: an unchanged number saves the daemon a walk through an empty map. */
+volatile __u64 signals SEC(".data.signals") = 0;
+
 /* Connections that are not worth a signal for now. Written by the daemon. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);

@@ -37,7 +37,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn entry(&self, reply: bool, settings: &bpfw_settings) -> (bpfw_tuple, bpfw_conn) {
+    fn entry(&self, reply: bool, number: u32, settings: &bpfw_settings) -> (bpfw_tuple, bpfw_conn) {
         let (tuple, other) =
             if reply { (self.reply, self.original) } else { (self.original, self.reply) };
         let mut rewrite = Translation::new(tuple, other).rewrite();
@@ -51,7 +51,7 @@ impl Connection {
             rewrite,
             seal,
             // Generation 0, and a number that the memory's next owner will not have.
-            hop_word: u64::from(self.id ^ u32::from(reply)),
+            hop_word: number.into(),
             // 0 is "never", and comes up once in 2^32 jiffies.
             pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
             id: self.id,
@@ -98,6 +98,8 @@ pub struct ConnMap {
     spilled: usize,
     /// How many may be in both.
     capacity: usize,
+    /// Of the last entries that were added.
+    number: u32,
 }
 
 /// A walk through all entries, which may take many calls of [`ConnMap::walk_batch`].
@@ -112,18 +114,19 @@ impl ConnMap {
     pub fn new(object: &Object) -> Result<Self> {
         let map: TypedMap<_, _> = TypedMap::new(object, "conn_map")?;
         let capacity = map.room() as usize;
-        Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity })
+        Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity, number: 0 })
     }
 
     /// Adds both directions, or none.
     pub fn add(&mut self, connection: &Connection) -> Result<Added> {
-        let (first, value) = connection.entry(false, self.cells.settings());
+        self.number = self.number.wrapping_add(2);
+        let (first, value) = connection.entry(false, self.number, self.cells.settings());
         match self.insert(&first, &value)? {
             Inserted::New => {}
             Inserted::Exists => return Ok(Added::Exists),
             Inserted::Full => return Ok(Added::Full),
         }
-        let (second, value) = connection.entry(true, self.cells.settings());
+        let (second, value) = connection.entry(true, self.number + 1, self.cells.settings());
         let added = match self.insert(&second, &value) {
             Ok(Inserted::New) => return Ok(Added::Added),
             Ok(Inserted::Exists) => Ok(Added::Exists),

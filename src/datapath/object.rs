@@ -33,7 +33,7 @@ pub struct Settings {
     pub max_connections: u32,
     /// How many cells there are for them, a power of two.
     pub cells: u32,
-    /// Of the hash that leads to the buckets: nobody else's guess.
+    /// Of the hash that leads to the cells: nobody else's guess.
     pub seed: u64,
 }
 
@@ -180,7 +180,7 @@ fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Resu
         log_level: settings.log_level,
         beat_limit: settings.beat_limit,
         route_mark: settings.route_mark,
-        seed: settings.seed,
+        seed: settings.seed | 1,
         first_mask: settings.cells - abi::BPFW_BUCKET_CELLS,
         ..old
     })

@@ -9,8 +9,11 @@ use super::typed_map::{Cursor, TypedMap};
 use crate::abi::{bpfw_refused, bpfw_tuple};
 use crate::error::Result;
 
-/// The maps `new_conn_map` and `refused_map`.
+/// The maps `new_conn_map` and `refused_map`, and the number of signals.
 pub struct Signals {
+    count: TypedMap<u32, u64>,
+    /// The number before the last walk that came to the end of `new_conn_map`.
+    handled: Option<u64>,
     new_conn_map: TypedMap<bpfw_tuple, u64>,
     refused_map: TypedMap<bpfw_tuple, bpfw_refused>,
     cursor: Cursor,
@@ -20,6 +23,8 @@ impl Signals {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
+            count: TypedMap::new(object, ".data.signals")?,
+            handled: None,
             new_conn_map: TypedMap::new(object, "new_conn_map")?,
             refused_map: TypedMap::new(object, "refused_map")?,
             cursor: Cursor::default(),
@@ -29,8 +34,15 @@ impl Signals {
     /// Takes signals out of the map, until there are none left or time is up: each with the
     /// jiffies64 at which it was given.
     pub fn take(&mut self, until: Instant) -> Result<Vec<(bpfw_tuple, u64)>> {
-        let mut taken = Vec::new();
-        self.new_conn_map.take(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
+        let (mut taken, count) = (Vec::new(), self.count.get(&0)?);
+        if count == self.handled {
+            return Ok(taken);
+        }
+        // The rest of a walk that ran out of time says nothing of what was signaled behind it.
+        let whole = self.cursor.is_at_start();
+        let ended =
+            self.new_conn_map.take(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
+        self.handled = count.filter(|_| whole && ended);
         Ok(taken)
     }
 

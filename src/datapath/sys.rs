@@ -213,7 +213,7 @@ fn query_xdp(ifindex: u32, room: usize) -> io::Result<libbpf_sys::bpf_xdp_query_
     Ok(options)
 }
 
-/// One step of a walk through a hash map.
+/// One step of a walk through a hash map or an array.
 pub struct Batch<'a> {
     /// The place where the walk goes on; `None` at its start.
     pub position: &'a mut Option<u64>,
@@ -234,13 +234,13 @@ pub enum Then {
     Go,
 }
 
-/// Reads the next entries of a hash map; `true` as second value says that these are the last.
+/// Reads the next entries of a hash map or an array; `true` as second value says that these are the last.
 ///
 /// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
 /// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room.
 pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Result<(usize, bool)> {
     let mut count = batch.room;
-    // Hash maps write four bytes here; eight leave a margin.
+    // Four bytes are written here; eight leave a margin.
     let mut next = 0_u64;
     let start = batch.position.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     let call = match then {
@@ -268,21 +268,4 @@ pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Resu
         nix::libc::ENOENT => Ok((count as usize, true)),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
-}
-
-/// Deletes these keys of a hash map, up to the first that fails; says how many came before it.
-pub fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], number: u32) -> (usize, io::Result<()>) {
-    let mut count = number;
-    // SAFETY: the caller of this module's one user, typed_map, hands over as many keys as it says;
-    // they and the number live through the call, and libbpf does not write to the keys.
-    let result = unsafe {
-        libbpf_sys::bpf_map_delete_batch(
-            map.as_raw_fd(),
-            keys.as_ptr().cast(),
-            &mut count,
-            ptr::null(),
-        )
-    };
-    let outcome = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) };
-    (count as usize, outcome)
 }

@@ -32,6 +32,13 @@ pub struct Cursor {
     values: Vec<u8>,
 }
 
+impl Cursor {
+    /// Whether the next step of the walk is its first.
+    pub fn is_at_start(&self) -> bool {
+        self.position.is_none()
+    }
+}
+
 /// What an insert came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -120,29 +127,6 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed("deleting from", &error)),
         }
-    }
-
-    /// Removes these keys, whether they are there or not.
-    pub fn remove_all(&self, keys: &[K]) -> Result<()> {
-        let bytes: Vec<u8> = keys.iter().flat_map(|key| key.bytes()).copied().collect();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let number = rest.len() / size_of::<K>();
-            let done = match sys::delete_batch(self.map.as_fd(), rest, number as u32) {
-                (_, Ok(())) => number,
-                // The next one is not there.
-                (done, Err(error)) if error.kind() == io::ErrorKind::NotFound => done + 1,
-                (done, Err(error)) if error.kind() == io::ErrorKind::Interrupted => done,
-                (_, Err(error)) => {
-                    return Err(Error::system(
-                        format!("deleting from the map {}", self.name),
-                        error,
-                    ));
-                }
-            };
-            rest = rest.get(done * size_of::<K>()..).unwrap_or_default();
-        }
-        Ok(())
     }
 
     /// Goes on with a walk until it ends (`true`) or time is up. Entries that come or go during

@@ -4,6 +4,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::Emitable;
@@ -38,6 +39,8 @@ const EVENT_ROOM: usize = 256 << 10;
 /// is urgent, the latter alone.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_TIMES: u32 = 10;
+/// Loaded modules.
+const MODULES: &str = "/sys/module";
 const READING_EVENTS: &str = "reading ruleset changes";
 
 /// What tells when the ruleset changes.
@@ -50,6 +53,8 @@ pub struct Firewall {
     urgent: bool,
     /// There are timeout policies of nftables', of ctnetlink's own.
     policies: [bool; 2],
+    /// The kernel knows of no policies of ctnetlink's.
+    no_ctnetlink_policies: bool,
     /// When the ruleset was read, and how long that took.
     last_reading: Option<(Instant, Duration)>,
     next_policies: Instant,
@@ -64,6 +69,7 @@ impl Firewall {
             stale: true,
             urgent: false,
             policies: [false; 2],
+            no_ctnetlink_policies: false,
             last_reading: None,
             next_policies: Instant::now(),
         })
@@ -76,7 +82,7 @@ impl Firewall {
         while self.read_one()? && Instant::now() < until {}
         let started = Instant::now();
         if started >= self.next_policies {
-            self.policies[1] = has_ctnetlink_policies(&mut self.questions)?;
+            self.policies[1] = self.has_ctnetlink_policies()?;
             self.next_policies = started + PAUSE;
         }
         if !self.is_due() {
@@ -98,6 +104,22 @@ impl Firewall {
             at.elapsed() >= least.max(took * PAUSE_TIMES)
         });
         self.stale && rested
+    }
+
+    /// Nobody tells of these policies, so they are asked for again and again. Where nothing in the
+    /// kernel knows of them, it would start a process for each question that looks for a module.
+    fn has_ctnetlink_policies(&mut self) -> Result<bool> {
+        if self.no_ctnetlink_policies && !is_loaded(Path::new(MODULES)) {
+            return Ok(false);
+        }
+        let kinds = (TIMEOUT_GET, TIMEOUT_NEW);
+        let policies = try_dump(&mut self.questions, "timeout policies", kinds, |_| Some(()));
+        self.no_ctnetlink_policies = policies.as_ref().is_err_and(is_unknown);
+        match policies {
+            Err(error) if is_unknown(&error) => Ok(false),
+            // None: they change all the time, so there are some.
+            policies => Ok(policies?.is_none_or(|policies| !policies.is_empty())),
+        }
     }
 
     /// Whether there are policies that give some connections timeouts of their own.
@@ -168,15 +190,32 @@ fn read_ruleset(socket: &mut Socket) -> Result<Option<Ruleset>> {
     Ok(Some(Ruleset { chains, rules, objects }))
 }
 
-fn has_ctnetlink_policies(socket: &mut Socket) -> Result<bool> {
-    let policies = dump(socket, "timeout policies", (TIMEOUT_GET, TIMEOUT_NEW), |_| Some(()))?;
-    // Changing all the time: there are some.
-    Ok(policies.is_none_or(|policies| !policies.is_empty()))
+/// Whether the module of ctnetlink's timeout policies is there by now, as far as can be seen.
+fn is_loaded(modules: &Path) -> bool {
+    !modules.exists() || modules.join("nfnetlink_cttimeout").exists()
 }
 
-/// All objects of a kind; none in a kernel without the subsystem (EINVAL, nfnetlink_rcv_msg in
-/// nfnetlink.c). `None` if they changed during each attempt.
+/// What a kernel without the subsystem says (nfnetlink_rcv_msg in nfnetlink.c).
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::System { cause, .. } if cause.raw_os_error() == Some(EINVAL))
+}
+
+/// All objects of a kind; none in a kernel that does not know them. `None` if they changed during
+/// each attempt.
 fn dump<T>(
+    socket: &mut Socket,
+    what: &str,
+    kinds: (u16, u16),
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<Vec<T>>> {
+    match try_dump(socket, what, kinds, decode) {
+        Err(error) if is_unknown(&error) => Ok(Some(Vec::new())),
+        dumped => dumped,
+    }
+}
+
+/// The same, where a kernel that does not know them is an error.
+fn try_dump<T>(
     socket: &mut Socket,
     what: &str,
     (ask, answer): (u16, u16),
@@ -188,9 +227,6 @@ fn dump<T>(
     });
     match dumped {
         Err(Error::Refused { .. }) => Ok(None),
-        Err(Error::System { cause, .. }) if cause.raw_os_error() == Some(EINVAL) => {
-            Ok(Some(Vec::new()))
-        }
         dumped => dumped.map(Some),
     }
 }
@@ -205,5 +241,17 @@ impl Emitable for AllFamilies {
 
     fn emit(&self, buffer: &mut [u8]) {
         buffer.fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loaded;
+    use std::path::Path;
+
+    #[test]
+    fn a_module_is_looked_for_where_there_is_a_list() {
+        assert!(is_loaded(Path::new("/nowhere")), "nobody can tell");
+        assert!(!is_loaded(Path::new("/sys/module/kernel")));
     }
 }

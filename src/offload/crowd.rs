@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Connections that come and go by events, many at a time: conntrack is told of all that come in one
-//! send, and all that go leave the map in one call.
+//! send, and all that go leave their cells in one call.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Making `conn_map` what conntrack's table says: at the start, after lost events, after a pause.
+//! Making the offloaded connections what conntrack's table says: at the start, after lost events, after a pause.
 //! The fast path rests meanwhile.
 
 use std::collections::HashSet;
