@@ -94,8 +94,9 @@ install-deps-cross:
 check: install-deps
 	scripts/check
 
+# VM="KERNEL TEST...": these in a VM as well.
 test: install-deps
-	scripts/test
+	scripts/test $(VM)
 
 fuzz: install-deps
 	scripts/fuzz

@@ -15,8 +15,8 @@
 #define HOOK_PASS TC_ACT_UNSPEC /* the next program or filter has its say */
 #define HOOK_DROP TC_ACT_SHOT
 /*
- * Inline, its stack and the full lane's would be all of the 512 bytes that there are; before
- * Linux 6.7 each counts in steps of 32 (check_max_stack_depth in kernel/bpf/verifier.c).
+ * Inline, its stack and the full lane's would be all of the 512 bytes that there are: older kernels
+ * count each in steps of 32 (check_max_stack_depth in kernel/bpf/verifier.c).
  */
 #define HOOK_EXPRESS __attribute__((noinline))
 typedef struct __sk_buff hook_ctx;

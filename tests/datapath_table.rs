@@ -100,6 +100,7 @@ fn is_a_map(datapath: &mut Datapath<'_>) {
 #[test]
 fn what_is_added_is_there_until_it_is_removed() {
     on_hook("table", Hook::Xdp, |datapath| {
+        // Once is enough: it fills the cells itself.
         if datapath.connections.borrow().is_empty() {
             is_a_map(datapath);
         }

@@ -66,32 +66,35 @@ fn lists_what_this_kernel_has(daemon: &Daemon, names: &Names) {
     }
 }
 
-#[test]
-fn tcx_is_used_where_it_is_there() {
-    let Some(names) = Names::of_this_kernel("tcx_is_used_where_it_is_there") else {
-        return;
-    };
-    let (_router, daemon) = start("tc");
-    lists_what_this_kernel_has(&daemon, &names);
-    let kind = if names.have(TCX) { "Tcx" } else { "Clsact" };
-    for device in DEVICES {
-        assert!(says(&daemon, &format!("attached to {device} ({kind})")), "{kind}");
+/// Runs bpfw where the kernel can tell what it has.
+fn on_this_kernel(test: &str, hook: &str, check: impl Fn(&Daemon, &Names)) {
+    if let Some(names) = Names::of_this_kernel(test) {
+        let (_router, daemon) = start(hook);
+        lists_what_this_kernel_has(&daemon, &names);
+        check(&daemon, &names);
     }
 }
 
 #[test]
+fn tcx_is_used_where_it_is_there() {
+    on_this_kernel("tcx_is_used_where_it_is_there", "tc", |daemon, names| {
+        let kind = if names.have(TCX) { "Tcx" } else { "Clsact" };
+        for device in DEVICES {
+            assert!(says(daemon, &format!("attached to {device} ({kind})")), "{kind}");
+        }
+    });
+}
+
+#[test]
 fn drivers_are_asked_where_they_are_described() {
-    let Some(names) = Names::of_this_kernel("drivers_are_asked_where_they_are_described") else {
-        return;
-    };
-    let (_router, daemon) = start("xdp");
-    lists_what_this_kernel_has(&daemon, &names);
-    let word = if names.have(DESCRIPTIONS) {
-        "its driver takes"
-    } else {
-        "this kernel does not tell what its driver takes"
-    };
-    for device in DEVICES {
-        assert!(says(&daemon, &format!("{device}: {word}")), "{word}");
-    }
+    on_this_kernel("drivers_are_asked_where_they_are_described", "xdp", |daemon, names| {
+        let word = if names.have(DESCRIPTIONS) {
+            "its driver takes"
+        } else {
+            "this kernel does not tell what its driver takes"
+        };
+        for device in DEVICES {
+            assert!(says(daemon, &format!("{device}: {word}")), "{word}");
+        }
+    });
 }
