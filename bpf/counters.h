@@ -7,10 +7,13 @@
 
 static __always_inline void count(__u32 verdict)
 {
-	__u64 *packets = bpf_map_lookup_elem(&counter_map, &verdict);
+	__u32 cpu = bpf_get_smp_processor_id();
 
-	if (packets)
-		*packets += 1;
+	verdict &= BPFW_COUNTERS - 1;
+	if (cpu < BPFW_COUNTING_CPUS)
+		counters[cpu][verdict] += 1;
+	else
+		__sync_fetch_and_add(&counters[BPFW_COUNTING_CPUS][verdict], 1);
 }
 
 #endif

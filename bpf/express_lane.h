@@ -32,10 +32,11 @@ static __always_inline int is_plain_udp(struct packet *pkt, struct udp_header *u
 static __always_inline int is_plain_tcp(struct packet *pkt, struct tcp_header *tcp)
 {
 	__u32 header_len = tcp_header_len(tcp);
+	__u32 least = sizeof(*tcp), most = pkt->ip_len - sizeof(struct ipv4_header);
 	__u16 check = tcp->check;
 
-	return is_plain_segment(tcp->flags) && header_len >= sizeof(*tcp) &&
-	       header_len <= pkt->ip_len - sizeof(struct ipv4_header) && check &&
+	/* There is a whole header, so most is not below least: one comparison is enough. */
+	return is_plain_segment(tcp->flags) && header_len - least <= most - least && check &&
 	       note_check(pkt, &tcp->check, check);
 }
 

@@ -45,5 +45,6 @@ static long (*const bpf_xdp_adjust_tail)(struct xdp_md *xdp,
 static long (*const bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *params, int size,
 				    __u32 flags) = (void *)BPF_FUNC_fib_lookup;
 static __u64 (*const bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
+static __u32 (*const bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 
 #endif

@@ -14,7 +14,7 @@
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
 	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-	MAP_UINT(max_entries, BPFW_BUCKET_CELLS);
+	MAP_UINT(max_entries, BPFW_PROBES);
 	MAP_TYPE(key, __u32);
 	MAP_TYPE(value, struct bpfw_cell);
 } conn_cells SEC(".maps");
@@ -99,13 +99,11 @@ struct {
 	MAP_TYPE(value, struct bpfw_egress);
 } egress_map SEC(".maps");
 
-/* Packets by verdict. */
-struct {
-	MAP_UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	MAP_UINT(max_entries, BPFW_VERDICTS);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
-} counter_map SEC(".maps");
+/*
+ * Packets by CPU and verdict; the last row is that of all further CPUs. A variable: a map for each
+ * CPU would take ten instructions more.
+ */
+__u64 counters[BPFW_COUNTING_CPUS + 1][BPFW_COUNTERS] SEC(".data.counters") = {};
 
 static __always_inline struct bpfw_hop *hop_at(__u32 slot)
 {

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 5
+#define BPFW_ABI_VERSION 6
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -28,11 +28,17 @@
 #define BPFW_NEW_CONN_SLOTS 4096
 #define BPFW_REFUSED_SLOTS  65536
 
+/* How many CPUs have counters of their own; those beyond share some. */
+#define BPFW_COUNTING_CPUS 64
+
+/* Room for each verdict, in whole cache lines of one CPU; a power of two. */
+#define BPFW_COUNTERS 64
+
 /* The multiplier of seals and hashes; any odd number with its bits well spread will do. */
 #define BPFW_FACTOR 0x9e3779b97f4a7c15ULL
 
 /* In how many cells, one behind the other, a tuple may be; a power of two. */
-#define BPFW_BUCKET_CELLS 4
+#define BPFW_PROBES 4
 
 /* One direction of a connection as conntrack knows it: the packet before any translation. */
 struct bpfw_tuple {
@@ -185,7 +191,7 @@ struct bpfw_settings {
 	__u32 beat_limit; /* jiffies after which a heartbeat is too old */
 	__u32 route_mark; /* bits of conntrack's mark that packets are routed by, 0: none */
 	__u64 seed;       /* of the hash that leads to cells */
-	__u32 first_mask; /* of the hash, what is the number of the first cell */
+	__u32 first_mask; /* of the hash, what is the number of the first cell to look into */
 	__u32 reserved;
 };
 
@@ -193,7 +199,8 @@ struct bpfw_settings {
 #define BPFW_LOG_INFO  1 /* changes: look-ups, connections found finished, signals */
 #define BPFW_LOG_DEBUG 2 /* every packet's verdict */
 
-/* What became of a packet, and why: the index of counter_map. 0 is no verdict but "go on". */
+/* What became of a packet, and why: the index of a CPU's counters. 0 is no verdict but "go on".
+ */
 enum bpfw_verdict {
 	BPFW_GO_ON,
 	BPFW_FORWARDED,
@@ -247,5 +254,7 @@ BPFW_SIZE_IS(bpfw_egress, 16);
 BPFW_SIZE_IS(bpfw_generation, 8);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 40);
+
+_Static_assert(BPFW_VERDICTS <= BPFW_COUNTERS, "each verdict has a counter");
 
 #endif

@@ -2,15 +2,17 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 5;
+pub const BPFW_ABI_VERSION: u32 = 6;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
 pub const BPFW_LINK_SLOTS: u32 = 4096;
 pub const BPFW_NEW_CONN_SLOTS: u32 = 4096;
 pub const BPFW_REFUSED_SLOTS: u32 = 65536;
+pub const BPFW_COUNTING_CPUS: u32 = 64;
+pub const BPFW_COUNTERS: u32 = 64;
 pub const BPFW_FACTOR: i64 = -7046029254386353131;
-pub const BPFW_BUCKET_CELLS: u32 = 4;
+pub const BPFW_PROBES: u32 = 4;
 pub const BPFW_CONN_NAT: u32 = 1;
 pub const BPFW_CONN_PORTS: u32 = 2;
 pub const BPFW_CONN_REPLY: u32 = 4;

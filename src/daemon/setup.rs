@@ -11,12 +11,12 @@ use nix::sys::sysinfo::sysinfo;
 use super::firewall::Rules;
 use super::rest::Rest;
 use super::{Daemon, Pending, Request};
-use crate::abi::bpfw_cell;
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::attachment::{Attachment, Interface};
+use crate::datapath::cells_number::cells_number;
 use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
 use crate::datapath::devices;
@@ -37,13 +37,6 @@ const MISSED_BEATS: u32 = 10;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// Room for some tens of thousands of conntrack events.
 const EVENT_BUFFER: usize = 16 << 20;
-/// One in so many bytes of memory is for cells, at most.
-const CELLS_SHARE: u64 = 64;
-/// For each connection: two that it takes, and two that stay free.
-const CELLS_EACH: u64 = 4;
-/// A megabyte, and what no machine needs more of.
-const FEW_CELLS: u64 = 8192;
-const MANY_CELLS: u64 = 1 << 24;
 /// Used where conntrack's table has no limit.
 const DEFAULT_CONNECTIONS: u32 = 262_144;
 
@@ -64,13 +57,15 @@ impl<'obj> Daemon<'obj> {
         probe::list();
         let route_mark = route_mark(request);
         let max_connections = max_connections(request, &sysctls);
+        let memory =
+            sysinfo().map_err(|error| Error::system("asking for the memory's size", error))?;
         let settings = Settings {
             hook: request.hook,
             log_level: log_level(request)?,
             beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
             route_mark,
             max_connections,
-            cells: cells(max_connections)?,
+            cells: cells_number(max_connections, memory.ram_total()),
             // A random number: what a hasher with random keys makes of nothing.
             seed: RandomState::new().build_hasher().finish(),
         };
@@ -171,16 +166,6 @@ fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
         (None, 0) => DEFAULT_CONNECTIONS,
         (None, number) => number,
     }
-}
-
-/// Cells are there from the start, whether they are used or not. So many that even with all connections
-/// nearly every one finds a free one, but no more than a share of the machine's memory. A power of two.
-fn cells(max_connections: u32) -> Result<u32> {
-    let memory = sysinfo().map_err(|error| Error::system("asking for the memory's size", error))?;
-    let affordable = memory.ram_total() / CELLS_SHARE / size_of::<bpfw_cell>() as u64;
-    let most = ((affordable + 1).next_power_of_two() / 2).clamp(FEW_CELLS / 8, MANY_CELLS);
-    let wanted = (u64::from(max_connections) * CELLS_EACH).next_power_of_two();
-    Ok(u32::try_from(wanted.max(FEW_CELLS).min(most)).unwrap_or(u32::MAX))
 }
 
 /// The interfaces by their names, each of them fit to be attached to.

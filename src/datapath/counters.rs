@@ -45,30 +45,41 @@ pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_PASS_RESIZE, "passed: frame cannot be resized"),
 ];
 
-/// The map `counter_map`.
+/// The variable with the counters.
+pub const COUNTERS: &str = ".data.counters";
+/// Bytes of one CPU's.
+const ROW: usize = abi::BPFW_COUNTERS as usize * size_of::<u64>();
+
+/// Packets by verdict, as each CPU counts them.
 pub struct Counters {
     map: MapHandle,
 }
 
 impl Counters {
-    /// The object's map.
+    /// The object's counters.
     pub fn new(object: &Object) -> Result<Self> {
         let map = object
             .maps()
-            .find(|map| map.name() == "counter_map")
-            .ok_or_else(|| Error::refused("the object has no map counter_map"))?;
+            .find(|map| map.name() == COUNTERS)
+            .ok_or_else(|| Error::refused(format!("the object has no map {COUNTERS}")))?;
         let map = MapHandle::try_from(&map)
-            .map_err(|error| libbpf_error("opening the map counter_map", &error))?;
+            .map_err(|error| libbpf_error(format!("opening the map {COUNTERS}"), &error))?;
         Ok(Self { map })
     }
 
     /// Packets with this verdict since the load, over all CPUs.
     pub fn packets(&self, verdict: bpfw_verdict) -> Result<u64> {
-        let values = self
+        let counters = self
             .map
-            .lookup_percpu(verdict.bytes(), MapFlags::ANY)
-            .map_err(|error| libbpf_error("reading the map counter_map", &error))?;
-        let values = values.unwrap_or_default();
-        Ok(values.iter().filter_map(|value| u64::from_bytes(value)).fold(0, u64::wrapping_add))
+            .lookup(&[0; 4], MapFlags::ANY)
+            .map_err(|error| libbpf_error(format!("reading the map {COUNTERS}"), &error))?;
+        Ok(sum(&counters.unwrap_or_default(), verdict))
     }
+}
+
+/// The sum over all CPUs of what is in the variable.
+pub fn sum(counters: &[u8], verdict: bpfw_verdict) -> u64 {
+    let at = verdict as usize * size_of::<u64>();
+    let packets = |row: &[u8]| u64::from_bytes(&row[at..][..size_of::<u64>()]).unwrap_or_default();
+    counters.chunks_exact(ROW).map(packets).fold(0, u64::wrapping_add)
 }

@@ -5,6 +5,7 @@ mod attach_tc;
 mod attach_xdp;
 pub mod attachment;
 pub mod cells;
+pub mod cells_number;
 pub mod claim;
 pub mod conn_map;
 pub mod counters;

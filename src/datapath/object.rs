@@ -31,7 +31,7 @@ pub struct Settings {
     pub route_mark: u32,
     /// How many connections there may be, each in two directions.
     pub max_connections: u32,
-    /// How many cells there are for them, a power of two.
+    /// How many cells a hash may lead to, a power of two.
     pub cells: u32,
     /// Of the hash that leads to the cells: nobody else's guess.
     pub seed: u64,
@@ -144,7 +144,7 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         }
         let room = match map.name().to_str() {
             Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
-            Some(CELLS) => settings.cells,
+            Some(CELLS) => settings.cells + abi::BPFW_PROBES - 1,
             _ => continue,
         };
         map.set_max_entries(room)
@@ -181,7 +181,7 @@ fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Resu
         beat_limit: settings.beat_limit,
         route_mark: settings.route_mark,
         seed: settings.seed | 1,
-        first_mask: settings.cells - abi::BPFW_BUCKET_CELLS,
+        first_mask: settings.cells - 1,
         ..old
     })
 }

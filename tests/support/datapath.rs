@@ -8,8 +8,8 @@ use super::live::root_or_skip;
 use super::netns::Namespace;
 use super::prelude::Prelude;
 use bpfw::abi::{
-    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_VERDICTS, Pod, bpfw_cell, bpfw_conn, bpfw_egress,
-    bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict,
+    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, Pod, bpfw_cell, bpfw_conn,
+    bpfw_egress, bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::Hook;
 use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
@@ -35,6 +35,7 @@ const PATIENT: u32 = 10_000_000;
 
 /// Few enough to fill them all.
 pub const CELLS: u32 = 64;
+const ALL_CELLS: u32 = CELLS + BPFW_PROBES - 1;
 
 /// Larger than any frame here, with room for a tag.
 const OUTPUT: usize = 4096;
@@ -254,7 +255,7 @@ impl<'obj> Datapath<'obj> {
             let ends = (LAN.at(port), DMZ.at(port));
             Flow::new(Protocol::Udp, ends, ends).connection()
         });
-        while connections.in_cells() < CELLS as usize {
+        while connections.in_cells() < ALL_CELLS as usize {
             connections.add(&others.next().expect("enough")).expect("adding");
         }
     }
@@ -267,7 +268,7 @@ impl<'obj> Datapath<'obj> {
             let cell = cells.get(number).expect("reading").expect("a cell");
             cell.conn.tuple.bytes() == entry.tuple.bytes()
         };
-        match (0..CELLS).find(holds) {
+        match (0..ALL_CELLS).find(holds) {
             Some(number) => {
                 cells.set(&number, &bpfw_cell { conn: *entry, reserved: 0 }).expect("writing")
             }

@@ -3,6 +3,7 @@
 
 use bpfw::abi::{Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_tuple, bpfw_verdict};
 use bpfw::datapath::cells::cells_of;
+use bpfw::datapath::counters::{self, COUNTERS};
 use bpfw::datapath::sys::{Batch, Then, next_batch};
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -116,8 +117,7 @@ impl Maps {
 
     /// Packets with this verdict, over all CPUs.
     pub fn packets(&self, verdict: bpfw_verdict) -> u64 {
-        let values = self.named("counter_map").lookup_percpu(verdict.bytes(), MapFlags::ANY);
-        let values = values.expect("readable").expect("a verdict");
-        values.iter().filter_map(|value| u64::from_bytes(value)).sum()
+        let counters = self.named(COUNTERS).lookup(&[0; 4], MapFlags::ANY);
+        counters::sum(&counters.expect("readable").expect("the only one"), verdict)
     }
 }
