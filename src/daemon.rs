@@ -29,6 +29,7 @@ use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
 use crate::flow::decision::Refusal;
+use crate::netlink::drivers::Drivers;
 use crate::netlink::link::Link;
 use crate::netlink::monitor::{Monitor, Network};
 use crate::netlink::multipath;
@@ -102,6 +103,7 @@ struct Daemon<'obj> {
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
     /// Which of the attached interfaces take redirected XDP frames.
+    drivers: Drivers,
     transmitting: Vec<Transmitting>,
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,
@@ -352,18 +354,21 @@ impl Daemon<'_> {
 
     /// Brings the device maps up to date, at rest: a packet must not see half of the change.
     fn update_devices(&mut self) -> Result<()> {
+        let transmitting =
+            if self.request.hook == Hook::Xdp { self.ask_drivers() } else { Vec::new() };
         let network = self.monitor.network();
         let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
         let stays_up = |link: &Link| self.rules.chain_at(link).is_some();
         let all_generic = self.attachments.iter().all(|a| a.kind() == Kind::XdpGeneric);
+        let asked = self.attachments.iter().zip(transmitting);
+        let trusted: Vec<u32> =
+            asked.filter(|(_, said)| said.is_trusted()).map(|(a, _)| a.ifindex()).collect();
         let devices = View {
             hook: self.request.hook,
             links: &network.links,
             attached: &|ifindex| attachment(ifindex).is_some(),
             // Generic XDP hands the sk_buff over, which every driver sends.
-            can_transmit: &|ifindex| {
-                all_generic || attachment(ifindex).is_some_and(|a| a.transmitting().is_trusted())
-            },
+            can_transmit: &|ifindex| all_generic || trusted.contains(&ifindex),
             route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
             left_out: &|ifindex| {
                 self.left_out.contains_key(&ifindex)

@@ -54,7 +54,7 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
         "neigh add {OTHER} lladdr {} dev wan0 nud permanent\nroute add default via {SERVER}\n",
         show(OTHER_MAC)
     ));
-    let daemon = start(&lab, hook, &["--log-level", "info"]);
+    let daemon = start(&lab, hook, &["--log-level", "info", "--max-connections", "200000"]);
     let lan = Capture::open(&lab.client, "eth0");
     let started = Instant::now();
     crowd::offload(&lab, &lan, &daemon, CONNECTIONS);

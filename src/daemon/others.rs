@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Daemon;
 use crate::datapath::Hook;
-use crate::datapath::attachment::Attachment;
+use crate::datapath::attachment::{Attachment, Transmitting};
 use crate::datapath::others::{AtTc, Handler};
 use crate::datapath::sys;
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ impl Daemon<'_> {
         if self.request.hook != Hook::Xdp {
             return Ok(());
         }
-        let transmitting: Vec<_> = self.attachments.iter().map(Attachment::transmitting).collect();
+        let transmitting = self.ask_drivers();
         if transmitting == self.transmitting {
             return Ok(());
         }
@@ -99,6 +99,12 @@ impl Daemon<'_> {
         }
         self.transmitting = transmitting;
         self.update_devices()
+    }
+
+    /// Of each attachment.
+    pub(super) fn ask_drivers(&mut self) -> Vec<Transmitting> {
+        let Self { attachments, drivers, .. } = self;
+        attachments.iter().map(|attachment| attachment.transmitting(drivers)).collect()
     }
 
     /// Whether the driver takes off tags that VLAN devices need: to XDP, their packets look like

@@ -26,6 +26,7 @@ use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::State;
 use crate::error::{Error, Result};
+use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
@@ -54,7 +55,8 @@ impl<'obj> Daemon<'obj> {
         let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
-        probe::list();
+        let drivers = Drivers::open()?;
+        probe::list(&drivers);
         let route_mark = route_mark(request);
         let max_connections = max_connections(request, &sysctls);
         let memory =
@@ -103,6 +105,7 @@ impl<'obj> Daemon<'obj> {
             must_look_around: false,
             left_out: BTreeMap::new(),
             shapers: BTreeMap::new(),
+            drivers,
             transmitting: Vec::new(),
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),

@@ -10,8 +10,9 @@ use nix::net::if_::if_indextoname;
 use super::attach_tc::{AtHook, OurFilter, attach_tc};
 use super::attach_xdp::attach_xdp;
 use super::others::AtTc;
-use super::{Hook, libbpf_error, probe, sys};
+use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
+use crate::netlink::drivers::Drivers;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
 const CAN_TRANSMIT: u64 = 1 << 2;
@@ -198,9 +199,9 @@ impl Drop for Attachment {
 impl Attachment {
     /// Whether the interface's driver sends frames that native XDP redirects to it. Drivers
     /// change this at run time: veth follows its peer, virtio the attached program.
-    pub fn transmitting(&self) -> Transmitting {
-        if probe::drivers_are_described() {
-            let features = sys::xdp_features(self.interface.index).unwrap_or(0);
+    pub fn transmitting(&self, drivers: &mut Drivers) -> Transmitting {
+        if drivers.are_described() {
+            let features = drivers.features(self.interface.index).unwrap_or(0);
             return Transmitting::Told(features & CAN_TRANSMIT != 0);
         }
         let native = self.kind == Kind::XdpNative;

@@ -16,13 +16,10 @@ use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
 
-/// How many cells a walk looks at in one step.
+/// How many cells a walk looks at in one step: whole pages, also of 64 KiB.
 const STEP: usize = 512;
 /// So many steps through free cells are one, in well under a millisecond.
 const MOST_STEPS: usize = 1024;
-/// From this share of taken cells on, reading all is faster than reading these one by one.
-const DENSE: usize = STEP / 4;
-
 /// The map `conn_cells`, and which of its cells are taken.
 pub struct Cells {
     map: TypedMap<u32, bpfw_cell>,
@@ -158,30 +155,14 @@ impl Cells {
         for tags in self.tags[*next..].chunks(STEP).take(MOST_STEPS) {
             let first = *next;
             *next += tags.len();
-            match tags.iter().filter(|tag| **tag != 0).count() {
-                0 => continue,
-                DENSE.. => self.read_all(first, tags, &mut each)?,
-                _ => self.read_each(first, tags, &mut each)?,
+            let mut taken = (0..tags.len()).filter(|index| tags[*index] != 0).peekable();
+            if taken.peek().is_some() {
+                let each = |cell: bpfw_cell| each(cell.conn);
+                self.map.read_mapped(first as u32, tags.len(), taken, each)?;
+                break;
             }
-            break;
         }
         Ok(*next == self.tags.len())
-    }
-
-    fn read_all(&self, first: usize, tags: &[u32], mut each: impl FnMut(bpfw_conn)) -> Result<()> {
-        let cells = self.map.range(first as u32, tags.len())?;
-        let taken = tags.iter().zip(cells).filter(|(tag, _)| **tag != 0);
-        taken.for_each(|(_, cell)| each(cell.conn));
-        Ok(())
-    }
-
-    fn read_each(&self, first: usize, tags: &[u32], mut each: impl FnMut(bpfw_conn)) -> Result<()> {
-        for (index, _) in tags.iter().enumerate().filter(|(_, tag)| **tag != 0) {
-            if let Some(cell) = self.map.get(&((first + index) as u32))? {
-                each(cell.conn);
-            }
-        }
-        Ok(())
     }
 }
 

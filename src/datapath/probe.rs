@@ -2,8 +2,6 @@
 //! What this kernel can do beyond what bpfw needs: tried, because features are backported. What
 //! cannot be tried is not there.
 
-use std::sync::OnceLock;
-
 use libbpf_rs::ProgramType;
 use libbpf_sys::bpf_insn;
 use nix::libc::{AF_INET, EINVAL};
@@ -11,7 +9,7 @@ use nix::libc::{AF_INET, EINVAL};
 use super::libbpf_error;
 use super::sys::{self, Trial};
 use crate::error::Result;
-use crate::netlink::generic;
+use crate::netlink::drivers::Drivers;
 
 /// `BPF_FIB_LOOKUP_MARK` of linux/bpf.h since Linux 6.10.
 const LOOK_UP_BY_MARK: i32 = 1 << 5;
@@ -25,7 +23,7 @@ const LOOPBACK: i32 = 1;
 const DROP: i32 = 1;
 
 /// Logs what is there and what is not, with what that means.
-pub fn list() {
+pub fn list(drivers: &Drivers) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
@@ -34,7 +32,7 @@ pub fn list() {
         ("route look-ups by mark", look_ups_heed_marks(), "--route-mark-mask has no effect"),
         (
             "descriptions of drivers",
-            drivers_are_described(),
+            drivers.are_described(),
             "native XDP redirects to those only that are known to take it",
         ),
         ("live frames", has_live_frames(), "packets cannot be measured (make bench)"),
@@ -58,12 +56,6 @@ pub fn programs_can_log() -> Result<bool> {
 /// Whether `bpf_fib_lookup` heeds a mark; it refuses flags that it does not know.
 pub fn look_ups_heed_marks() -> bool {
     sys::run_once(&look_up(LOOK_UP_BY_MARK), Trial::Tc).is_ok_and(|answer| answer != -EINVAL)
-}
-
-/// Whether the kernel tells what drivers can do by XDP (Linux 6.3).
-pub fn drivers_are_described() -> bool {
-    static DESCRIBED: OnceLock<bool> = OnceLock::new();
-    *DESCRIBED.get_or_init(|| generic::has_family("netdev"))
 }
 
 /// Whether a program can be run on frames that then go their way (Linux 5.18), as the benchmark

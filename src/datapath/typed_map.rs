@@ -242,28 +242,18 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
 }
 
 impl<V: Pod> TypedMap<u32, V> {
-    /// Values of an array, in one call: so many from this one on.
-    pub fn range(&self, first: u32, number: usize) -> Result<Vec<V>> {
-        let mut position = first.checked_sub(1).map(position_of);
-        let (mut keys, mut values) =
-            (vec![0; number * size_of::<u32>()], vec![0; number * size_of::<V>()]);
-        let batch = Batch {
-            position: &mut position,
-            keys: &mut keys,
-            values: &mut values,
-            room: number as u32,
-        };
-        let (count, _) = sys::next_batch(self.map.as_fd(), batch, Then::Stay)
-            .map_err(|error| Error::system(format!("reading the map {}", self.name), error))?;
-        Ok(values.chunks_exact(size_of::<V>()).take(count).filter_map(V::from_bytes).collect())
+    /// Values of an array that can be mapped: of `number` from `first` on, which begins a page, those
+    /// with the given indices.
+    pub fn read_mapped(
+        &self,
+        first: u32,
+        number: usize,
+        wanted: impl Iterator<Item = usize>,
+        each: impl FnMut(V),
+    ) -> Result<()> {
+        sys::read_mapped(self.map.as_fd(), first, number, wanted, each)
+            .map_err(|error| Error::system(format!("reading the map {}", self.name), error))
     }
-}
-
-/// The place in an array behind this key: the kernel reads no more than the key.
-fn position_of(key: u32) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..size_of::<u32>()].copy_from_slice(&key.to_ne_bytes());
-    u64::from_ne_bytes(bytes)
 }
 
 fn is_full(error: &libbpf_rs::Error) -> bool {

@@ -11,6 +11,9 @@ pub const JUST_GIVEN: Duration = Duration::from_secs(3);
 /// The longest time between two looks at a connection.
 const LONGEST_PERIOD: Duration = Duration::from_secs(120);
 
+/// Of the timeout, the part that passes before a packet is too old to stand for both directions.
+const YOUNG: u32 = 12;
+
 /// Conntrack's timeouts, from its sysctls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -100,6 +103,15 @@ impl Lifetime {
         self.least / 4
     }
 
+    /// The timeout to give the connection at a look where one direction's last packet is so young that
+    /// it does not matter whether the other's is younger: the difference is small, and at the next
+    /// look, which comes in time, both will count.
+    pub fn refresh_by_one(&self, latest: Duration) -> Option<Duration> {
+        // TCP gets what it is due by both directions.
+        let is_enough = self.least == self.full && latest <= self.full / YOUNG;
+        is_enough.then(|| left_after(self.full, latest))
+    }
+
     /// Whether packets, and refreshes while there are some, leave an entry with so much time.
     /// Otherwise another program has set its timeout, or it is about to expire: in both cases
     /// it is for the stack to say what the next packet makes of it.
@@ -127,9 +139,13 @@ impl Lifetime {
             _ => true,
         };
         let timeout = if one_sided { self.least } else { self.full };
-        // The age of what is left counts from the last packet, as it would in conntrack.
-        Some(timeout.saturating_sub(latest).max(Duration::from_secs(1)))
+        Some(left_after(timeout, latest))
     }
+}
+
+/// What is left of a timeout so long after the last packet, as it would be in conntrack.
+fn left_after(timeout: Duration, latest: Duration) -> Duration {
+    timeout.saturating_sub(latest).max(Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -156,6 +172,13 @@ mod tests {
     fn traffic_counts_from_its_last_packet() {
         assert_eq!(UDP.refresh(LOOK, seconds(5), None), seconds(115));
         assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(2)), seconds(118));
+    }
+
+    #[test]
+    fn a_young_packet_of_udp_is_enough() {
+        assert_eq!(UDP.refresh_by_one(Duration::from_secs(10)), seconds(110));
+        assert_eq!(UDP.refresh_by_one(Duration::from_secs(11)), None);
+        assert_eq!(TCP.refresh_by_one(Duration::ZERO), None);
     }
 
     #[test]

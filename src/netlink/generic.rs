@@ -1,59 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Generic netlink (linux/genetlink.h): whether the kernel has a family.
+//! Generic netlink (linux/genetlink.h): which families the kernel has, and requests to them.
 
 use netlink_packet_core::Emitable;
-use netlink_sys::protocols::NETLINK_GENERIC;
 
+use super::attribute;
 use super::socket::Socket;
 
 /// The controller's messages, and its request for a family.
 const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_VERSION: u8 = 1;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
-/// Whether there is a family of this name. Each time that it knows none, the kernel looks for a
-/// module, which starts a process.
-pub fn has_family(name: &str) -> bool {
-    let ask = |mut socket: Socket| {
-        let doing = "asking for a family of generic netlink";
-        socket.execute(doing, GENL_ID_CTRL, &Request(name))
-    };
-    Socket::open_for(NETLINK_GENERIC).and_then(ask).is_ok()
+/// Bytes of `struct genlmsghdr`, which each message begins with.
+pub const HEADER: usize = 4;
+/// Of all families that are asked here.
+const VERSION: u8 = 1;
+
+/// The number of the family of this name, if there is one. Each time that it knows none, the kernel
+/// looks for a module, which starts a process.
+pub fn find_family(socket: &mut Socket, name: &str) -> Option<u16> {
+    let name = [name.as_bytes(), &[0]].concat();
+    let request = Request::new(CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, &name);
+    let mut number = None;
+    let asked = socket.ask("asking for a family", GENL_ID_CTRL, &request, |answer| {
+        let attributes = answer.payload.get(HEADER..).unwrap_or_default();
+        let found = attribute::find(attributes, CTRL_ATTR_FAMILY_ID);
+        number = found.and_then(|value| attribute::u16_at(value, 0));
+    });
+    asked.ok().and(number)
 }
 
-/// The header of generic netlink, and the name as an attribute.
-struct Request<'a>(&'a str);
+/// The header of generic netlink, and one attribute.
+pub struct Request(Vec<u8>);
 
-impl Request<'_> {
-    fn bytes(&self) -> Vec<u8> {
-        let name = [self.0.as_bytes(), &[0]].concat();
-        let mut bytes = vec![CTRL_CMD_GETFAMILY, CTRL_VERSION, 0, 0];
-        bytes.extend((name.len() as u16 + 4).to_ne_bytes());
-        bytes.extend(CTRL_ATTR_FAMILY_NAME.to_ne_bytes());
-        bytes.extend(&name);
+impl Request {
+    /// A command, with what it is about.
+    pub fn new(command: u8, attribute: u16, value: &[u8]) -> Self {
+        let mut bytes = vec![command, VERSION, 0, 0];
+        bytes.extend((value.len() as u16 + 4).to_ne_bytes());
+        bytes.extend(attribute.to_ne_bytes());
+        bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
+        Self(bytes)
     }
 }
 
-impl Emitable for Request<'_> {
+impl Emitable for Request {
     fn buffer_len(&self) -> usize {
-        self.bytes().len()
+        self.0.len()
     }
 
     fn emit(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.bytes());
+        buffer.copy_from_slice(&self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use netlink_sys::protocols::NETLINK_GENERIC;
 
     #[test]
     fn the_controller_is_there_and_others_are_not() {
-        assert!(has_family("nlctrl"));
-        assert!(!has_family("bpfw_has_none"));
+        let mut socket = Socket::open_for(NETLINK_GENERIC).expect("a socket");
+        assert_eq!(find_family(&mut socket, "nlctrl"), Some(GENL_ID_CTRL));
+        assert_eq!(find_family(&mut socket, "bpfw_has_none"), None);
     }
 }

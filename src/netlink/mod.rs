@@ -4,16 +4,17 @@
 //!
 //! [`monitor::Monitor`] keeps a picture of the network up to date and says what a change means for
 //! forwarding; [`tc`] is asked when an interface is attached to or left; [`xfrm::Xfrm`] follows the
-//! IPsec policies, [`firewall::Firewall`] the nftables ruleset; [`generic`] knows which families
-//! there are.
+//! IPsec policies, [`firewall::Firewall`] the nftables ruleset; [`drivers::Drivers`] says what
+//! drivers can do.
 
 mod address;
 mod attribute;
 #[doc(hidden)]
 pub mod decoders;
+pub mod drivers;
 pub mod expression;
 pub mod firewall;
-pub mod generic;
+mod generic;
 pub mod link;
 pub mod monitor;
 pub mod multipath;

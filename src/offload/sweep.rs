@@ -189,6 +189,11 @@ impl Offload {
         if !self.sweep.looks_at(conn.id, period) {
             return Ok(());
         }
+        // Finding the other direction takes a call of the kernel for each connection.
+        let young = self.clock.age(conn.last_seen).filter(|_| conn.last_seen > conn.passed_up);
+        if let Some(timeout) = young.and_then(|age| lifetime.refresh_by_one(age)) {
+            return self.queue_refresh(&tuple, timeout);
+        }
         let reply = match self.conn_map.get(&conn.reverse())? {
             Some(reply) if reply.id == conn.id => reply,
             _ => return Ok(()),
@@ -200,10 +205,14 @@ impl Offload {
         }
         let seen = |conn: &bpfw_conn| self.clock.age(conn.last_seen.max(conn.passed_up));
         let since = self.sweep.length * (self.sweep.rounds(period) + 1);
-        if let Some(timeout) = lifetime.refresh(since, seen(conn), seen(&reply)) {
-            let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
-            self.requests.queue_update(&tuple, Some(seconds), false)?;
+        match lifetime.refresh(since, seen(conn), seen(&reply)) {
+            Some(timeout) => self.queue_refresh(&tuple, timeout),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn queue_refresh(&mut self, original: &Tuple, timeout: Duration) -> Result<()> {
+        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        self.requests.queue_update(original, Some(seconds), false)
     }
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF maps of a running daemon, read from outside.
 
-use bpfw::abi::{Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_tuple, bpfw_verdict};
+use bpfw::abi::{
+    Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_settings, bpfw_tuple, bpfw_verdict,
+};
 use bpfw::datapath::cells::cells_of;
 use bpfw::datapath::counters::{self, COUNTERS};
-use bpfw::datapath::sys::{Batch, Then, next_batch};
+use bpfw::datapath::sys::read_mapped;
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use std::cell::OnceCell;
 use std::fs;
-use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// What 15 characters, all that the kernel keeps, leave of the name of section .rodata.settings.
@@ -17,7 +19,11 @@ const SETTINGS: &str = ".rodata.setting";
 const CELLS_AT_ONCE: usize = 16384;
 
 /// Maps that a process holds open.
-pub struct Maps(Vec<MapHandle>);
+pub struct Maps {
+    all: Vec<MapHandle>,
+    /// Read once: they never change.
+    settings: OnceCell<bpfw_settings>,
+}
 
 impl Maps {
     /// Finds them by the ids that /proc tells.
@@ -28,11 +34,12 @@ impl Maps {
             let id = text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim();
             id.parse().ok()
         });
-        Self(ids.filter_map(|id| MapHandle::from_map_id(id).ok()).collect())
+        let all = ids.filter_map(|id| MapHandle::from_map_id(id).ok()).collect();
+        Self { all, settings: OnceCell::new() }
     }
 
     fn named(&self, name: &str) -> &MapHandle {
-        let found = self.0.iter().find(|map| map.name() == name);
+        let found = self.all.iter().find(|map| map.name() == name);
         found.unwrap_or_else(|| panic!("the daemon has no map {name}"))
     }
 
@@ -43,24 +50,17 @@ impl Maps {
         self.taken_cells().map(|cell| cell.conn).chain(spilled).collect()
     }
 
-    /// Cells are many, and most are free: no copy is made of those.
+    /// Cells are many, and most are free.
     fn taken_cells(&self) -> impl Iterator<Item = bpfw_cell> {
-        let map = self.named("conn_cells").as_fd();
-        let (mut position, mut taken) = (None, Vec::new());
-        let mut keys = vec![0; CELLS_AT_ONCE * size_of::<u32>()];
-        let mut values = vec![0; CELLS_AT_ONCE * size_of::<bpfw_cell>()];
-        loop {
-            let room = CELLS_AT_ONCE as u32;
-            let (position, keys, values) = (&mut position, &mut keys[..], &mut values[..]);
-            let batch = Batch { position, keys, values, room };
-            let (count, last) = next_batch(map, batch, Then::Stay).expect("an array");
-            let cells = values.chunks_exact(size_of::<bpfw_cell>()).take(count);
-            let cells = cells.filter(|cell| cell[offset_of!(bpfw_tuple, protocol)] != 0);
-            taken.extend(cells.filter_map(bpfw_cell::from_bytes));
-            if last {
-                return taken.into_iter();
-            }
+        let map = self.named("conn_cells");
+        let mut taken = Vec::new();
+        for first in (0..map.max_entries()).step_by(CELLS_AT_ONCE) {
+            let number = CELLS_AT_ONCE.min((map.max_entries() - first) as usize);
+            let keep =
+                |cell: bpfw_cell| taken.extend((cell.conn.tuple.protocol != 0).then_some(cell));
+            read_mapped(map.as_fd(), first, number, 0..number, keep).expect("an array");
         }
+        taken.into_iter()
     }
 
     fn value<V: Pod>(&self, map: &MapHandle, key: &[u8]) -> Option<V> {
@@ -70,9 +70,9 @@ impl Maps {
     /// This direction of a connection, if it is offloaded.
     pub fn connection(&self, tuple: Tuple) -> Option<bpfw_conn> {
         let key = bpfw_tuple::from(tuple);
-        let settings = self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
+        let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
         let cells = self.named("conn_cells");
-        cells_of(&key, &settings)
+        cells_of(&key, self.settings.get_or_init(read))
             .filter_map(|number| self.value(cells, number.bytes()))
             .map(|cell: bpfw_cell| cell.conn)
             .find(|conn| conn.tuple.bytes() == key.bytes())

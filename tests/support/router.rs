@@ -10,7 +10,7 @@ use super::tcp::TcpPair;
 use super::udp::{UdpClient, UdpEcho, udp_echo};
 use super::wait::{becomes_true, eventually};
 use bpfw::abi;
-use bpfw::datapath::sys;
+use bpfw::netlink::drivers::Drivers;
 use nix::net::if_::if_nametoindex;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::OnceLock;
@@ -70,7 +70,7 @@ fn veth_tells_features() -> bool {
     namespace.ip("link add v0 type veth peer name v1\n");
     namespace.enter(|| {
         let index = if_nametoindex("v0").expect("it was just made");
-        sys::xdp_features(index).expect("a query") != 0
+        Drivers::open().and_then(|mut drivers| drivers.features(index)).expect("an answer") != 0
     })
 }
 
@@ -87,10 +87,16 @@ pub fn lab(hook: &str, test: &str, rules: &str) -> Lab {
     lab
 }
 
-/// Starts bpfw on both interfaces of the lab's router and waits until it forwards.
+/// Starts bpfw on both interfaces of the lab's router and waits until it forwards. It has room for a
+/// few thousand connections if not said otherwise: the tests read all of its cells, again and again.
 pub fn start(lab: &Lab, hook: &str, options: &[&str]) -> Daemon {
-    let level = if options.contains(&"--log-level") { &[][..] } else { &["--log-level", "debug"] };
-    let args = [&[hook][..], options, level, &["lan0", "wan0"]].concat();
+    let mut args = [&[hook][..], options].concat();
+    for [option, value] in [["--log-level", "debug"], ["--max-connections", "16000"]] {
+        if !options.contains(&option) {
+            args.extend([option, value]);
+        }
+    }
+    args.extend(["lan0", "wan0"]);
     let daemon = Daemon::start(&lab.router, &args);
     daemon.wait_for_line("forwarding", LIMIT);
     daemon
