@@ -46,7 +46,7 @@ impl<'a> Multitude<'a> {
         Ok(multitude)
     }
 
-    /// Entries of `conn_map` that were there at first and are not any more.
+    /// Entries of the table of connections that were there at first and are not any more.
     pub fn lost(&self) -> usize {
         self.entries.saturating_sub(self.stage.maps.entries())
     }

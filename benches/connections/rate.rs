@@ -3,7 +3,7 @@
 //! likes.
 //!
 //! The daemon sets the pace: new connections are made only while few wait for being offloaded.
-//! Each is looked for in `conn_map` before its end.
+//! Each is looked for in the table of connections before its end.
 
 use super::crowd::{Member, Side};
 use super::stage::Stage;
@@ -34,9 +34,9 @@ pub struct Rate {
     transport: Transport,
     /// Connections that came and went in each second.
     per_second: f64,
-    /// Connections that were not in `conn_map` before their end.
+    /// Connections that were not in the table before their end.
     forgotten: u32,
-    /// Entries of `conn_map` that were there after all had ended.
+    /// Entries of the table that were there after all had ended.
     left: usize,
     /// The daemon's share of a core.
     daemon: f64,

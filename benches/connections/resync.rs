@@ -26,7 +26,7 @@ pub struct Resync {
     cpu: f64,
     /// The daemon's resident memory in bytes afterwards.
     resident: u64,
-    /// Entries of `conn_map` that are gone afterwards.
+    /// Entries of the table of connections that are gone afterwards.
     lost: usize,
 }
 

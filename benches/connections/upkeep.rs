@@ -35,13 +35,13 @@ pub struct Upkeep {
     cpu: f64,
     /// The daemon's resident memory in bytes, at the end.
     resident: u64,
-    /// Bytes of `conn_map` for each connection, as the kernel counts them.
+    /// Bytes of the table for each connection, as the kernel counts them.
     map: f64,
     /// Bytes that the kernel has taken for each connection, conntrack's included.
     kernel: f64,
     /// The smallest share of packets of a pass that took the fast path, if there were any.
     fast: Option<f64>,
-    /// Entries of `conn_map` that are gone at the end.
+    /// Entries of the table that are gone at the end.
     lost: usize,
 }
 

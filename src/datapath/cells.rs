@@ -16,6 +16,9 @@ use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
 
+/// The map's name.
+pub const CELLS: &str = "conn_cells";
+
 /// How many cells a walk looks at in one step: whole pages, also of 64 KiB.
 const STEP: usize = 512;
 /// So many steps through free cells are one, in well under a millisecond.
@@ -73,7 +76,7 @@ pub enum Room {
 impl Cells {
     /// The object's map.
     pub fn new(object: &Object) -> Result<Self> {
-        let map = TypedMap::new(object, "conn_cells")?;
+        let map = TypedMap::new(object, CELLS)?;
         let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, SETTINGS)?;
         let settings = settings.get(&0)?.unwrap_or_default();
         let number = settings.first_mask + abi::BPFW_PROBES;

@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
 
+/// The name of the map of those that find no free cell.
+pub const CONN_MAP: &str = "conn_map";
+
 /// A connection as the daemon hands it to the datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -112,7 +115,7 @@ pub struct Walk {
 impl ConnMap {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        let map: TypedMap<_, _> = TypedMap::new(object, "conn_map")?;
+        let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
         let capacity = map.room() as usize;
         Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity, number: 0 })
     }

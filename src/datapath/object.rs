@@ -8,14 +8,14 @@ use std::path::Path;
 
 use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 
+use super::cells::CELLS;
+use super::conn_map::CONN_MAP;
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
 use super::{Hook, libbpf_error};
 use crate::abi::{self, Pod, bpfw_settings};
 use crate::error::{Error, Result};
 
 pub(super) const SETTINGS: &str = ".rodata.settings";
-const CONN_MAP: &str = "conn_map";
-const CELLS: &str = "conn_cells";
 const BEAT: &str = "bpfw_beat";
 
 /// What the datapath must be told before it is loaded.
