@@ -101,7 +101,7 @@ struct {
 
 /*
  * Packets by CPU and verdict; the last row is that of all further CPUs. A variable: a map for each
- * CPU would take ten instructions more.
+ * CPU would take some more instructions.
  */
 __u64 counters[BPFW_COUNTING_CPUS + 1][BPFW_COUNTERS] SEC(".data.counters") = {};
 

@@ -199,8 +199,7 @@ struct bpfw_settings {
 #define BPFW_LOG_INFO  1 /* changes: look-ups, connections found finished, signals */
 #define BPFW_LOG_DEBUG 2 /* every packet's verdict */
 
-/* What became of a packet, and why: the index of a CPU's counters. 0 is no verdict but "go on".
- */
+/* What became of a packet, and why: the index of a CPU's counters. 0 is no verdict: "go on". */
 enum bpfw_verdict {
 	BPFW_GO_ON,
 	BPFW_FORWARDED,

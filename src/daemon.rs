@@ -102,8 +102,8 @@ struct Daemon<'obj> {
     must_look_around: bool,
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
-    /// Which of the attached interfaces take redirected XDP frames.
     drivers: Drivers,
+    /// Which of the attached interfaces take redirected XDP frames.
     transmitting: Vec<Transmitting>,
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The few calls of libbpf that libbpf-rs does not wrap, each behind a safe function.
+//! The few calls of libbpf and the kernel that no library wraps safely, each behind a safe function.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -204,7 +204,7 @@ pub fn xdp_program(ifindex: u32) -> io::Result<u32> {
     Ok(options.prog_id)
 }
 
-/// One step of a walk through a hash map or an array.
+/// One step of a walk through a hash map.
 pub struct Batch<'a> {
     /// The place where the walk goes on; `None` at its start.
     pub position: &'a mut Option<u64>,
@@ -225,7 +225,7 @@ pub enum Then {
     Go,
 }
 
-/// Reads the next entries of a hash map or an array; `true` as second value says that these are the last.
+/// Reads the next entries of a hash map; `true` as second value says that these are the last.
 ///
 /// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
 /// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room.
@@ -262,8 +262,8 @@ pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Resu
 }
 
 /// Reads values of an array with `BPF_F_MMAPABLE`: of `number` from `first` on, which begins a page, those
-/// with the given indices. A mapping takes a tenth of the time in which the kernel copies them one
-/// by one. Programs go on writing; a value is no less whole than the kernel's copy.
+/// with the given indices. Where many are
+/// wanted, a mapping takes a tenth of the time in which the kernel copies one after the other. Programs go on writing; a value is no less whole than the kernel's copy.
 pub fn read_mapped<V: Pod>(
     map: BorrowedFd<'_>,
     first: u32,

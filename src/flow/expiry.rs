@@ -103,12 +103,11 @@ impl Lifetime {
         self.least / 4
     }
 
-    /// The timeout to give the connection at a look where one direction's last packet is so young that
+    /// The timeout to give a stream of UDP at a look where one direction's last packet is so young that
     /// it does not matter whether the other's is younger: the difference is small, and at the next
     /// look, which comes in time, both will count.
-    pub fn refresh_by_one(&self, latest: Duration) -> Option<Duration> {
-        // TCP gets what it is due by both directions.
-        let is_enough = self.least == self.full && latest <= self.full / YOUNG;
+    pub fn refresh_by_one(&self, since_last_look: Duration, latest: Duration) -> Option<Duration> {
+        let is_enough = latest <= (self.full / YOUNG).min(since_last_look);
         is_enough.then(|| left_after(self.full, latest))
     }
 
@@ -176,9 +175,10 @@ mod tests {
 
     #[test]
     fn a_young_packet_of_udp_is_enough() {
-        assert_eq!(UDP.refresh_by_one(Duration::from_secs(10)), seconds(110));
-        assert_eq!(UDP.refresh_by_one(Duration::from_secs(11)), None);
-        assert_eq!(TCP.refresh_by_one(Duration::ZERO), None);
+        let by_one = |since, latest| UDP.refresh_by_one(since, Duration::from_secs(latest));
+        assert_eq!(by_one(LOOK, 10), seconds(110));
+        assert_eq!(by_one(LOOK, 11), None);
+        assert_eq!(by_one(Duration::from_secs(5), 6), None);
     }
 
     #[test]

@@ -189,10 +189,15 @@ impl Offload {
         if !self.sweep.looks_at(conn.id, period) {
             return Ok(());
         }
-        // Finding the other direction takes a call of the kernel for each connection.
-        let young = self.clock.age(conn.last_seen).filter(|_| conn.last_seen > conn.passed_up);
-        if let Some(timeout) = young.and_then(|age| lifetime.refresh_by_one(age)) {
-            return self.queue_refresh(&tuple, timeout);
+        let since = self.sweep.length * (self.sweep.rounds(period) + 1);
+        // Finding the other direction takes a call of the kernel for each connection. TCP is due its
+        // timeout by both, and UDP that is not assured may just become it by the other's packet.
+        let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
+        if is_stream && conn.last_seen > conn.passed_up {
+            let age = self.clock.age(conn.last_seen);
+            if let Some(timeout) = age.and_then(|age| lifetime.refresh_by_one(since, age)) {
+                return self.queue_refresh(&tuple, timeout);
+            }
         }
         let reply = match self.conn_map.get(&conn.reverse())? {
             Some(reply) if reply.id == conn.id => reply,
@@ -204,7 +209,6 @@ impl Offload {
             return Ok(());
         }
         let seen = |conn: &bpfw_conn| self.clock.age(conn.last_seen.max(conn.passed_up));
-        let since = self.sweep.length * (self.sweep.rounds(period) + 1);
         match lifetime.refresh(since, seen(conn), seen(&reply)) {
             Some(timeout) => self.queue_refresh(&tuple, timeout),
             None => Ok(()),

@@ -87,8 +87,8 @@ pub fn lab(hook: &str, test: &str, rules: &str) -> Lab {
     lab
 }
 
-/// Starts bpfw on both interfaces of the lab's router and waits until it forwards. It has room for a
-/// few thousand connections if not said otherwise: the tests read all of its cells, again and again.
+/// Starts bpfw on both interfaces of the lab's router and waits until it forwards. It has room for
+/// 16,000 connections if not said otherwise: the tests read all of its cells, again and again.
 pub fn start(lab: &Lab, hook: &str, options: &[&str]) -> Daemon {
     let mut args = [&[hook][..], options].concat();
     for [option, value] in [["--log-level", "debug"], ["--max-connections", "16000"]] {
