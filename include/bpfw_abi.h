@@ -28,7 +28,7 @@
 #define BPFW_NEW_CONN_SLOTS 4096
 #define BPFW_REFUSED_SLOTS  65536
 
-/* How many CPUs have counters of their own; those beyond share some. */
+/* How many CPUs have counters of their own; those beyond share one row more. */
 #define BPFW_COUNTING_CPUS 64
 
 /* Room for each verdict, in whole cache lines of one CPU; a power of two. */

@@ -354,8 +354,7 @@ impl Daemon<'_> {
 
     /// Brings the device maps up to date, at rest: a packet must not see half of the change.
     fn update_devices(&mut self) -> Result<()> {
-        let transmitting =
-            if self.request.hook == Hook::Xdp { self.ask_drivers() } else { Vec::new() };
+        let transmitting = self.ask_drivers();
         let network = self.monitor.network();
         let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
         let stays_up = |link: &Link| self.rules.chain_at(link).is_some();

@@ -2,8 +2,8 @@
 //! How long a connection takes from its establishment to the fast path.
 //!
 //! The clock starts before the packet is sent that establishes the connection, and stops when both
-//! directions are found in the table of connections: from then on packets take the fast path. Asking the map
-//! costs a microsecond and disturbs nobody, while a loop of packets would make the stack and the
+//! directions are found in the table of connections: from then on packets take the fast path. Asking
+//! the map costs a microsecond and disturbs nobody, while a loop of packets would make the stack and the
 //! daemon busy. One packet afterwards, by the connection's own counter, shows that it is so.
 
 use super::crowd::{Member, Side};

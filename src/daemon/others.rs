@@ -85,9 +85,6 @@ impl Daemon<'_> {
     /// A driver that takes redirected frames no longer loses them without a word, and no event of
     /// rtnetlink's tells: it is asked each time.
     pub(super) fn watch_drivers(&mut self) -> Result<()> {
-        if self.request.hook != Hook::Xdp {
-            return Ok(());
-        }
         let transmitting = self.ask_drivers();
         if transmitting == self.transmitting {
             return Ok(());
@@ -101,9 +98,12 @@ impl Daemon<'_> {
         self.update_devices()
     }
 
-    /// Of each attachment.
+    /// What the drivers of the attached interfaces do with redirected XDP frames; nothing at TC.
     pub(super) fn ask_drivers(&mut self) -> Vec<Transmitting> {
-        let Self { attachments, drivers, .. } = self;
+        let Self { attachments, drivers, request, .. } = self;
+        if request.hook != Hook::Xdp {
+            return Vec::new();
+        }
         attachments.iter().map(|attachment| attachment.transmitting(drivers)).collect()
     }
 

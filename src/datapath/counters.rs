@@ -83,3 +83,21 @@ pub fn sum(counters: &[u8], verdict: bpfw_verdict) -> u64 {
     let packets = |row: &[u8]| u64::from_bytes(&row[at..][..size_of::<u64>()]).unwrap_or_default();
     counters.chunks_exact(ROW).map(packets).fold(0, u64::wrapping_add)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_cpus_count_those_beyond_too() {
+        let rows = abi::BPFW_COUNTING_CPUS as usize + 1;
+        let mut counters = vec![0; rows * ROW];
+        for (row, packets) in [(0, 1_u64), (1, 20), (rows - 1, 300)] {
+            let at = row * ROW + abi::BPFW_PASS_TTL as usize * size_of::<u64>();
+            counters[at..][..size_of::<u64>()].copy_from_slice(packets.bytes());
+        }
+        assert_eq!(sum(&counters, abi::BPFW_PASS_TTL), 321);
+        assert_eq!(sum(&counters, abi::BPFW_PASS_TTL + 1), 0);
+        assert_eq!(sum(&counters, abi::BPFW_PASS_TTL - 1), 0);
+    }
+}

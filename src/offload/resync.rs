@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Making the offloaded connections what conntrack's table says: at the start, after lost events, after a pause.
-//! The fast path rests meanwhile.
+//! Making the offloaded connections what conntrack's table says: at the start, after lost events,
+//! after a pause. The fast path rests meanwhile.
 
 use std::collections::HashSet;
 use std::time::Instant;
