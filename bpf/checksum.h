@@ -45,7 +45,7 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
  * Modulo 0xffff, the addresses in one 64-bit word are their sum, and bytes may be swapped after a
  * subtraction as well as before. Nothing overflows: neither address is 0.0.0.0 or all ones.
  */
-static __always_inline int looks_partial(const struct packet *pkt, __u16 l4_check)
+static __always_inline int looks_partial(const struct packet *pkt, __u64 l4_check)
 {
 	const struct ipv4_header *ip = (const void *)pkt->l3;
 	__u64 sum = *(const __u64 *)pkt->tuple + be16(ip->protocol) + ip->total_len;

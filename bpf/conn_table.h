@@ -23,9 +23,9 @@ static __always_inline const __u64 *words_of(const struct bpfw_tuple *tuple)
 /* A product's bits depend on lower ones alone: the ports are to be low in either byte order. */
 static __always_inline __u64 hash_tuple(const __u64 *tuple)
 {
-	__u64 hash = (tuple[0] ^ settings.seed) * BPFW_FACTOR;
+	__u64 seed = settings.seed, hash = (tuple[0] ^ seed) * BPFW_FACTOR;
 
-	return ((hash ^ hash >> 32) + le64(tuple[1])) * settings.seed;
+	return ((hash ^ hash >> 32) + le64(tuple[1])) * seed;
 }
 
 /*
@@ -37,28 +37,47 @@ static __always_inline __u32 first_cell(__u64 hash)
 	return (hash ^ hash >> 13) >> 32 & settings.first_mask;
 }
 
-static __always_inline struct bpfw_conn *find_cell(const __u64 *tuple, __u64 hash)
+/* The cell, and its number. */
+static __always_inline struct bpfw_cell *find_cell(const __u64 *tuple, __u64 hash, __u32 *number)
 {
-	__u32 number = first_cell(hash);
+	*number = first_cell(hash);
 
 #pragma unroll
-	for (int i = 0; i < BPFW_PROBES; i++, number++) {
-		struct bpfw_cell *cell = bpf_map_lookup_elem(&conn_cells, &number);
+	for (int i = 0; i < BPFW_PROBES; i++, ++*number) {
+		struct bpfw_cell *cell = bpf_map_lookup_elem(&conn_cells, number);
 		volatile __u64 *found = (volatile __u64 *)cell;
 
 		if (!cell)
 			return 0;
 		if (found[0] == tuple[0] && found[1] == tuple[1])
-			return &cell->conn;
+			return cell;
 	}
 	return 0;
 }
 
-static __always_inline struct bpfw_conn *find_conn(const struct bpfw_tuple *tuple, __u64 hash)
-{
-	struct bpfw_conn *conn = find_cell(words_of(tuple), hash);
+/* One direction of a connection, wherever it is. */
+struct conn {
+	struct bpfw_cell *cell;
+	struct bpfw_rest *rest;
+};
 
-	return conn ? conn : bpf_map_lookup_elem(&conn_map, tuple);
+/* Whether there is one. */
+static __always_inline int find_conn(const struct bpfw_tuple *tuple, __u64 hash, struct conn *conn)
+{
+	struct bpfw_conn *spilled;
+	__u32 number;
+
+	conn->cell = find_cell(words_of(tuple), hash, &number);
+	if (conn->cell) {
+		conn->rest = bpf_map_lookup_elem(&conn_rests, &number);
+		return conn->rest != 0;
+	}
+	spilled = bpf_map_lookup_elem(&conn_map, tuple);
+	if (!spilled)
+		return 0;
+	conn->cell = &spilled->cell;
+	conn->rest = &spilled->rest;
+	return 1;
 }
 
 #endif

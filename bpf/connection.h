@@ -6,11 +6,11 @@
 #include "conn_table.h"
 #include "packet.h"
 
-/* A copy of what must belong together, see struct bpfw_conn. */
+/* A copy of what must belong together, see struct bpfw_cell. */
 struct snapshot {
 	struct bpfw_rewrite rewrite;
 	__u64 hop_word;
-	__u64 seal;
+	__u32 seal;
 };
 
 static __always_inline __u64 seal_step(__u64 seal, __u64 word)
@@ -19,9 +19,9 @@ static __always_inline __u64 seal_step(__u64 seal, __u64 word)
 }
 
 /* Read before the copy below: what that finds to be this connection's, this is, too. */
-static __always_inline void take_hop_word(struct bpfw_conn *conn, struct snapshot *snap)
+static __always_inline void take_hop_word(struct bpfw_cell *cell, struct snapshot *snap)
 {
-	snap->hop_word = *(volatile __u64 *)&conn->hop_word;
+	snap->hop_word = *(volatile __u64 *)&cell->hop_word;
 }
 
 /*
@@ -29,31 +29,35 @@ static __always_inline void take_hop_word(struct bpfw_conn *conn, struct snapsho
  * not read again later what may have changed meanwhile. The seal over both makes the order in
  * which the memory's new owner becomes visible irrelevant, on weakly ordered machines too.
  */
-static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_conn *conn,
+static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_cell *cell,
 					 struct snapshot *snap)
 {
-	volatile __u64 *rewrite = (volatile __u64 *)&conn->rewrite;
-	__u64 seal = pkt->hash;
-	__u64 words[3];
+	volatile __u64 *rewrite = (volatile __u64 *)&cell->rewrite;
+	__u64 words[3], seal = pkt->hash;
 
 #pragma unroll
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3; i++)
 		words[i] = rewrite[i];
-		seal = seal_step(seal, words[i]);
-	}
-	if (seal != *(volatile __u64 *)&conn->seal)
+	/* Clang would add to a copy of the word, which is needed once more. */
+	asm("" : "+r"(seal));
+	/* The hash is a product already. */
+	seal = seal_step(seal + words[0], words[1]);
+	seal = seal_step(seal, words[2]) * BPFW_FACTOR;
+	snap->seal = seal >> 32;
+	if (snap->seal != *(volatile __u32 *)&cell->seal)
 		return BPFW_PASS_REUSED;
 	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
-	snap->seal = seal;
 	return BPFW_GO_ON;
 }
 
-/* The mark that the connection is routed by; it must belong to the copy. */
-static __always_inline int take_mark(struct bpfw_conn *conn, const struct snapshot *snap,
-				     __u32 *mark)
+/* What routing needs of the rest; it must belong to the copy. */
+static __always_inline int take_routing(struct bpfw_rest *rest, const struct snapshot *snap,
+					__u32 *mark, __u32 *since)
 {
-	*mark = *(volatile __u32 *)&conn->mark;
-	if (*(volatile __u32 *)&conn->mark_seal != (__u32)seal_step(snap->seal, *mark))
+	*mark = *(volatile __u32 *)&rest->mark;
+	*since = *(volatile __u32 *)&rest->since;
+	if (*(volatile __u32 *)&rest->seal !=
+	    (__u32)seal_step(seal_step(snap->seal, *mark), *since))
 		return BPFW_PASS_REUSED;
 	return BPFW_GO_ON;
 }
@@ -72,17 +76,31 @@ static __always_inline void reverse_tuple(const struct packet *pkt, const struct
 }
 
 /* Whether conntrack must see a packet, to call this connection a stream. */
-static __always_inline int must_assure(const struct bpfw_conn *conn, __u64 now)
+static __always_inline int must_assure(const struct bpfw_rest *rest, __u64 now)
 {
-	return conn->pass_from && (__s32)((__u32)now - conn->pass_from) >= 0;
+	return rest->pass_from && (__s32)((__u32)now - rest->pass_from) >= 0;
 }
 
-static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw_conn *conn,
+/* The express lane leaves this to the full lane. */
+static __always_inline int is_volume_full(const struct bpfw_cell *cell)
+{
+	return (__u32)cell->volume >= BPFW_VOLUME_FULL;
+}
+
+static __always_inline void note_forwarded(const struct packet *pkt, struct bpfw_cell *cell,
 					   __u64 now)
 {
-	conn->last_seen = now;
-	__sync_fetch_and_add(&conn->packets, 1);
-	__sync_fetch_and_add(&conn->bytes, pkt->ip_len);
+	cell->last_seen = now;
+	__sync_fetch_and_add(&cell->volume, 1ULL << 32 | pkt->ip_len);
+}
+
+/* One packet of many: other CPUs may do the same, or go on counting meanwhile. */
+static __always_inline void empty_volume(struct bpfw_cell *cell, struct bpfw_rest *rest)
+{
+	__u64 volume = __sync_lock_test_and_set(&cell->volume, 0);
+
+	__sync_fetch_and_add(&rest->packets, volume >> 32);
+	__sync_fetch_and_add(&rest->bytes, (__u32)volume);
 }
 
 #endif

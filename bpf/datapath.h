@@ -36,18 +36,19 @@ static __always_inline int parse(hook_ctx *ctx, struct packet *pkt)
  * Whether there was silence for so long that conntrack's entry may end before the daemon, which
  * looks at it now and then, notices this packet.
  */
-static __always_inline int was_idle(const struct bpfw_conn *conn, __u64 now)
+static __always_inline int was_idle(const struct conn *conn, __u64 now)
 {
-	__u64 last = conn->last_seen > conn->passed_up ? conn->last_seen : conn->passed_up;
+	__s64 limit = conn->rest->idle_limit;
 
-	return (__s64)(now - last) > (__s64)conn->idle_limit;
+	return (__s32)((__u32)now - conn->cell->last_seen) > limit &&
+	       (__s64)(now - conn->rest->passed_up) > limit;
 }
 
 /* What conntrack or the daemon must see, although the connection is offloaded. */
-static __always_inline int check_connection(const struct packet *pkt, struct bpfw_conn *conn,
+static __always_inline int check_connection(const struct packet *pkt, const struct conn *conn,
 					    const struct snapshot *snap, __u64 now)
 {
-	if (must_assure(conn, now))
+	if (must_assure(conn->rest, now))
 		return BPFW_PASS_UNASSURED;
 	if (was_idle(conn, now))
 		return BPFW_PASS_IDLE;
@@ -84,8 +85,9 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 }
 
 /* The next hop as of this generation; where the packet came in decides on it, too. */
-static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt, struct bpfw_conn *conn,
-				    struct snapshot *snap, __u32 generation, __u64 now)
+static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
+				    const struct conn *conn, struct snapshot *snap,
+				    __u32 generation, __u64 now)
 {
 	struct bpfw_link *link;
 	int verdict;
@@ -93,15 +95,18 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt, str
 	verdict = find_link(pkt, &link);
 	if (verdict)
 		return verdict;
-	if (conn->finished)
-		return hand_up(pkt, conn, now, BPFW_PASS_FINISHED);
+	/* That it is finished may not be seen yet; or it was the memory's last owner that was. */
+	if (!snap->hop_word && !conn->rest->finished)
+		conn->rest->finished = BPFW_FINISHED_MOVED;
+	if (conn->rest->finished)
+		return hand_up(pkt, conn->rest, now, BPFW_PASS_FINISHED);
 	/* The link must be one of this generation, not of a later one. */
 	if (!is_current(generation))
 		return BPFW_PASS_REST;
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
 	/* A stranger's packet leaves no trace, a dropped one does not reach conntrack. */
 	if (verdict && verdict != BPFW_PASS_REVERSE && verdict != BPFW_DROP_BLACKHOLE)
-		return hand_up(pkt, conn, now, verdict);
+		return hand_up(pkt, conn->rest, now, verdict);
 	return verdict;
 }
 
@@ -118,18 +123,18 @@ static __always_inline int check_ingress(const struct packet *pkt, const struct 
 	return verdict ? verdict : BPFW_PASS_INGRESS;
 }
 
-static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpfw_conn *conn,
+static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const struct conn *conn,
 				   __u32 generation, __u64 now, __u32 *port)
 {
 	struct snapshot snap;
 	struct bpfw_hop *hop;
 	int verdict;
 
-	take_hop_word(conn, &snap);
-	verdict = take_snapshot(pkt, conn, &snap);
+	take_hop_word(conn->cell, &snap);
+	verdict = take_snapshot(pkt, conn->cell, &snap);
 	if (verdict)
 		return verdict;
-	if (conn->finished || hop_generation(snap.hop_word) != generation) {
+	if (conn->rest->finished || hop_generation(snap.hop_word) != generation) {
 		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
 			return verdict;
@@ -144,8 +149,10 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, struct bpf
 	if (!verdict)
 		verdict = send(ctx, pkt, &snap, hop);
 	if (verdict)
-		return hand_up(pkt, conn, now, verdict);
-	note_forwarded(pkt, conn, now);
+		return hand_up(pkt, conn->rest, now, verdict);
+	note_forwarded(pkt, conn->cell, now);
+	if (is_volume_full(conn->cell))
+		empty_volume(conn->cell, conn->rest);
 	*port = hop->port;
 	return BPFW_FORWARDED;
 }
@@ -155,7 +162,7 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	struct bpfw_tuple tuple;
 	struct packet pkt = {.tuple = &tuple};
 	__u64 now = bpf_jiffies64();
-	struct bpfw_conn *conn;
+	struct conn conn;
 	__u32 generation;
 	int verdict;
 
@@ -166,8 +173,9 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	if (verdict)
 		return verdict;
 	pkt.hash = hash_tuple(words_of(&tuple));
-	conn = find_conn(&tuple, pkt.hash);
-	return conn ? forward(ctx, &pkt, conn, generation, now, port) : pass_unknown(&pkt, now);
+	if (!find_conn(&tuple, pkt.hash, &conn))
+		return pass_unknown(&pkt, now);
+	return forward(ctx, &pkt, &conn, generation, now, port);
 }
 
 /* No hook has such an action. */

@@ -15,7 +15,7 @@
 #include "translate.h"
 
 /* Where the L4 checksum is; here and now, or the compiler makes one pointer of UDP's and TCP's. */
-static __always_inline int note_check(struct packet *pkt, __u16 *where, __u16 check)
+static __always_inline int note_check(struct packet *pkt, __u16 *where, __u64 check)
 {
 	asm("" : "+r"(where));
 	pkt->check = where;
@@ -24,8 +24,12 @@ static __always_inline int note_check(struct packet *pkt, __u16 *where, __u16 ch
 
 static __always_inline int is_plain_udp(struct packet *pkt, struct udp_header *udp)
 {
+	__u64 check = udp->check;
+
+	/* Or Clang makes 16 bits of this and TCP's, and extends them again. */
+	asm("" : "+r"(check));
 	return host16(udp->len) == pkt->ip_len - sizeof(struct ipv4_header) &&
-	       note_check(pkt, &udp->check, udp->check);
+	       note_check(pkt, &udp->check, check);
 }
 
 /* A checksum of 0 is rare, and here it shall say that there is none, as UDP's does. */
@@ -33,7 +37,7 @@ static __always_inline int is_plain_tcp(struct packet *pkt, struct tcp_header *t
 {
 	__u32 header_len = tcp_header_len(tcp);
 	__u32 least = sizeof(*tcp), most = pkt->ip_len - sizeof(struct ipv4_header);
-	__u16 check = tcp->check;
+	__u64 check = tcp->check;
 
 	/* There is a whole header, so most is not below least: one comparison is enough. */
 	return is_plain_segment(tcp->flags) && header_len - least <= most - least && check &&
@@ -70,13 +74,10 @@ static __always_inline int is_plain(hook_ctx *ctx, struct packet *pkt)
 	}
 }
 
-/* As check_connection(), which knows better what silence is. */
-static __always_inline int is_alive(const struct bpfw_conn *conn, __u64 now)
+/* As check_connection(), which knows better what silence is; a finished one has no next hop. */
+static __always_inline int is_alive(const struct bpfw_cell *cell, __u64 now)
 {
-	/* finished and pass_from: what is not 0 is looked at more closely. */
-	if (*(volatile __u64 *)&conn->finished && (conn->finished || must_assure(conn, now)))
-		return 0;
-	return (__s64)(now - conn->last_seen) <= (__s64)conn->idle_limit;
+	return (__u32)now - cell->last_seen < cell->rewrite.idle && !is_volume_full(cell);
 }
 
 /* As check_ingress() and check_size(). */
@@ -93,9 +94,9 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	struct packet pkt = {.tuple = &tuple, .tcp_flags = TCP_ACK};
 	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
-	struct bpfw_conn *conn;
+	struct bpfw_cell *cell;
 	struct bpfw_hop *hop;
-	__u32 generation;
+	__u32 generation, number;
 	int verdict;
 
 	if (check_daemon(now, &generation))
@@ -104,22 +105,22 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	if (!is_plain(ctx, &pkt))
 		return BPFW_GO_ON;
 	pkt.hash = hash_tuple(words_of(&tuple));
-	conn = find_cell(words_of(&tuple), pkt.hash);
+	cell = find_cell(words_of(&tuple), pkt.hash, &number);
 	pkt.from.ifindex = hook_ifindex(ctx);
-	if (!conn)
+	if (!cell)
 		return BPFW_GO_ON;
-	take_hop_word(conn, &snap);
-	if (hop_generation(snap.hop_word) != generation || !is_alive(conn, now))
+	take_hop_word(cell, &snap);
+	if (hop_generation(snap.hop_word) != generation || !is_alive(cell, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));
-	if (!fits(ctx, &pkt, hop) || take_snapshot(&pkt, conn, &snap))
+	if (!fits(ctx, &pkt, hop) || take_snapshot(&pkt, cell, &snap))
 		return BPFW_GO_ON;
 	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)
 		return verdict;
 	translate(&pkt, &snap.rewrite);
 	copy_eth(pkt.data, hop->l2);
-	note_forwarded(&pkt, conn, now);
+	note_forwarded(&pkt, cell, now);
 	*port = hop->port;
 	return BPFW_FORWARDED;
 }

@@ -49,18 +49,25 @@ static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
 	return verdict ? verdict : hand_unknown(pkt, now);
 }
 
+/* The express lane sees no more than the hop word. What is stored before an exchange is seen first.
+ */
+static __always_inline void end_one(const struct conn *conn, __u32 cause)
+{
+	conn->rest->finished = cause;
+	__sync_lock_test_and_set(&conn->cell->hop_word, 0);
+}
+
 /* No more packets of this connection, in both directions, until the daemon starts it anew. */
-static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *conn,
+static __always_inline void finish(const struct packet *pkt, const struct conn *conn,
 				   const struct snapshot *snap, __u64 now, __u32 cause)
 {
 	struct bpfw_tuple reverse;
-	struct bpfw_conn *other;
+	struct conn other;
 
 	reverse_tuple(pkt, snap, &reverse);
-	conn->finished = cause;
-	other = find_conn(&reverse, hash_tuple(words_of(&reverse)));
-	if (other)
-		other->finished = cause;
+	end_one(conn, cause);
+	if (find_conn(&reverse, hash_tuple(words_of(&reverse)), &other))
+		end_one(&other, cause);
 	signal(pkt, now);
 	LOG_INFO("finished (%u): ports %x -> %x", cause, pkt->tuple->src_port,
 		 pkt->tuple->dst_port);
@@ -72,12 +79,12 @@ static __always_inline void finish(const struct packet *pkt, struct bpfw_conn *c
  * the connection ends is told again: the daemon may have had no time for it, or a flood has put
  * other signals into its place.
  */
-static __always_inline int hand_up(const struct packet *pkt, struct bpfw_conn *conn, __u64 now,
+static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *rest, __u64 now,
 				   int verdict)
 {
-	if ((pkt->tuple->protocol == PROTOCOL_TCP || conn->finished) && conn->passed_up != now)
+	if ((pkt->tuple->protocol == PROTOCOL_TCP || rest->finished) && rest->passed_up != now)
 		signal(pkt, now);
-	conn->passed_up = now;
+	rest->passed_up = now;
 	return verdict;
 }
 

@@ -163,7 +163,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 
 /* Any checksum will do. */
 static __always_inline int hook_likes_check(const struct packet *pkt __attribute__((unused)),
-					    __u16 check __attribute__((unused)))
+					    __u64 check __attribute__((unused)))
 {
 	return 1;
 }

@@ -92,7 +92,7 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 }
 
 /* Whether the checksum is one that hook_express() can change. */
-static __always_inline int hook_likes_check(const struct packet *pkt, __u16 check)
+static __always_inline int hook_likes_check(const struct packet *pkt, __u64 check)
 {
 	return !looks_partial(pkt, check);
 }

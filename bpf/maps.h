@@ -19,6 +19,15 @@ struct {
 	MAP_TYPE(value, struct bpfw_cell);
 } conn_cells SEC(".maps");
 
+/* What belongs to the cell of the same number. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(map_flags, BPF_F_MMAPABLE);
+	MAP_UINT(max_entries, BPFW_PROBES);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct bpfw_rest);
+} conn_rests SEC(".maps");
+
 /* Those that found no free cell. The daemon sets the size, inserts and deletes. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);

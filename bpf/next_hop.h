@@ -23,12 +23,12 @@
 
 static __always_inline __u32 hop_generation(__u64 hop_word)
 {
-	return hop_word >> 32;
+	return hop_word;
 }
 
 static __always_inline __u32 hop_slot(__u64 hop_word)
 {
-	return hop_word;
+	return hop_word >> 32;
 }
 
 /* The mark lies where smac is in the answer: it is set anew for each look-up. */
@@ -170,11 +170,11 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
  * leaves by another (nf_nat_oif_changed in net/netfilter/nf_nat_core.c), so it must see the change.
  * Before the first look-up the egress is not known; what has not changed since is the same.
  */
-static __always_inline int check_egress(const struct bpfw_conn *conn, __u32 egress)
+static __always_inline int check_egress(const struct bpfw_rest *rest, __u32 since, __u32 egress)
 {
-	if (conn->egress)
-		return conn->egress == egress ? BPFW_GO_ON : BPFW_PASS_MOVED;
-	return is_routed_since(conn->since) ? BPFW_GO_ON : BPFW_PASS_UNPROVEN;
+	if (rest->egress)
+		return rest->egress == egress ? BPFW_GO_ON : BPFW_PASS_MOVED;
+	return is_routed_since(since) ? BPFW_GO_ON : BPFW_PASS_UNPROVEN;
 }
 
 /* No tag on the way in, nor one to write on the way out; and none wants to read of each packet. */
@@ -184,19 +184,36 @@ static __always_inline int is_express(const struct bpfw_hop *hop)
 	       settings.log_level < BPFW_LOG_DEBUG;
 }
 
+/*
+ * For the packets that follow. If the connection was found finished after this packet has asked for
+ * that, it has no next hop any more; whoever ends it after the store takes the next hop away.
+ */
+static __always_inline int note_hop(const struct conn *conn, struct snapshot *snap, __u64 hop_word,
+				    __u32 egress)
+{
+	if (__sync_val_compare_and_swap(&conn->cell->hop_word, snap->hop_word, hop_word) ==
+	    snap->hop_word)
+		conn->rest->egress = egress;
+	snap->hop_word = hop_word;
+	if (*(volatile __u32 *)&conn->rest->finished) {
+		__sync_lock_test_and_set(&conn->cell->hop_word, 0);
+		return BPFW_PASS_FINISHED;
+	}
+	return BPFW_GO_ON;
+}
+
 /* Ask routing where this packet goes, and remember the answer for those that follow. */
 static __always_inline int look_up(void *ctx, const struct packet *pkt,
-				   const struct bpfw_link *link, struct bpfw_conn *conn,
+				   const struct bpfw_link *link, const struct conn *conn,
 				   struct snapshot *snap, __u32 generation, __u64 now)
 {
 	struct bpf_fib_lookup fib;
 	struct bpfw_egress *egress;
 	struct bpfw_hop hop = {};
-	__u64 hop_word;
-	__u32 slot, mark;
+	__u32 slot, mark, since;
 	int verdict;
 
-	verdict = take_mark(conn, snap, &mark);
+	verdict = take_routing(conn->rest, snap, &mark, &since);
 	if (verdict)
 		return verdict;
 	verdict = look_forward(ctx, pkt, snap, link->ifindex, mark, &fib);
@@ -206,7 +223,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	verdict = look_reverse(ctx, pkt, snap, link->ifindex, hop.egress, mark, &fib);
 	if (verdict)
 		return verdict;
-	verdict = check_egress(conn, hop.egress);
+	verdict = check_egress(conn->rest, since, hop.egress);
 	if (verdict) {
 		finish(pkt, conn, snap, now, BPFW_FINISHED_MOVED);
 		return verdict;
@@ -222,12 +239,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;
-	hop_word = (__u64)generation << 32 | slot;
-	if (__sync_val_compare_and_swap(&conn->hop_word, snap->hop_word, hop_word) ==
-	    snap->hop_word)
-		conn->egress = hop.egress;
-	snap->hop_word = hop_word;
-	return BPFW_GO_ON;
+	return note_hop(conn, snap, (__u64)slot << 32 | generation, hop.egress);
 }
 
 #endif

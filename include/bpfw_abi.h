@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 6
+#define BPFW_ABI_VERSION 7
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -71,56 +71,73 @@ struct bpfw_rewrite {
 	__u16 port_delta; /* L4 checksum: the ports */
 	__u16 l4_delta;   /* both of them; 0 without NAT */
 	__u16 flags;      /* BPFW_CONN_* */
-	__u16 reserved;
+	__u16 idle;       /* idle_limit or the most there is; 0: never in the express lane */
 } __attribute__((aligned(8)));
 
 /*
- * Value of conn_map, and what a cell holds: one direction of an offloaded connection.
+ * Value of conn_cells: what each packet of one direction of an offloaded connection needs, in one
+ * cache line. A free cell is all zeros: no protocol is 0.
  *
  * A removed entry's memory is used again at once, so a program may hold a pointer to what has
  * become another connection. That is what the seal is for: the program copies the rewrite, then
  * compares the seal over the packet's tuple and this; a mixture of two connections fails.
- *
- * In conn_map, with the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the
- * most that fit in 192, which are three cache lines.
  */
-struct bpfw_conn {
+struct bpfw_cell {
 	/* Written by the daemon before the insert, never changed. */
 	struct bpfw_tuple tuple;
 	struct bpfw_rewrite rewrite;
-	__u64 seal;
 	/*
-	 * Written by BPF. The hop word: generation << 32 | hop slot, stored by compare and swap
-	 * only. The daemon inserts it with generation 0 and a number of this entry's own below, so
-	 * that a late store cannot hit the memory's next owner.
+	 * Written by BPF. The hop word: hop slot << 32 | generation, stored by atomic operations
+	 * only; 0 once the connection is found finished. The daemon inserts it with generation 0
+	 * and a number of this entry's own above, so that a late store cannot hit the memory's next
+	 * owner.
 	 */
 	__u64 hop_word;
-	/* Side by side: whether both are 0 is one question. */
-	__u32 finished;  /* written by BPF: BPFW_FINISHED_*, 0: alive */
-	__u32 pass_from; /* by the daemon: jiffies from which packets go to the stack, 0: never */
+	/* Written by BPF: packets << 32 | bytes of what was forwarded, see struct bpfw_rest. */
+	__u64 volume;
+	__u32 seal; /* by the daemon before the insert, never changed */
+	/*
+	 * Jiffies of the last packet that was forwarded, written by BPF; first by the daemon, and
+	 * one less than passed_up then. The daemon removes an entry before this could mean a later
+	 * time.
+	 */
+	__u32 last_seen;
+};
+
+/* Value of conn_rests, under the number of the cell: what only the full lane and the daemon need.
+ */
+struct bpfw_rest {
 	/* Written by BPF. */
-	__u64 last_seen; /* jiffies64 of the last packet that was forwarded, 0: none */
-	__u64 packets;   /* forwarded */
-	__u64 bytes;     /* of IPv4 packets forwarded, header included */
 	__u64 passed_up; /* jiffies64 of the last packet that went to the stack; first by the daemon
 			  */
-	__u32 egress;    /* L3 interface of the first look-up, 0: none yet */
+	/* Forwarded, together with the cell's volume, which the full lane adds to this in time. */
+	__u64 packets;
+	__u64 bytes;    /* of IPv4 packets, header included */
+	__u32 finished; /* BPFW_FINISHED_*, 0: alive */
+	__u32 egress;   /* L3 interface of the first look-up, 0: none yet */
 	/* Written by the daemon before the insert, never changed. */
+	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
 	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
 	__u32 since;      /* the generation in which the stack is known to have forwarded it */
 	__u32 mark;       /* conntrack's mark, as far as routing depends on it */
-	__u32 mark_seal;  /* the seal's lower half, carried on over the mark */
+	__u32 seal;       /* the cell's, carried on over the mark and since */
 };
 
 /*
- * Value of conn_cells. A free cell is all zeros: no protocol is 0. Two cache lines: what
- * changes with each packet is in the second.
+ * Value of conn_map: one direction of an offloaded connection that found no free cell.
+ *
+ * With the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the most that fit
+ * in 192, which are three cache lines.
  */
-struct bpfw_cell {
-	struct bpfw_conn conn;
-	__u64 reserved;
+struct bpfw_conn {
+	struct bpfw_cell cell;
+	struct bpfw_rest rest;
 };
+
+/* Bytes in a cell's volume from which on they belong into its rest: half of what there is room for.
+ */
+#define BPFW_VOLUME_FULL 0x80000000
 
 #define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
 #define BPFW_FINISHED_MOVED 2 /* the route leads, or may lead, elsewhere than at first */
@@ -244,8 +261,9 @@ enum bpfw_verdict {
 
 BPFW_SIZE_IS(bpfw_tuple, 16);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
+BPFW_SIZE_IS(bpfw_cell, 64);
+BPFW_SIZE_IS(bpfw_rest, 56);
 BPFW_SIZE_IS(bpfw_conn, 120);
-BPFW_SIZE_IS(bpfw_cell, 128);
 BPFW_SIZE_IS(bpfw_hop, 64);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);

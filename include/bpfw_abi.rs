@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 6;
+pub const BPFW_ABI_VERSION: u32 = 7;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -17,6 +17,7 @@ pub const BPFW_CONN_NAT: u32 = 1;
 pub const BPFW_CONN_PORTS: u32 = 2;
 pub const BPFW_CONN_REPLY: u32 = 4;
 pub const BPFW_CONN_ASSURED: u32 = 8;
+pub const BPFW_VOLUME_FULL: u32 = 2147483648;
 pub const BPFW_FINISHED_TCP: u32 = 1;
 pub const BPFW_FINISHED_MOVED: u32 = 2;
 pub const BPFW_EGRESS_REDIRECT: u32 = 1;
@@ -76,7 +77,7 @@ pub struct bpfw_rewrite {
     pub port_delta: __u16,
     pub l4_delta: __u16,
     pub flags: __u16,
-    pub reserved: __u16,
+    pub idle: __u16,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -110,96 +111,109 @@ const _: () = {
         "Offset of field: bpfw_rewrite::flags",
     ][::std::mem::offset_of!(bpfw_rewrite, flags) - 20usize];
     [
-        "Offset of field: bpfw_rewrite::reserved",
-    ][::std::mem::offset_of!(bpfw_rewrite, reserved) - 22usize];
+        "Offset of field: bpfw_rewrite::idle",
+    ][::std::mem::offset_of!(bpfw_rewrite, idle) - 22usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
-pub struct bpfw_conn {
+pub struct bpfw_cell {
     pub tuple: bpfw_tuple,
     pub rewrite: bpfw_rewrite,
-    pub seal: __u64,
     pub hop_word: __u64,
-    pub finished: __u32,
-    pub pass_from: __u32,
-    pub last_seen: __u64,
+    pub volume: __u64,
+    pub seal: __u32,
+    pub last_seen: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_cell"][::std::mem::size_of::<bpfw_cell>() - 64usize];
+    ["Alignment of bpfw_cell"][::std::mem::align_of::<bpfw_cell>() - 8usize];
+    [
+        "Offset of field: bpfw_cell::tuple",
+    ][::std::mem::offset_of!(bpfw_cell, tuple) - 0usize];
+    [
+        "Offset of field: bpfw_cell::rewrite",
+    ][::std::mem::offset_of!(bpfw_cell, rewrite) - 16usize];
+    [
+        "Offset of field: bpfw_cell::hop_word",
+    ][::std::mem::offset_of!(bpfw_cell, hop_word) - 40usize];
+    [
+        "Offset of field: bpfw_cell::volume",
+    ][::std::mem::offset_of!(bpfw_cell, volume) - 48usize];
+    [
+        "Offset of field: bpfw_cell::seal",
+    ][::std::mem::offset_of!(bpfw_cell, seal) - 56usize];
+    [
+        "Offset of field: bpfw_cell::last_seen",
+    ][::std::mem::offset_of!(bpfw_cell, last_seen) - 60usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_rest {
+    pub passed_up: __u64,
     pub packets: __u64,
     pub bytes: __u64,
-    pub passed_up: __u64,
+    pub finished: __u32,
     pub egress: __u32,
+    pub pass_from: __u32,
     pub idle_limit: __u32,
     pub id: __u32,
     pub since: __u32,
     pub mark: __u32,
-    pub mark_seal: __u32,
+    pub seal: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_rest"][::std::mem::size_of::<bpfw_rest>() - 56usize];
+    ["Alignment of bpfw_rest"][::std::mem::align_of::<bpfw_rest>() - 8usize];
+    [
+        "Offset of field: bpfw_rest::passed_up",
+    ][::std::mem::offset_of!(bpfw_rest, passed_up) - 0usize];
+    [
+        "Offset of field: bpfw_rest::packets",
+    ][::std::mem::offset_of!(bpfw_rest, packets) - 8usize];
+    [
+        "Offset of field: bpfw_rest::bytes",
+    ][::std::mem::offset_of!(bpfw_rest, bytes) - 16usize];
+    [
+        "Offset of field: bpfw_rest::finished",
+    ][::std::mem::offset_of!(bpfw_rest, finished) - 24usize];
+    [
+        "Offset of field: bpfw_rest::egress",
+    ][::std::mem::offset_of!(bpfw_rest, egress) - 28usize];
+    [
+        "Offset of field: bpfw_rest::pass_from",
+    ][::std::mem::offset_of!(bpfw_rest, pass_from) - 32usize];
+    [
+        "Offset of field: bpfw_rest::idle_limit",
+    ][::std::mem::offset_of!(bpfw_rest, idle_limit) - 36usize];
+    ["Offset of field: bpfw_rest::id"][::std::mem::offset_of!(bpfw_rest, id) - 40usize];
+    [
+        "Offset of field: bpfw_rest::since",
+    ][::std::mem::offset_of!(bpfw_rest, since) - 44usize];
+    [
+        "Offset of field: bpfw_rest::mark",
+    ][::std::mem::offset_of!(bpfw_rest, mark) - 48usize];
+    [
+        "Offset of field: bpfw_rest::seal",
+    ][::std::mem::offset_of!(bpfw_rest, seal) - 52usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_conn {
+    pub cell: bpfw_cell,
+    pub rest: bpfw_rest,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of bpfw_conn"][::std::mem::size_of::<bpfw_conn>() - 120usize];
     ["Alignment of bpfw_conn"][::std::mem::align_of::<bpfw_conn>() - 8usize];
     [
-        "Offset of field: bpfw_conn::tuple",
-    ][::std::mem::offset_of!(bpfw_conn, tuple) - 0usize];
+        "Offset of field: bpfw_conn::cell",
+    ][::std::mem::offset_of!(bpfw_conn, cell) - 0usize];
     [
-        "Offset of field: bpfw_conn::rewrite",
-    ][::std::mem::offset_of!(bpfw_conn, rewrite) - 16usize];
-    [
-        "Offset of field: bpfw_conn::seal",
-    ][::std::mem::offset_of!(bpfw_conn, seal) - 40usize];
-    [
-        "Offset of field: bpfw_conn::hop_word",
-    ][::std::mem::offset_of!(bpfw_conn, hop_word) - 48usize];
-    [
-        "Offset of field: bpfw_conn::finished",
-    ][::std::mem::offset_of!(bpfw_conn, finished) - 56usize];
-    [
-        "Offset of field: bpfw_conn::pass_from",
-    ][::std::mem::offset_of!(bpfw_conn, pass_from) - 60usize];
-    [
-        "Offset of field: bpfw_conn::last_seen",
-    ][::std::mem::offset_of!(bpfw_conn, last_seen) - 64usize];
-    [
-        "Offset of field: bpfw_conn::packets",
-    ][::std::mem::offset_of!(bpfw_conn, packets) - 72usize];
-    [
-        "Offset of field: bpfw_conn::bytes",
-    ][::std::mem::offset_of!(bpfw_conn, bytes) - 80usize];
-    [
-        "Offset of field: bpfw_conn::passed_up",
-    ][::std::mem::offset_of!(bpfw_conn, passed_up) - 88usize];
-    [
-        "Offset of field: bpfw_conn::egress",
-    ][::std::mem::offset_of!(bpfw_conn, egress) - 96usize];
-    [
-        "Offset of field: bpfw_conn::idle_limit",
-    ][::std::mem::offset_of!(bpfw_conn, idle_limit) - 100usize];
-    ["Offset of field: bpfw_conn::id"][::std::mem::offset_of!(bpfw_conn, id) - 104usize];
-    [
-        "Offset of field: bpfw_conn::since",
-    ][::std::mem::offset_of!(bpfw_conn, since) - 108usize];
-    [
-        "Offset of field: bpfw_conn::mark",
-    ][::std::mem::offset_of!(bpfw_conn, mark) - 112usize];
-    [
-        "Offset of field: bpfw_conn::mark_seal",
-    ][::std::mem::offset_of!(bpfw_conn, mark_seal) - 116usize];
-};
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
-pub struct bpfw_cell {
-    pub conn: bpfw_conn,
-    pub reserved: __u64,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of bpfw_cell"][::std::mem::size_of::<bpfw_cell>() - 128usize];
-    ["Alignment of bpfw_cell"][::std::mem::align_of::<bpfw_cell>() - 8usize];
-    [
-        "Offset of field: bpfw_cell::conn",
-    ][::std::mem::offset_of!(bpfw_cell, conn) - 0usize];
-    [
-        "Offset of field: bpfw_cell::reserved",
-    ][::std::mem::offset_of!(bpfw_cell, reserved) - 120usize];
+        "Offset of field: bpfw_conn::rest",
+    ][::std::mem::offset_of!(bpfw_conn, rest) - 64usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -43,9 +43,11 @@ unsafe impl Pod for bpfw_tuple {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_rewrite {}
 // SAFETY: as above.
-unsafe impl Pod for bpfw_conn {}
-// SAFETY: as above.
 unsafe impl Pod for bpfw_cell {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_rest {}
+// SAFETY: as above.
+unsafe impl Pod for bpfw_conn {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_hop {}
 // SAFETY: as above.
@@ -81,12 +83,7 @@ impl From<Tuple> for bpfw_tuple {
 impl bpfw_tuple {
     /// The tuple as the two words that BPF takes it for.
     pub fn words(&self) -> [u64; 2] {
-        let bytes = self.bytes();
-        [0, 8].map(|at| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at..][..8]);
-            u64::from_ne_bytes(word)
-        })
+        words(self)
     }
 
     /// The tuple in Rust's types; `None` if the protocol is not one of ours.
@@ -99,31 +96,56 @@ impl bpfw_tuple {
     }
 }
 
+impl bpfw_rewrite {
+    /// The rewrite as the three words that BPF takes it for.
+    pub fn words(&self) -> [u64; 3] {
+        words(self)
+    }
+}
+
+fn words<const N: usize>(value: &impl Pod) -> [u64; N] {
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(value.bytes().chunks_exact(8)) {
+        let mut aligned = [0; 8];
+        aligned.copy_from_slice(bytes);
+        *word = u64::from_ne_bytes(aligned);
+    }
+    words
+}
+
 impl bpfw_conn {
-    /// The next hop's slot that BPF chose for this direction, if it ever did.
+    /// The next hop's slot that BPF chose for this direction, if it ever did and it goes on.
     pub fn hop_slot(&self) -> Option<u32> {
-        // Generation 0 marks the number that the daemon inserted.
-        (self.hop_word >> 32 != 0).then_some(self.hop_word as u32)
+        // Generation 0 marks the number that the daemon inserted, or an end.
+        let word = self.cell.hop_word;
+        (word as u32 != 0).then_some((word >> 32) as u32)
+    }
+
+    /// Packets that were forwarded, and their bytes, IPv4 header included.
+    pub fn volume(&self) -> (u64, u64) {
+        let volume = self.cell.volume;
+        (self.rest.packets + (volume >> 32), self.rest.bytes + u64::from(volume as u32))
     }
 
     /// Whether this is the reply direction.
     pub fn is_reply(&self) -> bool {
-        u32::from(self.rewrite.flags) & BPFW_CONN_REPLY != 0
+        u32::from(self.cell.rewrite.flags) & BPFW_CONN_REPLY != 0
     }
 
     /// Conntrack's ASSURED bit at the time of the insert.
     pub fn is_assured(&self) -> bool {
-        u32::from(self.rewrite.flags) & BPFW_CONN_ASSURED != 0
+        u32::from(self.cell.rewrite.flags) & BPFW_CONN_ASSURED != 0
     }
 
     /// The tuple of this connection's other direction.
     pub fn reverse(&self) -> bpfw_tuple {
+        let bpfw_cell { tuple, rewrite, .. } = &self.cell;
         bpfw_tuple {
-            src_addr: self.rewrite.dst_addr,
-            dst_addr: self.rewrite.src_addr,
-            src_port: self.rewrite.dst_port,
-            dst_port: self.rewrite.src_port,
-            protocol: self.tuple.protocol,
+            src_addr: rewrite.dst_addr,
+            dst_addr: rewrite.src_addr,
+            src_port: rewrite.dst_port,
+            dst_port: rewrite.src_port,
+            protocol: tuple.protocol,
             reserved: [0; 3],
         }
     }

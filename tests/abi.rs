@@ -63,8 +63,9 @@ fn the_daemon_lays_them_out_as_the_objects_do() {
     let sizes = [
         ("bpfw_tuple", size_of::<abi::bpfw_tuple>()),
         ("bpfw_rewrite", size_of::<abi::bpfw_rewrite>()),
-        ("bpfw_conn", size_of::<abi::bpfw_conn>()),
         ("bpfw_cell", size_of::<abi::bpfw_cell>()),
+        ("bpfw_rest", size_of::<abi::bpfw_rest>()),
+        ("bpfw_conn", size_of::<abi::bpfw_conn>()),
         ("bpfw_link_key", size_of::<abi::bpfw_link_key>()),
         ("bpfw_link", size_of::<abi::bpfw_link>()),
         ("bpfw_hop", size_of::<abi::bpfw_hop>()),

@@ -19,7 +19,7 @@ fn key(flow: &Flow, reply: bool) -> bpfw_tuple {
 }
 
 fn finished(datapath: &Datapath<'_>, flow: &Flow) -> [u32; 2] {
-    DIRECTIONS.map(|reply| datapath.entry(flow, reply).finished)
+    DIRECTIONS.map(|reply| datapath.entry(flow, reply).rest.finished)
 }
 
 /// Both entries as they are, byte for byte.
@@ -246,8 +246,9 @@ fn what_is_forwarded_is_counted() {
         let flow = Flow::snat(Protocol::Udp);
         datapath.add(&flow);
         let fresh = datapath.entry(&flow, false);
-        assert_eq!((fresh.packets, fresh.bytes, fresh.last_seen), (0, 0, 0));
-        let before = datapath.now();
+        assert_eq!(fresh.volume(), (0, 0));
+        assert_eq!(fresh.cell.last_seen, NEVER_IDLE as u32 - 1, "before the stack saw one");
+        let before = datapath.now() as u32;
         for length in [0, 1, 100] {
             let frame = flow.incoming(false).payload(&vec![1; length]).pad_to(60).build();
             let outcome = datapath.run_frame(LAN, &frame);
@@ -255,11 +256,41 @@ fn what_is_forwarded_is_counted() {
         }
         let entry = datapath.entry(&flow, false);
         // Without Ethernet and padding.
-        assert_eq!((entry.packets, entry.bytes), (3, 3 * 28 + 101));
-        assert!((before..=datapath.now()).contains(&entry.last_seen));
-        assert_eq!((entry.passed_up, entry.egress), (NEVER_IDLE, WAN.ifindex()));
+        assert_eq!(entry.volume(), (3, 3 * 28 + 101));
+        let age = entry.cell.last_seen.wrapping_sub(before);
+        assert!(age <= (datapath.now() as u32).wrapping_sub(before));
+        assert_eq!((entry.rest.passed_up, entry.rest.egress), (NEVER_IDLE, WAN.ifindex()));
         let reply = datapath.entry(&flow, true);
-        assert_eq!((reply.packets, reply.last_seen, reply.egress), (0, 0, 0));
+        assert_eq!((reply.volume(), reply.cell.last_seen), ((0, 0), fresh.cell.last_seen));
+        assert_eq!(reply.rest.egress, 0);
+    });
+}
+
+/// A cell has room for 4 GiB; what is beyond half of that goes to its rest with the next packet.
+#[test]
+fn counts_go_on_beyond_what_a_cell_holds() {
+    on_both_hooks("volume", |datapath| {
+        // Of UDP this is too short for the express lane.
+        let flow = Flow::snat(Protocol::Tcp);
+        datapath.add(&flow);
+        for reply in DIRECTIONS {
+            datapath.expect_flow(&flow, reply);
+        }
+        let mut entry = datapath.entry(&flow, false);
+        entry.cell.volume = 5_000_000 << 32 | u64::from(abi::BPFW_VOLUME_FULL - 1);
+        entry.rest.packets = 1 << 40;
+        entry.rest.bytes = 1 << 50;
+        datapath.overwrite(&entry);
+        for packets in 1..=3 {
+            datapath.expect_flow(&flow, false);
+            let found = datapath.entry(&flow, false);
+            let (before, bytes) = entry.volume();
+            let length = flow.incoming(false).build().len() as u64 - 14;
+            assert_eq!(found.volume(), (before + packets, bytes + packets * length));
+            // The express lane, which never is in conn_map, leaves that to the full lane.
+            let is_moved = found.rest.packets > entry.rest.packets;
+            assert_eq!(is_moved, packets > 1 || datapath.is_full());
+        }
     });
 }
 
@@ -276,9 +307,10 @@ fn what_passes_is_noted_but_not_counted() {
             let outcome = datapath.run_frame(LAN, &frame);
             assert_eq!(outcome.action, datapath.pass());
             let entry = datapath.entry(&flow, false);
-            assert_eq!((entry.packets, entry.bytes, entry.last_seen), (0, 0, 0));
-            assert!((before..=datapath.now()).contains(&entry.passed_up));
-            assert_eq!(datapath.entry(&flow, true).passed_up, NEVER_IDLE);
+            assert_eq!(entry.volume(), (0, 0));
+            assert_eq!(entry.cell.last_seen, NEVER_IDLE as u32 - 1);
+            assert!((before..=datapath.now()).contains(&entry.rest.passed_up));
+            assert_eq!(datapath.entry(&flow, true).rest.passed_up, NEVER_IDLE);
             datapath.remove(&flow);
         }
     });

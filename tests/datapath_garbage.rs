@@ -134,7 +134,7 @@ fn is_plain(packet: &View) -> bool {
 fn expect_lawful(datapath: &Datapath<'_>, flow: &Flow, frame: &[u8]) -> bool {
     let outcome = datapath.run_uncounted(Input::new(LAN, frame)).expect("a test run");
     // A FIN or RST among the noise ends the connection.
-    if datapath.entry(flow, false).finished != 0 {
+    if datapath.entry(flow, false).rest.finished != 0 {
         datapath.remove(flow);
         datapath.add(flow);
     }

@@ -5,7 +5,8 @@
 mod support;
 
 use bpfw::abi::{
-    BPFW_PASS_FINISHED, BPFW_PASS_IDLE, BPFW_PASS_LINK, BPFW_PASS_TCP_FLAGS, BPFW_PASS_UNASSURED,
+    BPFW_FORWARDED, BPFW_PASS_FINISHED, BPFW_PASS_IDLE, BPFW_PASS_LINK, BPFW_PASS_TCP_FLAGS,
+    BPFW_PASS_UNASSURED, BPFW_VOLUME_FULL,
 };
 use bpfw::datapath::Hook;
 use bpfw::flow::tuple::Protocol;
@@ -221,5 +222,34 @@ fn silence_and_streams_count_alike() {
                 datapath.expect_passed(Input::new(flow.ingress(reply), &frame), verdict);
             }
         }
+    });
+}
+
+/// The express lane has a limit of its own; a lane shows by who empties a full cell.
+#[test]
+fn the_limit_of_silence_is_the_same() {
+    on_both_hooks("lanes-limit", |datapath| {
+        const LIMIT: u32 = 10_000;
+        let long_ago = datapath.now() - 1_000_000;
+        let flow = Flow { seen: long_ago, idle_limit: LIMIT, ..Flow::snat(Protocol::Udp) };
+        warm_up(datapath, &Flow { seen: datapath.now(), ..flow });
+        let warm = datapath.entry(&flow, false);
+        let after = |silence: u32| {
+            let mut entry = warm;
+            entry.cell.last_seen = (datapath.now() as u32).wrapping_sub(silence);
+            entry.cell.volume = u64::from(BPFW_VOLUME_FULL - 1);
+            entry.rest.passed_up = long_ago;
+            datapath.overwrite(&entry);
+            let outcome = datapath.run_frame(LAN, &flow.incoming(false).payload(PAYLOAD).build());
+            (outcome.verdict, datapath.entry(&flow, false).rest.packets == entry.rest.packets)
+        };
+        let express = !datapath.is_full();
+        // A busy machine may need some jiffies between two lines here.
+        assert_eq!(after(0), (BPFW_FORWARDED, express));
+        assert_eq!(after(LIMIT - 200), (BPFW_FORWARDED, express));
+        assert_eq!(after(LIMIT + 1), (BPFW_PASS_IDLE, true));
+        // As other CPUs' clocks may make it.
+        assert_eq!(after(5_000_u32.wrapping_neg()), (BPFW_FORWARDED, false));
+        assert_eq!(after(1 << 30), (BPFW_PASS_IDLE, true));
     });
 }

@@ -316,9 +316,9 @@ mod cases {
         datapath.add(&flow);
         let right = datapath.entry(&flow, false);
         let mut wrong = [right; 3];
-        wrong[0].seal ^= 1 << 40;
-        wrong[1].rewrite.src_port ^= 1;
-        wrong[2].rewrite.l4_delta ^= 1;
+        wrong[0].cell.seal ^= 1 << 20;
+        wrong[1].cell.rewrite.src_port ^= 1;
+        wrong[2].cell.rewrite.l4_delta ^= 1;
         for entry in wrong {
             datapath.overwrite(&entry);
             let frame = flow.incoming(false).build();
@@ -338,6 +338,23 @@ mod cases {
             let frame = flow.incoming(reply).build();
             datapath.expect_passed(Input::new(flow.ingress(reply), &frame), verdict);
         }
+        // One of these without the other, as another CPU may see them.
+        datapath.remove(&flow);
+        datapath.add(&flow);
+        let alive = datapath.entry(&flow, false);
+        for (hop_word, finished) in
+            [(0, 0), (alive.cell.hop_word, abi::BPFW_FINISHED_TCP), (0, abi::BPFW_FINISHED_TCP)]
+        {
+            let mut entry = alive;
+            entry.cell.hop_word = hop_word;
+            entry.rest.finished = finished;
+            datapath.overwrite(&entry);
+            let frame = flow.incoming(false).build();
+            datapath.expect_passed(Input::new(LAN, &frame), verdict);
+            assert_ne!(datapath.entry(&flow, false).rest.finished, 0, "the daemon must know");
+        }
+        datapath.overwrite(&alive);
+        datapath.expect_flow(&flow, false);
     }
 
     pub fn unassured(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
@@ -474,7 +491,7 @@ mod cases {
         datapath.expect_flow(&first, false);
         datapath.expect_passed(Input::new(LAN, &second.incoming(false).build()), verdict);
         for reply in [false, true] {
-            assert_eq!(datapath.entry(&second, reply).finished, abi::BPFW_FINISHED_MOVED);
+            assert_eq!(datapath.entry(&second, reply).rest.finished, abi::BPFW_FINISHED_MOVED);
         }
     }
 

@@ -308,11 +308,10 @@ fn hazard_21_no_setting_is_written(hook: &str, test: &str) {
 /// Packets and bytes of a connection so far: of the original direction, and of the other one.
 fn counted(daemon: &Daemon, port: u16) -> [(u64, u64); 2] {
     let connections = Maps::of(daemon.pid()).connections();
-    let sum = |conn: &bpfw_conn| (conn.packets, conn.bytes);
-    let original = connections.iter().find(|conn| conn.tuple.src_port == port.to_be());
-    let original = original.expect("it is offloaded");
-    let reply = connections.iter().find(|conn| conn.tuple == original.reverse());
-    [sum(original), sum(reply.expect("both directions"))]
+    let is_original = |conn: &&bpfw_conn| conn.cell.tuple.src_port == port.to_be();
+    let original = connections.iter().find(is_original).expect("it is offloaded");
+    let reply = connections.iter().find(|conn| conn.cell.tuple == original.reverse());
+    [original.volume(), reply.expect("both directions").volume()]
 }
 
 /// What conntrack itself has counted for a connection: packets and bytes of both directions.

@@ -314,7 +314,7 @@ fn hazard_02_a_forged_rst_ends_nothing() {
         let maps = Maps::of(daemon.pid());
         eventually(LIMIT, "the frame was judged", || maps.packets(abi::BPFW_PASS_INGRESS) > 0);
         assert_eq!(offloaded(&daemon), 1);
-        assert!(maps.connections().iter().all(|conn| conn.finished == 0));
+        assert!(maps.connections().iter().all(|conn| conn.rest.finished == 0));
         assert!(tcp_is_fast(&lab, &pair));
     }
 }

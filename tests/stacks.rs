@@ -99,8 +99,10 @@ fn hazard_09_a_forged_packet_is_not_forwarded(hook: &str, test: &str) {
     let maps = Maps::of(fast.daemon.pid());
     let trace = || {
         let connections = maps.connections();
-        let lan = connections.into_iter().find(|conn| conn.tuple.src_port == FROM.to_be());
-        lan.map(|conn| (conn.hop_word, conn.last_seen, conn.packets, conn.egress, conn.finished))
+        let lan = connections.into_iter().find(|conn| conn.cell.tuple.src_port == FROM.to_be());
+        lan.map(|abi::bpfw_conn { cell, rest }| {
+            (cell.hop_word, cell.last_seen, cell.volume, rest.egress, rest.finished)
+        })
     };
     let forged = packet().mac(SERVER_MAC, ROUTER_WAN_MAC).build();
     // After a change of routing it comes first, and then not.

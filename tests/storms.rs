@@ -197,7 +197,7 @@ fn all_that_move_at_once_start_over(hook: &str, test: &str) {
     (0..MANY).for_each(|number| lan.send_frame(&crowd::frame(number)));
     eventually(LIMIT, "very many have moved", || moved() >= u64::from(MANY / 4));
     let started = Instant::now();
-    let finished = || maps.connections().iter().filter(|conn| conn.finished != 0).count();
+    let finished = || maps.connections().iter().filter(|conn| conn.rest.finished != 0).count();
     eventually(LIMIT, "none is left finished", || {
         (0..MANY).for_each(|number| lan.send_frame(&crowd::frame(number)));
         finished() == 0

@@ -103,7 +103,8 @@ fn hazard_07_a_route_to_another_interface_starts_over(hook: &str, test: &str) {
         // TC redirects to any interface; answers come in at one without a program.
         let wan1 = lab.router.sh("cat /sys/class/net/wan1/ifindex").trim().parse().unwrap();
         eventually(LIMIT, "the connection leaves by wan1", || {
-            client.echoes(3, LIMIT) && maps.connections().iter().any(|conn| conn.egress == wan1)
+            client.echoes(3, LIMIT)
+                && maps.connections().iter().any(|conn| conn.rest.egress == wan1)
         });
     }
 }

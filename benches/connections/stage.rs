@@ -95,7 +95,7 @@ impl Stage {
 
     /// Packets of the original direction that took the fast path.
     pub fn forwarded(&self, member: Member) -> u64 {
-        self.maps.connection(member.original()).map_or(0, |conn| conn.packets)
+        self.maps.connection(member.original()).map_or(0, |conn| conn.volume().0)
     }
 }
 

@@ -97,13 +97,14 @@ impl Observer<'_> {
         }
         let cpu = (cpu_time(pid) - before).as_secs_f64() / started.elapsed().as_secs_f64();
         let number = multitude.gathered();
+        let tables = ["conn_cells", "conn_rests", "conn_map"].map(|map| stage.maps.memory(map));
+        let tables: u64 = tables.into_iter().sum();
         Ok(Upkeep {
             active,
             connections: number,
             cpu,
             resident: resident(pid),
-            map: (stage.maps.memory("conn_cells") + stage.maps.memory("conn_map")) as f64
-                / f64::from(number),
+            map: tables as f64 / f64::from(number),
             kernel: kernel as f64 / f64::from(number),
             fast,
             lost: multitude.lost(),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The map of cells: an array, where a connection's entry is in the cell that the hash of its
 //! tuple leads to, or in one of the next few. bpf/conn_table.h says why, and looks in the same places.
+//! A second array has the rest of each entry, which few packets need.
 //!
 //! The kernel writes an array's values in place, in no order that programs could count on. Every
 //! state between a free cell and a filled one is harmless: without tuple and seal it is nobody's; a
-//! next hop has to be looked up, and idle_limit 0 lets packets go to the stack; a pass_from that is not
-//! there yet lies in the future.
+//! next hop has to be looked up. The rest is there before the cell is filled, and stays when it is
+//! freed.
 
 use std::ops::Range;
 
@@ -13,22 +14,25 @@ use libbpf_rs::Object;
 
 use super::object::SETTINGS;
 use super::typed_map::TypedMap;
-use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_settings, bpfw_tuple};
+use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
 
 /// The map's name.
 pub const CELLS: &str = "conn_cells";
+/// The name of the map of the entries' rests.
+pub const RESTS: &str = "conn_rests";
 
-/// How many cells a walk looks at in one step: whole pages, also of 64 KiB.
+/// How many cells a walk looks at in one step.
 const STEP: usize = 512;
 /// So many steps through free cells are one, in well under a millisecond.
 const MOST_STEPS: usize = 1024;
 /// With so many taken ones in a step, mapping them all is faster than reading one by one.
 const DENSE: usize = 9;
 
-/// The map `conn_cells`, and which of its cells are taken.
+/// The maps `conn_cells` and `conn_rests`, and which cells are taken.
 pub struct Cells {
     map: TypedMap<u32, bpfw_cell>,
+    rests: TypedMap<u32, bpfw_rest>,
     settings: bpfw_settings,
     /// By cell: the tag of the tuple that is in it, 0 for a free cell. Where a tuple may be, no two
     /// are alike.
@@ -77,19 +81,20 @@ pub enum Room {
 }
 
 impl Cells {
-    /// The object's map.
+    /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         let map = TypedMap::new(object, CELLS)?;
+        let rests: TypedMap<_, _> = TypedMap::new(object, RESTS)?;
         let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, SETTINGS)?;
         let settings = settings.get(&0)?.unwrap_or_default();
         let number = settings.first_mask + abi::BPFW_PROBES;
-        if number != map.room() {
+        if number != map.room() || number != rests.room() {
             return Err(Error::refused(format!(
                 "the object has {} cells for {number} connections",
                 map.room()
             )));
         }
-        Ok(Self { map, settings, tags: vec![0; number as usize], taken: 0 })
+        Ok(Self { map, rests, settings, tags: vec![0; number as usize], taken: 0 })
     }
 
     fn find(&self, place: Place, tag: u32) -> Option<u32> {
@@ -109,8 +114,13 @@ impl Cells {
         let Some(number) = self.cell_of(tuple) else {
             return Ok(None);
         };
-        let cell = self.map.get(&number)?;
-        Ok(cell.map(|cell| cell.conn).filter(|conn| conn.tuple.bytes() == tuple.bytes()))
+        let conn = self.read(number)?;
+        Ok(conn.filter(|conn| conn.cell.tuple.bytes() == tuple.bytes()))
+    }
+
+    fn read(&self, number: u32) -> Result<Option<bpfw_conn>> {
+        let both = self.map.get(&number)?.zip(self.rests.get(&number)?);
+        Ok(both.map(|(cell, rest)| bpfw_conn { cell, rest }))
     }
 
     /// Whether there is a free cell for a tuple.
@@ -124,8 +134,9 @@ impl Cells {
 
     /// Fills a free cell.
     pub fn fill(&mut self, number: u32, conn: &bpfw_conn) -> Result<()> {
-        self.map.set(&number, &bpfw_cell { conn: *conn, reserved: 0 })?;
-        self.tags[number as usize] = place(&conn.tuple, &self.settings).tag;
+        self.rests.set(&number, &conn.rest)?;
+        self.map.set(&number, &conn.cell)?;
+        self.tags[number as usize] = place(&conn.cell.tuple, &self.settings).tag;
         self.taken += 1;
         Ok(())
     }
@@ -164,15 +175,30 @@ impl Cells {
             let taken = (0..tags.len()).filter(|index| tags[*index] != 0);
             match taken.clone().count() {
                 0 => continue,
-                DENSE.. => {
-                    let each = |cell: bpfw_cell| each(cell.conn);
-                    self.map.read_mapped(first as u32, tags.len(), taken, each)?;
-                }
+                DENSE.. => self.read_all(first, tags.len(), taken, &mut each)?,
                 _ => self.read_each(first, taken, &mut each)?,
             }
             break;
         }
         Ok(*next == self.tags.len())
+    }
+
+    /// The entries with these numbers, counted from `first`, among the next `number`.
+    fn read_all(
+        &self,
+        first: usize,
+        number: usize,
+        indices: impl Iterator<Item = usize> + Clone,
+        mut each: impl FnMut(bpfw_conn),
+    ) -> Result<()> {
+        let mut cells = Vec::with_capacity(number);
+        self.map.read_mapped(first, number, indices.clone(), |cell| cells.push(cell))?;
+        let mut cells = cells.into_iter();
+        self.rests.read_mapped(first, number, indices, |rest| {
+            if let Some(cell) = cells.next() {
+                each(bpfw_conn { cell, rest });
+            }
+        })
     }
 
     fn read_each(
@@ -182,8 +208,8 @@ impl Cells {
         each: &mut impl FnMut(bpfw_conn),
     ) -> Result<()> {
         for index in indices {
-            if let Some(cell) = self.map.get(&((first + index) as u32))? {
-                each(cell.conn);
+            if let Some(conn) = self.read((first + index) as u32)? {
+                each(conn);
             }
         }
         Ok(())

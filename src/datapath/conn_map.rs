@@ -8,7 +8,7 @@ use libbpf_rs::Object;
 
 use super::cells::{self, Cells, Room};
 use super::typed_map::{Cursor, Inserted, TypedMap};
-use crate::abi::{self, Pod, bpfw_conn, bpfw_rewrite, bpfw_settings, bpfw_tuple};
+use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
 use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
@@ -48,34 +48,44 @@ impl Connection {
         for (set, flag) in [(reply, abi::BPFW_CONN_REPLY), (self.assured, abi::BPFW_CONN_ASSURED)] {
             rewrite.flags |= if set { flag as u16 } else { 0 };
         }
+        rewrite.idle = self.express_idle();
         let seal = seal(cells::hash(&tuple, settings), &rewrite);
-        let conn = bpfw_conn {
+        let cell = bpfw_cell {
             tuple,
             rewrite,
-            seal,
             // Generation 0, and a number that the memory's next owner will not have.
-            hop_word: number.into(),
-            // 0 is "never", and comes up once in 2^32 jiffies.
-            pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
-            id: self.id,
-            since: self.since,
-            passed_up: self.seen,
-            idle_limit: self.idle_limit,
-            mark: self.mark,
-            mark_seal: seal_step(seal, self.mark.into()) as u32,
+            hop_word: u64::from(number) << 32,
+            seal,
+            last_seen: (self.seen as u32).wrapping_sub(1),
             ..Default::default()
         };
-        (tuple, conn)
+        let rest = bpfw_rest {
+            passed_up: self.seen,
+            // 0 is "never", and comes up once in 2^32 jiffies.
+            pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
+            idle_limit: self.idle_limit,
+            id: self.id,
+            since: self.since,
+            mark: self.mark,
+            seal: seal_step(seal_step(seal.into(), self.mark.into()), self.since.into()) as u32,
+            ..Default::default()
+        };
+        (tuple, bpfw_conn { cell, rest })
+    }
+
+    /// The express lane sees no rests: it would miss when conntrack wants a packet.
+    fn express_idle(&self) -> u16 {
+        let most = u16::try_from(self.idle_limit).unwrap_or(u16::MAX);
+        if self.pass_from == 0 { most } else { 0 }
     }
 }
 
-/// See `struct bpfw_conn`: what makes tuple and rewrite recognisable as belonging together.
-fn seal(hash: u64, rewrite: &bpfw_rewrite) -> u64 {
-    rewrite.bytes().chunks_exact(8).fold(hash, |seal, bytes| {
-        let mut word = [0; 8];
-        word.copy_from_slice(bytes);
-        seal_step(seal, u64::from_ne_bytes(word))
-    })
+/// See `struct bpfw_cell`: what makes tuple and rewrite recognisable as belonging together. As
+/// `take_snapshot` in bpf/connection.h.
+fn seal(hash: u64, rewrite: &bpfw_rewrite) -> u32 {
+    let [first, second, third] = rewrite.words();
+    let seal = seal_step(seal_step(hash.wrapping_add(first), second), third);
+    (seal_step(seal, 0) >> 32) as u32
 }
 
 fn seal_step(seal: u64, word: u64) -> u64 {
@@ -93,7 +103,7 @@ pub enum Added {
     Full,
 }
 
-/// The maps `conn_cells` and `conn_map`, of which no other daemon knows.
+/// The maps `conn_cells`, `conn_rests` and `conn_map`, of which no other daemon knows.
 pub struct ConnMap {
     cells: Cells,
     map: TypedMap<bpfw_tuple, bpfw_conn>,
@@ -122,7 +132,8 @@ impl ConnMap {
 
     /// Adds both directions, or none.
     pub fn add(&mut self, connection: &Connection) -> Result<Added> {
-        self.number = self.number.wrapping_add(2);
+        // Never 0, which a hop word is only once the connection is finished.
+        self.number = self.number.wrapping_add(2).max(2);
         let (first, value) = connection.entry(false, self.number, self.cells.settings());
         match self.insert(&first, &value)? {
             Inserted::New => {}
@@ -221,5 +232,39 @@ impl ConnMap {
             *walk = Walk::default();
         }
         Ok(complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::tuple::Protocol;
+
+    #[test]
+    fn the_express_lane_gets_no_longer_limit_and_none_where_it_must_not_look() {
+        let at = |text: &str| text.parse().expect("an address and a port");
+        let original = Tuple {
+            protocol: Protocol::Udp,
+            source: at("192.0.2.2:1000"),
+            destination: at("198.51.100.2:53"),
+        };
+        let idle = |idle_limit, pass_from| {
+            let reply = original.invert();
+            let connection = Connection {
+                original,
+                reply,
+                id: 1,
+                assured: pass_from == 0,
+                pass_from,
+                since: 1,
+                mark: 0,
+                seen: 1,
+                idle_limit,
+            };
+            connection.express_idle()
+        };
+        let limits = [15, 7500, 65_536, u32::MAX];
+        assert_eq!(limits.map(|limit| idle(limit, 0)), [15, 7500, 65_535, 65_535]);
+        assert_eq!(idle(7500, 500), 0);
     }
 }

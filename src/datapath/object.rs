@@ -8,7 +8,7 @@ use std::path::Path;
 
 use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 
-use super::cells::CELLS;
+use super::cells::{CELLS, RESTS};
 use super::conn_map::CONN_MAP;
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
 use super::{Hook, libbpf_error};
@@ -144,7 +144,7 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         }
         let room = match map.name().to_str() {
             Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
-            Some(CELLS) => settings.cells + abi::BPFW_PROBES - 1,
+            Some(CELLS | RESTS) => settings.cells + abi::BPFW_PROBES - 1,
             _ => continue,
         };
         map.set_max_entries(room)

@@ -11,6 +11,7 @@ use std::ptr;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::Pod;
 
@@ -261,28 +262,36 @@ pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Resu
     }
 }
 
-/// Reads values of an array with `BPF_F_MMAPABLE`: of `number` from `first` on, which begins a page, those
-/// with the given indices. Where many are
-/// wanted, a mapping takes a tenth of the time in which the kernel copies one after the other. Programs go on writing; a value is no less whole than the kernel's copy.
+/// Reads values of an array with `BPF_F_MMAPABLE`: of `number` from `first` on, those with the given
+/// indices. Where many are wanted, a mapping takes a tenth of the time in which the kernel copies one
+/// after the other. Programs go on writing; a value is no less whole than the kernel's copy.
 pub fn read_mapped<V: Pod>(
     map: BorrowedFd<'_>,
-    first: u32,
+    first: usize,
     number: usize,
     wanted: impl Iterator<Item = usize>,
     mut each: impl FnMut(V),
 ) -> io::Result<()> {
-    let length = NonZeroUsize::new(number * size_of::<V>()).ok_or(io::ErrorKind::InvalidInput)?;
-    let offset = u64::from(first) * size_of::<V>() as u64;
+    // A mapping begins where a page does.
+    let skipped = first * size_of::<V>() % page_size()?;
+    let length = skipped + number * size_of::<V>();
+    let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+    let offset = first * size_of::<V>() - skipped;
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
     // SAFETY: a new mapping, for reading only, where the kernel finds room for it.
     let start =
         unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map, offset) }?;
     for index in wanted.filter(|index| *index < number) {
-        // SAFETY: within the mapping, which begins a page and so is aligned; any bytes are a V. Volatile,
-        // because programs write to it.
-        each(unsafe { start.cast::<V>().add(index).read_volatile() });
+        // SAFETY: within the mapping; an array's values begin at multiples of 8 bytes, and so are
+        // aligned; any bytes are a V. Volatile, because programs write to it.
+        each(unsafe { start.byte_add(skipped).cast::<V>().add(index).read_volatile() });
     }
     // SAFETY: nothing refers to the mapping any more.
     unsafe { munmap(start, length.get()) }?;
     Ok(())
+}
+
+fn page_size() -> io::Result<usize> {
+    let size = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
+    usize::try_from(size).map_err(io::Error::other)
 }

@@ -242,11 +242,11 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
 }
 
 impl<V: Pod> TypedMap<u32, V> {
-    /// Values of an array that can be mapped: of `number` from `first` on, which begins a page, those
-    /// with the given indices.
+    /// Values of an array that can be mapped: of `number` from `first` on, those with the given
+    /// indices.
     pub fn read_mapped(
         &self,
-        first: u32,
+        first: usize,
         number: usize,
         wanted: impl Iterator<Item = usize>,
         each: impl FnMut(V),

@@ -50,7 +50,7 @@ impl Translation {
             port_delta: ports,
             l4_delta: if flags == 0 { 0 } else { add(add(addresses, ports), 0xffff) },
             flags,
-            reserved: 0,
+            idle: 0,
         }
     }
 }

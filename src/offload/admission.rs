@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use crate::abi::bpfw_conn;
+use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
@@ -223,7 +223,9 @@ impl Offload {
         match source {
             Source::Event => Some(self.events_since),
             Source::Signal => Some(self.routing.generation),
-            Source::Table => known.filter(|known| known.mark == mark).map(|known| known.since),
+            Source::Table => {
+                known.filter(|known| known.rest.mark == mark).map(|known| known.rest.since)
+            }
         }
     }
 
@@ -232,7 +234,7 @@ impl Offload {
     fn clear_way(&mut self, original: Tuple, reply: Tuple) -> Result<()> {
         for tuple in [original.into(), reply.into()] {
             if let Some(known) = self.conn_map.get(&tuple)? {
-                self.remove(&tuple, &known.reverse(), known.id)?;
+                self.remove(&tuple, &known.reverse(), known.rest.id)?;
             }
         }
         Ok(())
@@ -281,11 +283,12 @@ impl Offload {
 /// Whether the map's entry is of this very connection. Conntrack's ids repeat when an entry with
 /// the same tuple gets the same memory again.
 fn is_of(known: &bpfw_conn, entry: &Entry) -> bool {
-    known.id == entry.id && known.reverse() == entry.reply.into()
+    known.rest.id == entry.id && known.reverse() == entry.reply.into()
 }
 
 /// Whether the map's entry says all that there is to say of its connection.
 fn is_current(known: &bpfw_conn, connection: &Connection) -> bool {
     let assured = known.is_assured();
-    known.finished == 0 && known.mark == connection.mark && (assured || !connection.assured)
+    let bpfw_rest { finished, mark, .. } = known.rest;
+    finished == 0 && mark == connection.mark && (assured || !connection.assured)
 }

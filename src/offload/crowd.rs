@@ -54,8 +54,8 @@ impl Offload {
 
     fn goes(&mut self, entry: &Entry) -> Result<()> {
         let tuple = entry.original.into();
-        if let Some(conn) = self.conn_map.get(&tuple)?.filter(|conn| conn.id == entry.id) {
-            self.audit.forget(conn.id);
+        if let Some(conn) = self.conn_map.get(&tuple)?.filter(|conn| conn.rest.id == entry.id) {
+            self.audit.forget(conn.rest.id);
             self.crowd.note(entry);
             self.crowd.going.extend([tuple, conn.reverse()]);
         }

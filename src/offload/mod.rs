@@ -60,6 +60,12 @@ impl JiffyClock {
     fn age(&self, then: u64) -> Option<Duration> {
         (then != 0).then(|| self.jiffies.to_duration(self.now().saturating_sub(then)))
     }
+
+    /// The time with this lower half that is nearest to now.
+    fn widen(&self, low: u32) -> u64 {
+        let now = self.now();
+        now.wrapping_add_signed(i64::from(low.wrapping_sub(now as u32) as i32))
+    }
 }
 
 /// What routing makes of conntrack's marks.
@@ -243,8 +249,10 @@ impl Offload {
         let tuple = bpfw_tuple::from(*original);
         match self.conn_map.get(&tuple)? {
             // By now it may be a new one with the same tuple.
-            Some(conn) if self.requests.get(original)?.is_none_or(|entry| entry.id != conn.id) => {
-                self.remove(&tuple, &conn.reverse(), conn.id)
+            Some(conn)
+                if self.requests.get(original)?.is_none_or(|entry| entry.id != conn.rest.id) =>
+            {
+                self.remove(&tuple, &conn.reverse(), conn.rest.id)
             }
             _ => Ok(()),
         }
@@ -253,7 +261,7 @@ impl Offload {
     /// Removes the connection with this tuple, in both directions, if it has this id.
     fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<()> {
         match self.conn_map.get(tuple)? {
-            Some(conn) if conn.id == id => self.remove(tuple, &conn.reverse(), id),
+            Some(conn) if conn.rest.id == id => self.remove(tuple, &conn.reverse(), id),
             _ => Ok(()),
         }
     }

@@ -87,13 +87,14 @@ impl Offload {
         loop {
             let mut stale = Vec::new();
             let complete = self.conn_map.walk_batch(cursor, |conn| {
-                let admitted = self.admitted.as_ref().is_some_and(|ids| ids.contains(&conn.id));
-                if !admitted && !confirmed.contains(&conn.id) {
+                let admitted =
+                    self.admitted.as_ref().is_some_and(|ids| ids.contains(&conn.rest.id));
+                if !admitted && !confirmed.contains(&conn.rest.id) {
                     stale.push(conn);
                 }
             })?;
             for conn in stale {
-                self.remove(&conn.tuple, &conn.reverse(), conn.id)?;
+                self.remove(&conn.cell.tuple, &conn.reverse(), conn.rest.id)?;
             }
             if complete || Instant::now() >= until {
                 return Ok(complete);

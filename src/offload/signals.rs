@@ -63,8 +63,8 @@ impl Offload {
         let known = self.conn_map.get(tuple)?;
         match &known {
             // Conntrack saw a segment of it, or its event was faster than this signal.
-            Some(known) if known.finished == 0 => return self.renew_flags(known),
-            Some(known) => self.remove(tuple, &known.reverse(), known.id)?,
+            Some(known) if known.rest.finished == 0 => return self.renew_flags(known),
+            Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
             None => {}
         }
         if let Some(reason) = self.forbidden {
@@ -75,7 +75,7 @@ impl Offload {
             self.refuse_tuple(&plain, Refusal::NotTracked);
             return Ok(());
         };
-        let finished = known.is_some_and(|known| known.finished == abi::BPFW_FINISHED_TCP);
+        let finished = known.is_some_and(|known| known.rest.finished == abi::BPFW_FINISHED_TCP);
         self.limit_the_end(&entry, finished)?;
         if self.is_outdated(at) {
             return Ok(());

@@ -141,36 +141,45 @@ impl Offload {
     }
 
     fn sweep_one(&mut self, conn: &bpfw_conn) -> Result<()> {
-        if conn.finished != 0 {
-            return self.look_at(&conn.tuple, conn.passed_up);
+        let bpfw_conn { cell, rest } = conn;
+        if rest.finished != 0 {
+            return self.look_at(&cell.tuple, rest.passed_up);
         }
-        let Some(tuple) = conn.tuple.decode() else {
+        let Some(tuple) = cell.tuple.decode() else {
             return Ok(());
         };
         let reply = conn.is_reply();
-        if self.was_lately(conn.last_seen) {
+        let last_seen = self.clock.widen(cell.last_seen);
+        if self.was_lately(last_seen) {
             self.sweep.hops.extend(conn.hop_slot());
         }
-        if self.was_lately(conn.passed_up) || (self.sweep.flags_now && !reply) {
+        if self.was_lately(rest.passed_up) || (self.sweep.flags_now && !reply) {
             self.renew_flags(conn)?;
+        }
+        let assured = conn.is_assured();
+        // The timeouts were longer when it was offloaded; or `last_seen` will soon mean the future.
+        if rest.idle_limit > self.idle_limit(tuple.protocol, assured)
+            || self.is_forgotten(last_seen)
+        {
+            return self.remove(&cell.tuple, &conn.reverse(), rest.id);
         }
         if reply {
             return Ok(());
         }
-        let assured = conn.is_assured();
         self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
-        // The timeouts were longer when it was offloaded.
-        if conn.idle_limit > self.idle_limit(tuple.protocol, assured) {
-            return self.remove(&conn.tuple, &conn.reverse(), conn.id);
-        }
         self.refresh(conn, tuple, self.timeouts.of(tuple.protocol, assured))
+    }
+
+    /// After a quarter of all times that `last_seen` can tell.
+    fn is_forgotten(&self, last_seen: u64) -> bool {
+        self.clock.now().saturating_sub(last_seen) > 1 << 30
     }
 
     /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
     /// acknowledged: by such a number it would judge a RST, when the numbers have moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
         let reply = conn.is_reply();
-        let original = if reply { conn.reverse() } else { conn.tuple };
+        let original = if reply { conn.reverse() } else { conn.cell.tuple };
         match original.decode() {
             Some(tuple) if tuple.protocol == Protocol::Tcp => {
                 self.requests.queue_update(&tuple, None, true)
@@ -186,29 +195,33 @@ impl Offload {
 
     fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, lifetime: Lifetime) -> Result<()> {
         let period = lifetime.period();
-        if !self.sweep.looks_at(conn.id, period) {
+        if !self.sweep.looks_at(conn.rest.id, period) {
             return Ok(());
         }
         let since = self.sweep.length * (self.sweep.rounds(period) + 1);
         // Finding the other direction takes a call of the kernel for each connection. TCP is due its
         // timeout by both, and UDP that is not assured may just become it by the other's packet.
         let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
-        if is_stream && conn.last_seen > conn.passed_up {
-            let age = self.clock.age(conn.last_seen);
+        let forwarded = self.clock.widen(conn.cell.last_seen);
+        if is_stream && forwarded > conn.rest.passed_up {
+            let age = self.clock.age(forwarded);
             if let Some(timeout) = age.and_then(|age| lifetime.refresh_by_one(since, age)) {
                 return self.queue_refresh(&tuple, timeout);
             }
         }
         let reply = match self.conn_map.get(&conn.reverse())? {
-            Some(reply) if reply.id == conn.id => reply,
+            Some(reply) if reply.rest.id == conn.rest.id => reply,
             _ => return Ok(()),
         };
-        let forwarded = conn.last_seen.max(reply.last_seen);
+        let forwarded = forwarded.max(self.clock.widen(reply.cell.last_seen));
         // What went up later than anything was forwarded has refreshed conntrack by itself.
-        if conn.passed_up.max(reply.passed_up) > forwarded {
+        if conn.rest.passed_up.max(reply.rest.passed_up) > forwarded {
             return Ok(());
         }
-        let seen = |conn: &bpfw_conn| self.clock.age(conn.last_seen.max(conn.passed_up));
+        let seen = |conn: &bpfw_conn| {
+            let forwarded = self.clock.widen(conn.cell.last_seen);
+            self.clock.age(forwarded.max(conn.rest.passed_up))
+        };
         match lifetime.refresh(since, seen(conn), seen(&reply)) {
             Some(timeout) => self.queue_refresh(&tuple, timeout),
             None => Ok(()),

@@ -9,7 +9,7 @@ use super::netns::Namespace;
 use super::prelude::Prelude;
 use bpfw::abi::{
     BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, Pod, bpfw_cell, bpfw_conn,
-    bpfw_egress, bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict,
+    bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::Hook;
 use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
@@ -248,6 +248,11 @@ impl<'obj> Datapath<'obj> {
         self.connections.borrow().get(&tuple).expect("reading").expect("an entry")
     }
 
+    /// Whether who is added goes to `conn_map`, because no cell is free.
+    pub fn is_full(&self) -> bool {
+        self.connections.borrow().in_cells() == ALL_CELLS as usize
+    }
+
     /// No cell is free afterwards: who is added now goes to `conn_map`.
     fn fill_cells(&self) {
         let mut connections = self.connections.borrow_mut();
@@ -264,18 +269,21 @@ impl<'obj> Datapath<'obj> {
     pub fn overwrite(&self, entry: &bpfw_conn) {
         let object = self.object.object();
         let cells = TypedMap::<u32, bpfw_cell>::new(object, "conn_cells").expect("map");
+        let rests = TypedMap::<u32, bpfw_rest>::new(object, "conn_rests").expect("map");
+        let tuple = &entry.cell.tuple;
         let holds = |number: &u32| {
             let cell = cells.get(number).expect("reading").expect("a cell");
-            cell.conn.tuple.bytes() == entry.tuple.bytes()
+            cell.tuple.bytes() == tuple.bytes()
         };
         match (0..ALL_CELLS).find(holds) {
             Some(number) => {
-                cells.set(&number, &bpfw_cell { conn: *entry, reserved: 0 }).expect("writing")
+                rests.set(&number, &entry.rest).expect("writing");
+                cells.set(&number, &entry.cell).expect("writing");
             }
             None => {
                 let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(object, "conn_map").expect("map");
-                assert!(map.get(&entry.tuple).expect("reading").is_some(), "no such entry");
-                map.set(&entry.tuple, entry).expect("writing");
+                assert!(map.get(tuple).expect("reading").is_some(), "no such entry");
+                map.set(tuple, entry).expect("writing");
             }
         }
     }

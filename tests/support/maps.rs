@@ -2,7 +2,8 @@
 //! The BPF maps of a running daemon, read from outside.
 
 use bpfw::abi::{
-    Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_settings, bpfw_tuple, bpfw_verdict,
+    Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_rest, bpfw_settings, bpfw_tuple,
+    bpfw_verdict,
 };
 use bpfw::datapath::cells::cells_of;
 use bpfw::datapath::counters::{self, COUNTERS};
@@ -47,18 +48,29 @@ impl Maps {
     pub fn connections(&self) -> Vec<bpfw_conn> {
         let map = self.named("conn_map");
         let spilled = map.keys().filter_map(|key| self.value(map, &key));
-        self.taken_cells().map(|cell| cell.conn).chain(spilled).collect()
+        self.taken_cells().chain(spilled).collect()
     }
 
     /// Cells are many, and most are free.
-    fn taken_cells(&self) -> impl Iterator<Item = bpfw_cell> {
-        let map = self.named("conn_cells");
+    fn taken_cells(&self) -> impl Iterator<Item = bpfw_conn> {
+        let (cells, rests) = (self.named("conn_cells"), self.named("conn_rests"));
         let mut taken = Vec::new();
-        for first in (0..map.max_entries()).step_by(CELLS_AT_ONCE) {
-            let number = CELLS_AT_ONCE.min((map.max_entries() - first) as usize);
-            let keep =
-                |cell: bpfw_cell| taken.extend((cell.conn.tuple.protocol != 0).then_some(cell));
-            read_mapped(map.as_fd(), first, number, 0..number, keep).expect("an array");
+        for first in (0..cells.max_entries() as usize).step_by(CELLS_AT_ONCE) {
+            let number = CELLS_AT_ONCE.min(cells.max_entries() as usize - first);
+            let (mut found, mut indices, mut index) = (Vec::new(), Vec::new(), 0..);
+            let keep = |cell: bpfw_cell| {
+                let index = index.next().expect("endless");
+                if cell.tuple.protocol != 0 {
+                    found.push(cell);
+                    indices.push(index);
+                }
+            };
+            read_mapped(cells.as_fd(), first, number, 0..number, keep).expect("an array");
+            let mut found = found.into_iter();
+            let both = |rest: bpfw_rest| {
+                taken.push(bpfw_conn { cell: found.next().expect("one for each"), rest });
+            };
+            read_mapped(rests.as_fd(), first, number, indices.into_iter(), both).expect("an array");
         }
         taken.into_iter()
     }
@@ -71,11 +83,14 @@ impl Maps {
     pub fn connection(&self, tuple: Tuple) -> Option<bpfw_conn> {
         let key = bpfw_tuple::from(tuple);
         let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
-        let cells = self.named("conn_cells");
+        let (cells, rests) = (self.named("conn_cells"), self.named("conn_rests"));
+        let conn = |number: u32| {
+            let cell = self.value(cells, number.bytes())?;
+            Some(bpfw_conn { cell, rest: self.value(rests, number.bytes())? })
+        };
         cells_of(&key, self.settings.get_or_init(read))
-            .filter_map(|number| self.value(cells, number.bytes()))
-            .map(|cell: bpfw_cell| cell.conn)
-            .find(|conn| conn.tuple.bytes() == key.bytes())
+            .filter_map(conn)
+            .find(|conn| conn.cell.tuple.bytes() == key.bytes())
             .or_else(|| self.value(self.named("conn_map"), key.bytes()))
     }
 
