@@ -25,6 +25,7 @@ on_both_hooks!(
     hazard_06_a_connection_outlives_its_silence,
     hazard_06_tcp_that_nobody_answers_gets_less,
     hazard_06_no_refresh_revives_a_deleted_entry,
+    hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack,
 );
 
 const PORT: u16 = 40000;
@@ -233,4 +234,23 @@ fn hazard_06_no_refresh_revives_a_deleted_entry(hook: &str, test: &str) {
     let revived = support::wait::becomes_true(Duration::from_secs(3), || id(&lab, PORT).is_some());
     assert!(!revived);
     assert_eq!(offloaded(&daemon), 0);
+}
+
+fn hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    for sysctl in [TIMEOUT, STREAM] {
+        lab.router.sysctl(sysctl, "2");
+    }
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    keep_busy(&client, Duration::from_secs(1));
+    let number = id(&lab, PORT);
+    keep_busy(&client, Duration::from_secs(4));
+    assert!(number.is_some() && id(&lab, PORT) == number, "conntrack's entry ended while in use");
+    assert_eq!(offloaded(&daemon), 0);
+    // With one that can be kept, the same connection is offloaded.
+    for sysctl in [TIMEOUT, STREAM] {
+        lab.router.sysctl(sysctl, "30");
+    }
+    wait_until_fast(&lab, &client);
 }

@@ -130,7 +130,7 @@ impl fmt::Display for Refusal {
             Self::NotUnicast => "not unicast",
             Self::NoReply => "no reply yet",
             Self::NotEstablished => "TCP not established",
-            Self::OddTimeout => "timeout set by another program, or nearly over",
+            Self::OddTimeout => "timeout set by another program, nearly over, or below 3 s",
             Self::PolicyRouting => "routing rules by mark or type of service",
             Self::Multipath => "routes over several next hops, by more than addresses",
             Self::Ipsec => "IPsec policies",

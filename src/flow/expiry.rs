@@ -8,8 +8,13 @@ use super::tuple::Protocol;
 /// How old a timeout may be that counts as just given. Conntrack shows whole seconds.
 pub const JUST_GIVEN: Duration = Duration::from_secs(3);
 
-/// The longest time between two looks at a connection.
-const LONGEST_PERIOD: Duration = Duration::from_secs(120);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The longest round, and period between two looks at a connection.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The shortest timeout that can be refreshed in time.
+const SHORTEST: Duration = Duration::from_secs(3);
 
 /// Of the timeout, the part that passes before a packet is too old to stand for both directions.
 const YOUNG: u32 = 12;
@@ -71,13 +76,15 @@ impl Timeouts {
         }
     }
 
-    /// The shortest time between two looks at a connection. UDP that is not assured, if there is
-    /// any, has traffic that conntrack does not see for 2 s at most: once before half of its
-    /// timeout has gone will do.
-    pub fn shortest_period(&self, unassured: bool) -> Duration {
-        let of = |protocol| self.of(protocol, true).period();
-        let period = of(Protocol::Tcp).min(of(Protocol::Udp));
-        if unassured { period.min(self.udp / 2) } else { period }
+    /// From the start of one walk through all connections to that of the next. UDP that is not
+    /// assured, if there is any, has traffic that conntrack does not see for 2 s at most: one look
+    /// before half of its timeout has gone will do.
+    pub fn round(&self, unassured: bool) -> Duration {
+        // Conntrack is told whole seconds.
+        let half = |protocol| (self.of(protocol, true).least / 2).saturating_sub(SECOND);
+        let round = half(Protocol::Tcp).min(half(Protocol::Udp));
+        let round = if unassured { round.min(self.udp / 2) } else { round };
+        round.clamp(SECOND, LONGEST)
     }
 }
 
@@ -91,10 +98,16 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// How often to look at the connection: often enough that a late look is no harm, and that
-    /// what `is_usual` takes for usual outlasts it.
-    pub fn period(&self) -> Duration {
-        (self.least / 3).min(LONGEST_PERIOD)
+    /// How often to look at the connection, if that is more than a round: two thirds of the timeout
+    /// may go between two looks. The look comes with the first round that starts after the period.
+    pub fn period(&self, longest_round: Duration) -> Duration {
+        (self.least * 2 / 3).saturating_sub(longest_round).min(LONGEST)
+    }
+
+    /// Whether looks come in time at all: a round takes a second, and another is lost because
+    /// conntrack is told whole ones.
+    pub fn can_be_kept(&self) -> bool {
+        self.least >= SHORTEST
     }
 
     /// A silence after which the stack sees the next packet: conntrack's entry might end before
@@ -116,7 +129,7 @@ impl Lifetime {
     /// it is for the stack to say what the next packet makes of it.
     pub fn is_usual(&self, left: Duration) -> bool {
         // Conntrack tells whole seconds, rounded down.
-        left <= self.full && (left + Duration::from_secs(1)) * 2 >= self.least
+        left <= self.full && (left + SECOND) * 4 >= self.least
     }
 
     /// The timeout to give the connection at a look, if it had traffic since the one before.
@@ -126,17 +139,14 @@ impl Lifetime {
     pub fn refresh(
         &self,
         since_last_look: Duration,
-        original: Option<Duration>,
-        reply: Option<Duration>,
+        original: Duration,
+        reply: Duration,
     ) -> Option<Duration> {
-        let latest = original.into_iter().chain(reply).min()?;
+        let latest = original.min(reply);
         if latest > since_last_look {
             return None;
         }
-        let one_sided = match (original, reply) {
-            (Some(original), Some(reply)) => original.abs_diff(reply) > since_last_look,
-            _ => true,
-        };
+        let one_sided = original.abs_diff(reply) > since_last_look;
         let timeout = if one_sided { self.least } else { self.full };
         Some(left_after(timeout, latest))
     }
@@ -144,7 +154,7 @@ impl Lifetime {
 
 /// What is left of a timeout so long after the last packet, as it would be in conntrack.
 fn left_after(timeout: Duration, latest: Duration) -> Duration {
-    timeout.saturating_sub(latest).max(Duration::from_secs(1))
+    timeout.saturating_sub(latest).max(SECOND)
 }
 
 #[cfg(test)]
@@ -157,35 +167,33 @@ mod tests {
         Lifetime { full: Duration::from_secs(120), least: Duration::from_secs(120) };
     const TCP: Lifetime = Lifetime { full: DAY, least: Duration::from_secs(300) };
 
-    fn seconds(n: u64) -> Option<Duration> {
-        Some(Duration::from_secs(n))
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
     }
 
     #[test]
     fn idle_connections_are_left_to_expire() {
-        assert_eq!(UDP.refresh(LOOK, None, None), None);
         assert_eq!(UDP.refresh(LOOK, seconds(61), seconds(900)), None);
     }
 
     #[test]
     fn traffic_counts_from_its_last_packet() {
-        assert_eq!(UDP.refresh(LOOK, seconds(5), None), seconds(115));
-        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(2)), seconds(118));
+        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(900)), Some(seconds(115)));
+        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(2)), Some(seconds(118)));
     }
 
     #[test]
     fn a_young_packet_of_udp_is_enough() {
         let by_one = |since, latest| UDP.refresh_by_one(since, Duration::from_secs(latest));
-        assert_eq!(by_one(LOOK, 10), seconds(110));
+        assert_eq!(by_one(LOOK, 10), Some(seconds(110)));
         assert_eq!(by_one(LOOK, 11), None);
         assert_eq!(by_one(Duration::from_secs(5), 6), None);
     }
 
     #[test]
     fn one_sided_tcp_gets_what_unacknowledged_data_gets() {
-        assert_eq!(TCP.refresh(LOOK, seconds(0), None), seconds(300));
-        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(61)), seconds(300));
-        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(60)), seconds(86_400));
+        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(61)), Some(seconds(300)));
+        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(60)), Some(seconds(86_400)));
     }
 
     #[test]
@@ -196,7 +204,8 @@ mod tests {
             tcp_established: DAY,
             tcp_waiting: [Duration::from_secs(300), Duration::from_secs(200)],
         };
-        let judge = |protocol, assured, left| timeouts.judge(protocol, assured, seconds(left));
+        let judge =
+            |protocol, assured, left| timeouts.judge(protocol, assured, Some(seconds(left)));
         for (left, given) in
             [(121, Given::Own), (120, Given::Ordinary), (117, Given::Ordinary), (116, Given::Own)]
         {
@@ -227,25 +236,40 @@ mod tests {
         assert_eq!(of(Protocol::Udp, false), (30, 30));
         assert_eq!(of(Protocol::Udp, true), (120, 120));
         assert_eq!(of(Protocol::Tcp, true), (600, 300));
-        assert_eq!(timeouts.shortest_period(false), second * 40);
-        assert_eq!(timeouts.shortest_period(true), second * 15);
+        assert_eq!((timeouts.round(false), timeouts.round(true)), (second * 59, second * 15));
     }
 
     #[test]
     fn a_timeout_that_no_packet_gives_is_not_usual() {
         let usual = |lifetime: Lifetime, left| lifetime.is_usual(Duration::from_secs(left));
-        assert!(usual(UDP, 120) && usual(UDP, 59));
-        assert!(!usual(UDP, 121) && !usual(UDP, 58));
-        assert!(usual(TCP, 86_400) && usual(TCP, 149) && !usual(TCP, 148));
+        assert!(usual(UDP, 120) && usual(UDP, 29));
+        assert!(!usual(UDP, 121) && !usual(UDP, 28));
+        assert!(usual(TCP, 86_400) && usual(TCP, 74) && !usual(TCP, 73));
     }
 
-    /// A packet after the longest silence allowed, and then a look that comes late.
+    /// A packet after the longest silence allowed, just after a look, and then the longest time until
+    /// the next one.
     #[test]
     fn an_entry_outlasts_silence_and_the_next_look() {
-        for lifetime in [UDP, TCP] {
-            let silence = lifetime.idle_limit() + lifetime.period();
-            assert!(silence <= lifetime.least * 2 / 3);
-            assert!(lifetime.period() <= lifetime.least / 2);
+        for seconds in [3, 4, 8, 30, 120, 600] {
+            let udp = Duration::from_secs(seconds);
+            let timeouts = Timeouts {
+                udp,
+                udp_stream: udp,
+                tcp_established: DAY,
+                tcp_waiting: [udp * 5 / 2, udp * 3],
+            };
+            let round = timeouts.round(false);
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let lifetime = timeouts.of(protocol, true);
+                assert!(lifetime.can_be_kept());
+                let gone = lifetime.idle_limit() + lifetime.period(round).max(round);
+                assert!(gone < lifetime.least, "{lifetime:?}: {gone:?} with rounds alike");
+                let gone = lifetime.idle_limit() + lifetime.period(round) + round;
+                assert!(gone <= lifetime.least * 11 / 12, "{lifetime:?}: {gone:?}");
+            }
         }
+        let short = Duration::from_secs(2);
+        assert!(!Lifetime { full: short, least: short }.can_be_kept());
     }
 }

@@ -207,7 +207,7 @@ impl Offload {
     /// until the next packet, and so does bpfw: that packet goes by the stack.
     pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> bool {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        entry.timeout.is_none_or(|left| lifetime.is_usual(left))
+        lifetime.can_be_kept() && entry.timeout.is_none_or(|left| lifetime.is_usual(left))
     }
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.

@@ -6,6 +6,7 @@ mod audit;
 mod covered;
 mod crowd;
 mod known_packet;
+mod moment;
 pub mod per_packet;
 mod refusals;
 mod resync;
@@ -59,12 +60,6 @@ impl JiffyClock {
     /// How long ago the datapath noted this time; `None` for its "never".
     fn age(&self, then: u64) -> Option<Duration> {
         (then != 0).then(|| self.jiffies.to_duration(self.now().saturating_sub(then)))
-    }
-
-    /// The time with this lower half that is nearest to now.
-    fn widen(&self, low: u32) -> u64 {
-        let now = self.now();
-        now.wrapping_add_signed(i64::from(low.wrapping_sub(now as u32) as i32))
     }
 }
 

@@ -8,18 +8,17 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::moment::Moment;
 use super::{Offload, events_are_sent, timeouts};
 use crate::abi::bpfw_conn;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
-use crate::flow::expiry::{Lifetime, Timeouts};
 use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// How often the sysctls are read; nobody says when they change.
 const SYSCTLS: Duration = Duration::from_secs(10);
-const LONGEST_ROUND: Duration = Duration::from_secs(40);
 
 /// How far the walk is.
 #[derive(Default)]
@@ -27,7 +26,8 @@ pub(super) struct Sweep {
     cursor: Walk,
     running: bool,
     started: Option<Instant>,
-    number: u32,
+    /// When this round started, by the sum of all lengths.
+    at: Duration,
     /// From one start to the next: as planned, or longer when there was much to do.
     length: Duration,
     /// TCP flags are due for all connections: in the next round, in this one.
@@ -42,34 +42,42 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// As long as the shortest time between two looks at a connection: half of no timeout has gone
-    /// by then. That of UDP that is not assured counts only while there is some.
-    fn planned_length(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.shortest_period(self.unassured).clamp(SHORTEST_ROUND, LONGEST_ROUND)
-    }
-
     fn is_due(&self, planned: Duration) -> bool {
         let planned = if self.flags_wanted || self.all { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
     fn start(&mut self, planned: Duration) {
-        self.length = self.started.map_or(planned, |started| started.elapsed()).max(planned);
+        self.go_on(self.started.map_or(planned, |started| started.elapsed()).max(planned));
         self.started = Some(Instant::now());
-        self.number = self.number.wrapping_add(1);
         self.flags_now = std::mem::take(&mut self.flags_wanted);
         self.unassured = false;
         self.running = true;
     }
 
-    /// In how many rounds a connection with this period is looked at once.
-    fn rounds(&self, period: Duration) -> u32 {
-        u32::try_from(period.as_millis() / self.length.as_millis().max(1)).unwrap_or(1).max(1)
+    /// So long after the start before comes this one.
+    fn go_on(&mut self, length: Duration) {
+        self.length = length;
+        self.at += length;
     }
 
-    /// Whether this round looks at the connection; spread over the rounds by its id.
+    /// Whether this round looks at the connection: the first one after each period, which begins at a
+    /// time of the connection's own, so that there are as many in each round. However long rounds
+    /// are, two looks are no further apart than a period and a round.
     fn looks_at(&self, id: u32, period: Duration) -> bool {
-        self.all || self.number.wrapping_add(id) % self.rounds(period) == 0
+        if self.all || period <= self.length {
+            return true;
+        }
+        let period = period.as_millis() as u64;
+        let now = self.at.as_millis() as u64 + ((u64::from(id) * period) >> 32);
+        let before = now - self.length.as_millis() as u64;
+        now / period != before / period
+    }
+
+    /// No more than so long ago was the look before the one of this round.
+    fn since_last_look(&self, period: Duration) -> Duration {
+        // A round does not come to each connection at the same time.
+        period + self.length + self.length / 4
     }
 }
 
@@ -88,7 +96,7 @@ impl Offload {
     pub fn sweep(&mut self, until: Instant) -> Result<Round> {
         if !self.sweep.running {
             self.read_sysctls()?;
-            let planned = self.sweep.planned_length(&self.timeouts);
+            let planned = self.timeouts.round(self.sweep.unassured);
             if !self.sweep.is_due(planned) {
                 return Ok(Round::Idle);
             }
@@ -134,13 +142,15 @@ impl Offload {
         let mut batch = Vec::new();
         let complete = self.conn_map.walk_batch(&mut cursor, |conn| batch.push(conn))?;
         self.sweep.cursor = cursor;
+        // Since the round before: with a bit more, so that nothing falls between two rounds.
+        let now = self.moment(self.sweep.length * 2);
         for conn in &batch {
-            self.sweep_one(conn)?;
+            self.sweep_one(conn, &now)?;
         }
         Ok(complete)
     }
 
-    fn sweep_one(&mut self, conn: &bpfw_conn) -> Result<()> {
+    fn sweep_one(&mut self, conn: &bpfw_conn, now: &Moment) -> Result<()> {
         let bpfw_conn { cell, rest } = conn;
         if rest.finished != 0 {
             return self.look_at(&cell.tuple, rest.passed_up);
@@ -149,30 +159,24 @@ impl Offload {
             return Ok(());
         };
         let reply = conn.is_reply();
-        let last_seen = self.clock.widen(cell.last_seen);
-        if self.was_lately(last_seen) {
+        let last_seen = now.widen(cell.last_seen);
+        if now.was_lately(last_seen) {
             self.sweep.hops.extend(conn.hop_slot());
         }
-        if self.was_lately(rest.passed_up) || (self.sweep.flags_now && !reply) {
+        if now.was_lately(rest.passed_up) || (self.sweep.flags_now && !reply) {
             self.renew_flags(conn)?;
         }
         let assured = conn.is_assured();
-        // The timeouts were longer when it was offloaded; or `last_seen` will soon mean the future.
-        if rest.idle_limit > self.idle_limit(tuple.protocol, assured)
-            || self.is_forgotten(last_seen)
-        {
+        // The timeouts were longer when it was offloaded.
+        let is_outdated = rest.idle_limit > now.idle_limit(tuple.protocol, assured);
+        if is_outdated || now.is_forgotten(last_seen) {
             return self.remove(&cell.tuple, &conn.reverse(), rest.id);
         }
         if reply {
             return Ok(());
         }
         self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
-        self.refresh(conn, tuple, self.timeouts.of(tuple.protocol, assured))
-    }
-
-    /// After a quarter of all times that `last_seen` can tell.
-    fn is_forgotten(&self, last_seen: u64) -> bool {
-        self.clock.now().saturating_sub(last_seen) > 1 << 30
+        self.refresh(conn, tuple, now)
     }
 
     /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
@@ -188,24 +192,19 @@ impl Offload {
         }
     }
 
-    /// Since the round before: with a bit more, so that nothing falls between two rounds.
-    fn was_lately(&self, then: u64) -> bool {
-        self.clock.age(then).is_some_and(|age| age <= self.sweep.length * 2)
-    }
-
-    fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, lifetime: Lifetime) -> Result<()> {
-        let period = lifetime.period();
+    fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
+        let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
+        let period = lifetime.period(self.timeouts.round(false));
         if !self.sweep.looks_at(conn.rest.id, period) {
             return Ok(());
         }
-        let since = self.sweep.length * (self.sweep.rounds(period) + 1);
+        let since = self.sweep.since_last_look(period);
         // Finding the other direction takes a call of the kernel for each connection. TCP is due its
         // timeout by both, and UDP that is not assured may just become it by the other's packet.
         let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
-        let forwarded = self.clock.widen(conn.cell.last_seen);
+        let forwarded = now.widen(conn.cell.last_seen);
         if is_stream && forwarded > conn.rest.passed_up {
-            let age = self.clock.age(forwarded);
-            if let Some(timeout) = age.and_then(|age| lifetime.refresh_by_one(since, age)) {
+            if let Some(timeout) = lifetime.refresh_by_one(since, now.age(forwarded)) {
                 return self.queue_refresh(&tuple, timeout);
             }
         }
@@ -213,16 +212,14 @@ impl Offload {
             Some(reply) if reply.rest.id == conn.rest.id => reply,
             _ => return Ok(()),
         };
-        let forwarded = forwarded.max(self.clock.widen(reply.cell.last_seen));
+        let replied = now.widen(reply.cell.last_seen);
         // What went up later than anything was forwarded has refreshed conntrack by itself.
-        if conn.rest.passed_up.max(reply.rest.passed_up) > forwarded {
+        if conn.rest.passed_up.max(reply.rest.passed_up) > forwarded.max(replied) {
             return Ok(());
         }
-        let seen = |conn: &bpfw_conn| {
-            let forwarded = self.clock.widen(conn.cell.last_seen);
-            self.clock.age(forwarded.max(conn.rest.passed_up))
-        };
-        match lifetime.refresh(since, seen(conn), seen(&reply)) {
+        let original_age = now.age(forwarded.max(conn.rest.passed_up));
+        let reply_age = now.age(replied.max(reply.rest.passed_up));
+        match lifetime.refresh(since, original_age, reply_age) {
             Some(timeout) => self.queue_refresh(&tuple, timeout),
             None => Ok(()),
         }
@@ -231,5 +228,56 @@ impl Offload {
     fn queue_refresh(&mut self, original: &Tuple, timeout: Duration) -> Result<()> {
         let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
         self.requests.queue_update(original, Some(seconds), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The longest time between two looks at some connections, and how many looks there were, if
+    /// rounds are so long.
+    fn looks(period: Duration, mut length: impl FnMut(u32) -> Duration) -> (Duration, usize) {
+        let ids: Vec<u32> = (0..200).map(|n: u32| n.wrapping_mul(0x9e37_79b9)).collect();
+        let (mut sweep, mut last) = (Sweep::default(), vec![Duration::ZERO; ids.len()]);
+        let (mut longest, mut number) = (Duration::ZERO, 0);
+        for round in 0..5_000 {
+            sweep.go_on(length(round));
+            for (id, last) in
+                ids.iter().zip(&mut last).filter(|(id, _)| sweep.looks_at(**id, period))
+            {
+                let gap = sweep.at - std::mem::replace(last, sweep.at);
+                longest = longest.max(gap);
+                number += 1;
+                assert!(gap <= sweep.since_last_look(period), "{id:#x}: {gap:?}");
+            }
+        }
+        (longest, number / ids.len())
+    }
+
+    #[test]
+    fn looks_are_no_further_apart_than_a_period_and_a_round() {
+        // As they come with and without UDP that is not assured.
+        let mut state = 1_u64;
+        let mut random = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            SECOND * (15 + (state >> 33) as u32 % 45)
+        };
+        for period in [0, 16, 21, 60, 120] {
+            let (longest, number) = looks(SECOND * period, &mut random);
+            assert!(longest <= SECOND * (period + 59), "{longest:?} with {period} s");
+            assert!(longest >= SECOND * (period + 50).min(59), "{longest:?}: no such case came up");
+            assert!(number > 1000);
+        }
+    }
+
+    #[test]
+    fn rounds_that_are_alike_look_at_all_or_share_them() {
+        assert_eq!(looks(SECOND * 21, |_| SECOND * 59), (SECOND * 59, 5_000));
+        let (longest, number) = looks(SECOND * 60, |_| SECOND * 15);
+        assert_eq!(longest, SECOND * 60);
+        assert!((1_245..=1_251).contains(&number), "{number}");
     }
 }
