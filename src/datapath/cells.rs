@@ -38,6 +38,8 @@ pub struct Cells {
     /// are alike.
     tags: Vec<u32>,
     taken: usize,
+    /// Cells that are taken, but not filled yet.
+    reserved: Vec<(u32, bpfw_conn)>,
 }
 
 #[derive(Clone, Copy)]
@@ -94,7 +96,14 @@ impl Cells {
                 map.room()
             )));
         }
-        Ok(Self { map, rests, settings, tags: vec![0; number as usize], taken: 0 })
+        Ok(Self {
+            map,
+            rests,
+            settings,
+            tags: vec![0; number as usize],
+            taken: 0,
+            reserved: Vec::new(),
+        })
     }
 
     fn find(&self, place: Place, tag: u32) -> Option<u32> {
@@ -132,13 +141,21 @@ impl Cells {
         Ok(self.find(place, 0).map_or(Room::None, Room::Free))
     }
 
-    /// Fills a free cell.
-    pub fn fill(&mut self, number: u32, conn: &bpfw_conn) -> Result<()> {
-        self.rests.set(&number, &conn.rest)?;
-        self.map.set(&number, &conn.cell)?;
+    /// Takes a free cell, to be filled by the next [`Cells::fill`].
+    pub fn reserve(&mut self, number: u32, conn: &bpfw_conn) {
         self.tags[number as usize] = place(&conn.cell.tuple, &self.settings).tag;
         self.taken += 1;
-        Ok(())
+        self.reserved.push((number, *conn));
+    }
+
+    /// Fills what has been reserved.
+    pub fn fill(&mut self) -> Result<()> {
+        let reserved = std::mem::take(&mut self.reserved);
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        self.rests.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.rest)))?;
+        self.map.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.cell)))
     }
 
     /// Frees the cells of these tuples; says how many there were. A tuple that is in none takes
@@ -147,10 +164,11 @@ impl Cells {
         let mut numbers: Vec<u32> = tuples.iter().filter_map(|tuple| self.cell_of(tuple)).collect();
         numbers.sort_unstable();
         numbers.dedup();
+        let free = bpfw_cell::default();
         match numbers[..] {
             [] => return Ok(0),
-            [number] => self.map.set(&number, &bpfw_cell::default())?,
-            _ => self.map.set_all(&numbers, &bpfw_cell::default())?,
+            [number] => self.map.set(&number, &free)?,
+            _ => self.map.set_all(numbers.iter().map(|number| (*number, &free)))?,
         }
         numbers.iter().for_each(|number| self.tags[*number as usize] = 0);
         self.taken -= numbers.len();

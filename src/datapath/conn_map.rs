@@ -130,8 +130,26 @@ impl ConnMap {
         Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity, number: 0 })
     }
 
-    /// Adds both directions, or none.
+    /// Adds both directions of a connection, or none.
     pub fn add(&mut self, connection: &Connection) -> Result<Added> {
+        let added = self.prepare(connection)?;
+        self.cells.fill()?;
+        Ok(added)
+    }
+
+    /// The same with many, in a few calls of the kernel.
+    pub fn add_all<'a>(
+        &mut self,
+        connections: impl IntoIterator<Item = &'a Connection>,
+    ) -> Result<Vec<Added>> {
+        let added: Result<Vec<_>> =
+            connections.into_iter().map(|connection| self.prepare(connection)).collect();
+        self.cells.fill()?;
+        added
+    }
+
+    /// Adds both directions to `conn_map`, or takes their cells.
+    fn prepare(&mut self, connection: &Connection) -> Result<Added> {
         // Never 0, which a hop word is only once the connection is finished.
         self.number = self.number.wrapping_add(2).max(2);
         let (first, value) = connection.entry(false, self.number, self.cells.settings());
@@ -147,6 +165,8 @@ impl ConnMap {
             Ok(Inserted::Full) => Ok(Added::Full),
             Err(error) => Err(error),
         };
+        // Only a cell that is filled can be freed.
+        self.cells.fill()?;
         self.remove_one(&first)?;
         added
     }
@@ -160,7 +180,7 @@ impl ConnMap {
             return Ok(Inserted::Full);
         }
         if let Room::Free(number) = room {
-            self.cells.fill(number, conn)?;
+            self.cells.reserve(number, conn);
             return Ok(Inserted::New);
         }
         let inserted = self.map.insert(tuple, conn)?;

@@ -95,17 +95,18 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
     }
 
     /// Sets the values of keys, whether they are there or not, in one call.
-    pub fn set_all(&self, keys: &[K], value: &V) -> Result<()> {
-        let number = keys.len();
-        let keys: Vec<u8> = keys.iter().flat_map(|key| key.bytes()).copied().collect();
+    pub fn set_all<'a>(&self, entries: impl IntoIterator<Item = (K, &'a V)>) -> Result<()>
+    where
+        V: 'a,
+    {
+        let (mut keys, mut values, mut number) = (Vec::new(), Vec::new(), 0);
+        for (key, value) in entries {
+            keys.extend_from_slice(key.bytes());
+            values.extend_from_slice(value.bytes());
+            number += 1;
+        }
         self.map
-            .update_batch(
-                &keys,
-                &value.bytes().repeat(number),
-                number as u32,
-                MapFlags::ANY,
-                MapFlags::ANY,
-            )
+            .update_batch(&keys, &values, number, MapFlags::ANY, MapFlags::ANY)
             .map_err(|error| self.failed("writing", &error))
     }
 

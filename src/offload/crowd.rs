@@ -79,14 +79,15 @@ impl Offload {
             return Ok(());
         }
         self.prepare(coming.iter().map(|(_, connection)| connection))?;
-        for (entry, connection) in &coming {
-            self.arrives(entry, connection)?;
+        let added = self.conn_map.add_all(coming.iter().map(|(_, connection)| connection))?;
+        for ((entry, connection), added) in coming.iter().zip(added) {
+            self.arrives(entry, connection, added)?;
         }
         Ok(())
     }
 
-    fn arrives(&mut self, entry: &Entry, connection: &Connection) -> Result<()> {
-        match self.conn_map.add(connection)? {
+    fn arrives(&mut self, entry: &Entry, connection: &Connection, added: Added) -> Result<()> {
+        match added {
             Added::Added => self.offloaded(connection, !self.events_sent),
             // It is known, or others have its tuples; or there is no room.
             Added::Exists | Added::Full => {
