@@ -114,7 +114,8 @@ test-vm-all:
 	-@scripts/install-deps vm
 	tests/vm/test-all
 
-test-cross: install-deps-cross
+test-cross:
+	-@scripts/install-deps cross
 	tests/cross/test $(MACHINES)
 
 bench-vm: install-deps-vm

@@ -146,7 +146,7 @@ fn log_level(request: &Request) -> Result<u32> {
         return Ok(level.as_setting());
     }
     Err(Error::refused("--bpf-log-level: this kernel has no bpf_trace_printk").with_advice(
-        "build it with CONFIG_BPF_EVENTS, OpenWrt with CONFIG_KERNEL_KPROBES=y, or leave the \
+        "build it with CONFIG_BPF_EVENTS, OpenWrt with CONFIG_KERNEL_BPF_EVENTS=y, or leave the \
          option out",
     ))
 }

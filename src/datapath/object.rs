@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
+use nix::sys::utsname::uname;
 
 use super::cells::{CELLS, RESTS};
 use super::conn_map::CONN_MAP;
@@ -17,6 +18,9 @@ use crate::error::{Error, Result};
 
 pub(super) const SETTINGS: &str = ".rodata.settings";
 const BEAT: &str = "bpfw_beat";
+
+/// What the programs are written for (README.md, "Kernel requirements").
+const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
 /// What the datapath must be told before it is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -191,13 +195,44 @@ fn not_ours(name: &str) -> Error {
 }
 
 fn load_error(doing: String, error: &libbpf_rs::Error) -> Error {
-    let advice = match error.kind() {
-        libbpf_rs::ErrorKind::PermissionDenied => {
-            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; if you do, the \
-             kernel's verifier said no: see RUST_LOG=libbpf=debug"
+    let debug = "RUST_LOG=libbpf=debug shows what the kernel says";
+    let advice = match (error.kind(), too_old_kernel()) {
+        (libbpf_rs::ErrorKind::PermissionDenied, _) => "run as root, or with CAP_BPF, \
+             CAP_NET_ADMIN and CAP_PERFMON; if you do, the kernel's verifier said no: see \
+             RUST_LOG=libbpf=debug"
+            .to_owned(),
+        (libbpf_rs::ErrorKind::OutOfMemory, _) => "lower --max-connections".to_owned(),
+        (_, Some(release)) => {
+            format!("this is Linux {release}, and bpfw needs 5.15 or later; {debug}")
         }
-        libbpf_rs::ErrorKind::OutOfMemory => "lower --max-connections",
-        _ => "bpfw needs Linux 5.15 or later; RUST_LOG=libbpf=debug shows what the kernel says",
+        (_, None) => debug.to_owned(),
     };
     libbpf_error(doing, error).with_advice(advice)
+}
+
+/// This kernel's release, if it is older than the programs need.
+fn too_old_kernel() -> Option<String> {
+    let release = uname().ok()?.release().to_string_lossy().into_owned();
+    is_too_old(&release).then_some(release)
+}
+
+fn is_too_old(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version < OLDEST_KERNEL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        for old in ["5.10.0-46-amd64", "5.14.21", "4.19.0", "5.9-rc1"] {
+            assert!(is_too_old(old), "{old}");
+        }
+        for new in ["5.15.0", "5.15", "5.100.1", "6.1.0-50-amd64", "7.2.13+deb14-s390x"] {
+            assert!(!is_too_old(new), "{new}");
+        }
+    }
 }
