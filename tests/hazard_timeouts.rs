@@ -23,6 +23,7 @@ on_both_hooks!(
     hazard_05_timeouts_follow_the_sysctls,
     hazard_05_fixed_timeouts_are_not_refreshed,
     hazard_06_a_connection_outlives_its_silence,
+    hazard_06_a_stream_that_one_side_sends_lives,
     hazard_06_tcp_that_nobody_answers_gets_less,
     hazard_06_no_refresh_revives_a_deleted_entry,
     hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack,
@@ -189,6 +190,26 @@ fn hazard_06_a_connection_outlives_its_silence(hook: &str, test: &str) {
     assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
     assert!(Maps::of(daemon.pid()).packets(abi::BPFW_PASS_IDLE) > 0);
     assert!(echo_is_fast(&lab, &client, 1_000));
+}
+
+/// For twice as long as the timeout: what the look finds on the client's side is silence.
+fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl(STREAM, "6");
+    let _daemon = start(&lab, hook, &[]);
+    let (server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let (number, source) = (id(&lab, PORT), server.sources().pop().expect("echoes"));
+    drop(server);
+    let server = UdpClient::open(&lab.server, ECHO, source);
+    let before = lab.stack_packets();
+    for datagram in 1..=240 {
+        server.send(datagram);
+        assert_eq!(client.recv(LIMIT), Some(datagram));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+    assert_eq!(lab.stack_packets(), before, "the fast path takes all");
 }
 
 fn hazard_06_tcp_that_nobody_answers_gets_less(hook: &str, test: &str) {
