@@ -49,8 +49,7 @@ static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
 	return verdict ? verdict : hand_unknown(pkt, now);
 }
 
-/* The express lane sees no more than the hop word. What is stored before an exchange is seen first.
- */
+/* The express lane sees the hop word alone. What is stored before an exchange is seen first. */
 static __always_inline void end_one(const struct conn *conn, __u32 cause)
 {
 	conn->rest->finished = cause;

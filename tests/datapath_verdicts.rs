@@ -325,6 +325,17 @@ mod cases {
             datapath.expect_passed(Input::new(LAN, &frame), verdict);
             assert_eq!(datapath.entry(&flow, false), entry, "not ours to write to");
         }
+        // What routing needs of the rest is under a seal of its own.
+        let mut wrong = [right; 3];
+        wrong[0].rest.seal ^= 1 << 20;
+        wrong[1].rest.mark ^= 1;
+        wrong[2].rest.since ^= 1;
+        for entry in wrong {
+            datapath.overwrite(&entry);
+            let frame = flow.incoming(false).build();
+            datapath.expect_passed(Input::new(LAN, &frame), verdict);
+            assert_eq!(datapath.entry(&flow, false).hop_slot(), None, "nothing was looked up");
+        }
         datapath.overwrite(&right);
         datapath.expect_flow(&flow, false);
     }

@@ -45,6 +45,11 @@ fn id(lab: &Lab, port: u16) -> Option<String> {
     line.split_whitespace().find(|word| word.starts_with("id=")).map(str::to_owned)
 }
 
+/// UDP's timeouts, in seconds.
+fn set_timeouts(lab: &Lab, seconds: &str) {
+    [TIMEOUT, STREAM].iter().for_each(|sysctl| lab.router.sysctl(sysctl, seconds));
+}
+
 /// Echoes, one every 50 ms, for so long.
 fn keep_busy(client: &UdpClient, time: Duration) {
     let started = Instant::now();
@@ -70,9 +75,7 @@ table ip labels {
 
 fn hazard_03_fields_of_others_survive(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
-    for sysctl in [TIMEOUT, STREAM] {
-        lab.router.sysctl(sysctl, "4");
-    }
+    set_timeouts(&lab, "4");
     lab.nft(LABELS);
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, PORT);
@@ -243,9 +246,7 @@ fn hazard_06_tcp_that_nobody_answers_gets_less(hook: &str, test: &str) {
 
 fn hazard_06_no_refresh_revives_a_deleted_entry(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
-    for sysctl in [TIMEOUT, STREAM] {
-        lab.router.sysctl(sysctl, "4");
-    }
+    set_timeouts(&lab, "4");
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, PORT);
     wait_until_fast(&lab, &client);
@@ -259,9 +260,7 @@ fn hazard_06_no_refresh_revives_a_deleted_entry(hook: &str, test: &str) {
 
 fn hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
-    for sysctl in [TIMEOUT, STREAM] {
-        lab.router.sysctl(sysctl, "2");
-    }
+    set_timeouts(&lab, "2");
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, PORT);
     keep_busy(&client, Duration::from_secs(1));
@@ -270,8 +269,6 @@ fn hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack(hook: &str, tes
     assert!(number.is_some() && id(&lab, PORT) == number, "conntrack's entry ended while in use");
     assert_eq!(offloaded(&daemon), 0);
     // With one that can be kept, the same connection is offloaded.
-    for sysctl in [TIMEOUT, STREAM] {
-        lab.router.sysctl(sysctl, "30");
-    }
+    set_timeouts(&lab, "30");
     wait_until_fast(&lab, &client);
 }

@@ -3,7 +3,7 @@
 //!
 //! The clock starts before the packet is sent that establishes the connection, and stops when both
 //! directions are found in the table of connections: from then on packets take the fast path. Asking
-//! the map costs a microsecond and disturbs nobody, while a loop of packets would make the stack and the
+//! the map costs a few microseconds and disturbs nobody, while a loop of packets would make the stack and the
 //! daemon busy. One packet afterwards, by the connection's own counter, shows that it is so.
 
 use super::crowd::{Member, Side};

@@ -132,7 +132,7 @@ impl ConnMap {
 
     /// Adds both directions of a connection, or none.
     pub fn add(&mut self, connection: &Connection) -> Result<Added> {
-        let added = self.prepare(connection)?;
+        let added = self.take_places(connection)?;
         self.cells.fill()?;
         Ok(added)
     }
@@ -143,13 +143,13 @@ impl ConnMap {
         connections: impl IntoIterator<Item = &'a Connection>,
     ) -> Result<Vec<Added>> {
         let added: Result<Vec<_>> =
-            connections.into_iter().map(|connection| self.prepare(connection)).collect();
+            connections.into_iter().map(|connection| self.take_places(connection)).collect();
         self.cells.fill()?;
         added
     }
 
     /// Adds both directions to `conn_map`, or takes their cells.
-    fn prepare(&mut self, connection: &Connection) -> Result<Added> {
+    fn take_places(&mut self, connection: &Connection) -> Result<Added> {
         // Never 0, which a hop word is only once the connection is finished.
         self.number = self.number.wrapping_add(2).max(2);
         let (first, value) = connection.entry(false, self.number, self.cells.settings());

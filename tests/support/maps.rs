@@ -85,12 +85,13 @@ impl Maps {
         let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
         let (cells, rests) = (self.named("conn_cells"), self.named("conn_rests"));
         let conn = |number: u32| {
-            let cell = self.value(cells, number.bytes())?;
-            Some(bpfw_conn { cell, rest: self.value(rests, number.bytes())? })
+            let cell: bpfw_cell = self.value(cells, number.bytes())?;
+            let is_right = cell.tuple.bytes() == key.bytes();
+            let rest = is_right.then(|| self.value(rests, number.bytes()))??;
+            Some(bpfw_conn { cell, rest })
         };
         cells_of(&key, self.settings.get_or_init(read))
-            .filter_map(conn)
-            .find(|conn| conn.cell.tuple.bytes() == key.bytes())
+            .find_map(conn)
             .or_else(|| self.value(self.named("conn_map"), key.bytes()))
     }
 
