@@ -90,6 +90,8 @@ struct Daemon<'obj> {
     rules: Rules,
     shutdown: Shutdown,
     rest: Rest,
+    /// What may have changed unnoticed before the fast path goes on.
+    doubted: Change,
     /// The age at which the datapath takes a heartbeat for too old.
     limit: Duration,
     last_tick: Instant,
@@ -244,7 +246,8 @@ impl Daemon<'_> {
             Drained::More => self.notice_backlog(started)?,
             Drained::Overrun => {
                 tracing::warn!("conntrack events were lost: comparing with conntrack");
-                self.distrust()?;
+                // Of routing we would have heard by another socket.
+                self.distrust(Change::NextHops)?;
             }
         }
         Ok(())
@@ -299,7 +302,7 @@ impl Daemon<'_> {
     }
 
     fn check_policies(&mut self) -> Result<()> {
-        if self.forbid_by_policy()? { self.distrust() } else { Ok(()) }
+        if self.forbid_by_policy()? { self.distrust(Change::Routing) } else { Ok(()) }
     }
 
     /// A sysctl changes without an event.

@@ -6,14 +6,19 @@ mod support;
 
 use nix::sys::signal::Signal;
 use std::time::Duration;
+use support::capture::Capture;
+use support::crowd;
 use support::lab::{CLIENT, Lab, SERVER};
+use support::maps::Maps;
 use support::router::*;
-use support::rules::snat_rules;
+use support::rules::{no_nat_rules, snat_rules};
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
 
 on_both_hooks!(
     hazard_30_lost_events_are_made_good_by_a_resync,
+    a_crowd_stays_fast_although_its_events_are_lost,
+    a_crowd_that_sends_events_is_offloaded_as_a_whole,
     a_found_connection_becomes_a_stream,
     hazard_14_rules_by_mark_stop_offloading,
     a_vanished_interface_does_not_end_the_daemon,
@@ -91,6 +96,67 @@ fn hazard_30_lost_events_are_made_good_by_a_resync(hook: &str, test: &str) {
     assert!(!echo_is_fast(&lab, &other, 1), "it ended while nobody listened");
     wait_until_fast(&lab, &other);
     wait_until_fast(&lab, &client);
+}
+
+/// More than the daemon's queue of events holds.
+const CROWD: u32 = 30_000;
+/// More than it audits.
+const FOUND: u32 = 20_000;
+
+/// How often all of the crowd must send a packet until all of these take the fast path.
+fn passes_until_fast(lab: &Lab, lan: &Capture, number: u32) -> u32 {
+    let mut passes = 0;
+    eventually(Duration::from_secs(60), "all of the crowd is fast", || {
+        passes += 1;
+        let before = lab.stack_packets();
+        (0..number).for_each(|each| lan.send_frame(&crowd::frame(each)));
+        std::thread::sleep(Duration::from_millis(300));
+        lab.stack_packets() == before
+    });
+    passes
+}
+
+/// All of them become streams while the daemon looks away, for less than makes it late.
+fn a_crowd_stays_fast_although_its_events_are_lost(hook: &str, test: &str) {
+    let lab = lab(hook, test, &no_nat_rules());
+    lab.static_neighbours();
+    lab.router.ip(&format!("route add default via {SERVER}\n"));
+    let daemon = start(&lab, hook, &["--log-level", "info", "--max-connections", "60000"]);
+    let [lan, wan] = [&lab.client, &lab.server].map(|host| Capture::open(host, "eth0"));
+    for batch in (0..CROWD).step_by(5_000).map(|first| first..first + 5_000) {
+        batch.clone().for_each(|each| lan.send_frame(&crowd::frame(each)));
+        batch.clone().for_each(|each| wan.send_frame(&crowd::answer(each)));
+        let last = crowd::tuple(batch.end - 1);
+        let maps = Maps::of(daemon.pid());
+        eventually(LIMIT, "the batch is offloaded", || maps.has_connection(last));
+    }
+    // From then on a packet makes a stream.
+    std::thread::sleep(Duration::from_millis(2_500));
+    let mark = daemon.mark();
+    daemon.signal(Signal::SIGSTOP);
+    (0..CROWD).for_each(|each| lan.send_frame(&crowd::frame(each)));
+    assert!(lost_events(&lab) > 0, "the queue overflowed");
+    daemon.signal(Signal::SIGCONT);
+    daemon.wait_for_line_after(mark, "comparing with conntrack", LIMIT);
+    daemon.wait_for_line_after(mark, "forwarding", Duration::from_secs(60));
+    let late = daemon.lines().iter().any(|line| line.contains("late by"));
+    let passes = passes_until_fast(&lab, &lan, CROWD);
+    println!("{hook}: all are fast in pass {passes}, the daemon was late: {late}");
+    // A daemon that was late doubts routing, too: the stack must see a packet of each.
+    assert!(passes == 1 || late, "{passes} passes");
+}
+
+/// Nothing changes about them, so that they send no events but those that the daemon asks for.
+fn a_crowd_that_sends_events_is_offloaded_as_a_whole(hook: &str, test: &str) {
+    let lab = lab(hook, test, &no_nat_rules());
+    lab.static_neighbours();
+    lab.router.ip(&format!("route add default via {SERVER}\n"));
+    let daemon = start(&lab, hook, &["--log-level", "info", "--max-connections", "60000"]);
+    crowd::insert(&lab, 0..FOUND, crowd::STREAM);
+    let lan = Capture::open(&lab.client, "eth0");
+    let passes = passes_until_fast(&lab, &lan, FOUND);
+    println!("{hook}: all are fast in pass {passes}");
+    assert_eq!(offloaded(&daemon), FOUND as usize);
 }
 
 /// It sends no events, so that only the audit sees how conntrack's word of it changes.

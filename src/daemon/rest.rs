@@ -69,7 +69,7 @@ impl Daemon<'_> {
     pub(super) fn is_late(&mut self) -> Result<()> {
         let late = self.last_beat.elapsed();
         tracing::warn!("late by {late:?}: comparing with conntrack");
-        self.distrust()
+        self.distrust(Change::Routing)
     }
 
     /// There was more to read than fitted in a slice: the fast path does not go on with what
@@ -86,7 +86,8 @@ impl Daemon<'_> {
     }
 
     /// What the map holds may be wrong: the stack takes over until it has been compared.
-    pub(super) fn distrust(&mut self) -> Result<()> {
+    pub(super) fn distrust(&mut self, doubted: Change) -> Result<()> {
+        self.doubted = self.doubted.max(doubted);
         self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now());
         Ok(())
@@ -95,6 +96,7 @@ impl Daemon<'_> {
     /// Something failed that should not: the stack takes over, and after a pause all is compared.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
+        self.doubted = Change::Routing;
         self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now() + RETRY);
         self.busy = false;
@@ -152,11 +154,11 @@ impl Daemon<'_> {
             return Ok(());
         }
         self.rest = Rest::Awake;
-        if was_behind {
-            return self.bump(Change::NextHops);
+        let change = std::mem::replace(&mut self.doubted, Change::NextHops);
+        self.bump(change)?;
+        if !was_behind {
+            tracing::info!("forwarding");
         }
-        self.bump(Change::Routing)?;
-        tracing::info!("forwarding");
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use crate::datapath::hops::Hops;
 use crate::datapath::object::{LoadedObject, Settings};
 use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
-use crate::datapath::state::State;
+use crate::datapath::state::{Change, State};
 use crate::error::{Error, Result};
 use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
@@ -85,6 +85,7 @@ impl<'obj> Daemon<'obj> {
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
             rest: Rest::Resync(offload.start_resync()?),
+            doubted: Change::Routing,
             request,
             object,
             attachments: Vec::new(),

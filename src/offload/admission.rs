@@ -110,14 +110,14 @@ impl Offload {
             return self.stays(entry, Refusal::Unproven);
         };
         let connection = self.connection(entry, assured, since);
-        let audited = source != Source::Event || !self.events_sent;
+        if source == Source::Event {
+            self.sends_events(entry);
+        }
         if known.is_some_and(|known| is_current(&known, &connection)) {
-            // It does send events.
-            if !audited {
-                self.audit.forget(entry.id);
-            }
             return Ok(None);
         }
+        let audited = !self.events_sent
+            || source != Source::Event && known.is_none_or(|known| self.audit.holds(known.rest.id));
         if standing.is_some() {
             self.clear_way(entry.original, entry.reply)?;
         }

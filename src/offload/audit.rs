@@ -2,7 +2,8 @@
 //! Connections that may send no events: once a second, conntrack is asked which still exist.
 //!
 //! Since Linux 6.1, `nf_conntrack_events` is 2 by default: a connection made before anyone
-//! listened never says that it changed or ended.
+//! listened never says that it changed or ended. Those that do say so are found out by provoking
+//! them, and audited no longer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,11 +15,15 @@ use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::Connection;
 use crate::error::Result;
 use crate::flow::decision::Decision;
+use crate::flow::tuple::Tuple;
 
 /// How many there may be.
 const LIMIT: usize = 16_384;
 /// So many are asked for one by one; a dump costs as much as the whole table is large.
 const ONE_BY_ONE: usize = 1024;
+/// How many are provoked in a turn of the daemon, which reads their events in the next: few beside
+/// what the queue of events holds.
+const PROVOKED_AT_ONCE: usize = 64;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two dumps, in times of what one takes: however large the table is.
 const PAUSE: u32 = 4;
@@ -27,6 +32,8 @@ const PAUSE: u32 = 4;
 #[derive(Default)]
 pub(super) struct Audit {
     connections: HashMap<u32, Connection>,
+    /// The ids of those that were not provoked yet, and maybe of some that are audited no longer.
+    unprovoked: Vec<u32>,
     started: Option<Instant>,
     next: Option<Instant>,
     running: Option<Running>,
@@ -42,6 +49,22 @@ enum Running {
 impl Audit {
     pub(super) fn add(&mut self, connection: &Connection) {
         self.connections.insert(connection.id, *connection);
+        self.unprovoked.push(connection.id);
+    }
+
+    pub(super) fn holds(&self, id: u32) -> bool {
+        self.connections.contains_key(&id)
+    }
+
+    /// What was provoked before may have been lost.
+    pub(super) fn provoke_again(&mut self) {
+        self.unprovoked = self.connections.keys().copied().collect();
+    }
+
+    fn next_to_provoke(&mut self) -> Vec<Tuple> {
+        let rest = self.unprovoked.len().saturating_sub(PROVOKED_AT_ONCE);
+        let ids = self.unprovoked.split_off(rest);
+        ids.iter().filter_map(|id| Some(self.connections.get(id)?.original)).collect()
     }
 
     pub(super) fn forget(&mut self, id: u32) {
@@ -76,6 +99,7 @@ impl Audit {
 impl Offload {
     /// Starts or goes on with the audit; `true` if it wants to go on at once.
     pub fn audit(&mut self, until: Instant) -> Result<bool> {
+        self.provoke()?;
         let running = match self.audit.running.take() {
             Some(running) => running,
             None if self.audit.is_due() => self.audit.start()?,
@@ -90,6 +114,22 @@ impl Offload {
             self.audit.end(dumped);
         }
         Ok(self.audit.running.is_some())
+    }
+
+    /// Where no events are sent at all, there is no use in it.
+    fn provoke(&mut self) -> Result<()> {
+        let originals = self.audit.next_to_provoke();
+        if originals.is_empty() || !self.events_sent {
+            return Ok(());
+        }
+        self.requests.provoke(&originals)
+    }
+
+    /// An event, whatever caused it, shows that its connection sends events.
+    pub(super) fn sends_events(&mut self, entry: &Entry) {
+        if self.events_sent {
+            self.audit.forget(entry.id);
+        }
     }
 
     fn ask_for(

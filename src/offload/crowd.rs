@@ -47,7 +47,11 @@ impl Offload {
         }
         match event {
             Event::Update(entry) => self.on_update(&entry, Source::Event),
-            Event::Edit(entry) => self.on_update(&entry, Source::Table),
+            Event::Edit(entry) => {
+                self.on_update(&entry, Source::Table)?;
+                self.sends_events(&entry);
+                Ok(())
+            }
             Event::Destroy(entry) => self.goes(&entry),
         }
     }

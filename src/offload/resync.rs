@@ -29,6 +29,7 @@ impl Offload {
     pub fn start_resync(&mut self) -> Result<Resync> {
         self.admitted = Some(HashSet::new());
         self.crowd = Crowd::default();
+        self.audit.provoke_again();
         Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
     }
 

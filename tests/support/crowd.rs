@@ -3,7 +3,7 @@
 
 use super::capture::Capture;
 use super::daemon::Daemon;
-use super::lab::{CLIENT_MAC, Lab, ROUTER_LAN_MAC};
+use super::lab::{CLIENT_MAC, Lab, ROUTER_LAN_MAC, ROUTER_WAN_MAC, SERVER_MAC};
 use super::maps::Maps;
 use super::packet::Packet;
 use super::router::*;
@@ -33,14 +33,24 @@ pub fn frame(number: u32) -> Vec<u8> {
     Packet::udp(source(number), SERVICE).mac(CLIENT_MAC, ROUTER_LAN_MAC).build()
 }
 
-/// Entries of conntrack that have seen both directions: the next packet makes them streams.
-fn insert(lab: &Lab, numbers: Range<u32>) {
+/// The answer to it.
+pub fn answer(number: u32) -> Vec<u8> {
+    Packet::udp(SERVICE, source(number)).mac(SERVER_MAC, ROUTER_WAN_MAC).build()
+}
+
+/// Conntrack's word for entries that have seen both directions: the next packet makes them streams.
+const ANSWERED: &str = "SEEN_REPLY";
+/// And for streams, which no packet changes.
+pub const STREAM: &str = "SEEN_REPLY,ASSURED";
+
+/// Entries of conntrack with this status.
+pub fn insert(lab: &Lab, numbers: Range<u32>, status: &str) {
     let mut lines = String::new();
     for number in numbers {
         let (from, to) = (source(number), SERVICE);
         lines += &format!(
             "-I -p udp -s {} -d {} --sport {} --dport {} -r {} -q {} --reply-port-src {} \
-             --reply-port-dst {} -t 600 -u SEEN_REPLY\n",
+             --reply-port-dst {} -t 600 -u {status}\n",
             from.ip(),
             to.ip(),
             from.port(),
@@ -56,7 +66,7 @@ fn insert(lab: &Lab, numbers: Range<u32>) {
 
 /// Makes so many connections, which their first packets bring to the fast path.
 pub fn offload(lab: &Lab, lan: &Capture, daemon: &Daemon, number: u32) {
-    insert(lab, 0..number);
+    insert(lab, 0..number, ANSWERED);
     let maps = Maps::of(daemon.pid());
     let numbers: Vec<u32> = (0..number).collect();
     for batch in numbers.chunks(BATCH) {
