@@ -18,7 +18,7 @@ const GROUP_DESTROY: u32 = 3;
 pub enum Event {
     /// A packet changed the entry.
     Update(Entry),
-    /// Another program changed the entry.
+    /// A program changed the entry: another one, or this one if it wanted to see the event.
     Edit(Entry),
     /// The entry is gone.
     Destroy(Entry),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which of conntrack's events the kernel queues for us: those of TCP and UDP connections that were
-//! answered, unless our own update caused them. What was not answered cannot be offloaded, and a
+//! answered, unless our own update caused them, of those sent by a certain socket. What was not answered cannot be offloaded, and a
 //! flood makes as many of them as it has packets.
 //!
 //! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an

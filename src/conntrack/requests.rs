@@ -104,21 +104,9 @@ impl Requests {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Makes conntrack send an event of each of these connections, by an update that changes nothing:
-    /// a connection that says nothing now will say nothing later. The events carry the port of the
-    /// questions' socket; where an entry is gone, its error is passed over as a late answer.
-    pub fn provoke(&mut self, originals: &[Tuple]) -> Result<()> {
-        let mut updates = Vec::new();
-        for original in originals {
-            let header = self.next_header(NEW);
-            self.templates.append(header, original, Change::default(), &mut updates);
-        }
-        self.questions.send(&updates).map_err(updating)
-    }
-
     /// Queues an update of the connection with this original tuple: a new timeout in seconds, and
     /// for TCP, if asked, both directions accepting any window. Nothing else of the entry is
-    /// touched. A full queue is sent.
+    /// touched; but an update of nothing makes it send an event, too. A full queue is sent.
     pub fn queue_update(
         &mut self,
         original: &Tuple,

@@ -156,7 +156,8 @@ impl Daemon<'_> {
         self.rest = Rest::Awake;
         let change = std::mem::replace(&mut self.doubted, Change::NextHops);
         self.bump(change)?;
-        if !was_behind {
+        // The last events that were read may have told of another loss.
+        if !was_behind && matches!(self.rest, Rest::Awake) {
             tracing::info!("forwarding");
         }
         Ok(())

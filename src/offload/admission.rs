@@ -113,7 +113,11 @@ impl Offload {
         if source == Source::Event {
             self.sends_events(entry);
         }
-        if known.is_some_and(|known| is_current(&known, &connection)) {
+        let ended = known.is_some_and(|known| known.rest.finished != 0);
+        // By its next packet it is looked at again, if it has any.
+        if known.is_some_and(|known| is_current(&known, &connection))
+            || ended && source == Source::Table
+        {
             return Ok(None);
         }
         let audited = !self.events_sent

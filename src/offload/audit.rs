@@ -118,16 +118,21 @@ impl Offload {
 
     /// Where no events are sent at all, there is no use in it.
     fn provoke(&mut self) -> Result<()> {
-        let originals = self.audit.next_to_provoke();
-        if originals.is_empty() || !self.events_sent {
+        if !self.events_sent {
             return Ok(());
         }
-        self.requests.provoke(&originals)
+        for original in self.audit.next_to_provoke() {
+            self.provocations.queue_update(&original, None, false)?;
+        }
+        let errors = self.provocations.flush()?;
+        self.handle(errors)
     }
 
     /// An event, whatever caused it, shows that its connection sends events.
     pub(super) fn sends_events(&mut self, entry: &Entry) {
-        if self.events_sent {
+        // Ids repeat.
+        let known = self.audit.connections.get(&entry.id);
+        if self.events_sent && known.is_some_and(|known| known.original == entry.original) {
             self.audit.forget(entry.id);
         }
     }

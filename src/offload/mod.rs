@@ -25,7 +25,7 @@ use crate::abi::bpfw_tuple;
 use crate::cli::OffloadMark;
 use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;
-use crate::conntrack::requests::Requests;
+use crate::conntrack::requests::{Requests, UpdateErrors};
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::ConnMap;
 use crate::datapath::signals::Signals;
@@ -94,6 +94,8 @@ pub struct Offload {
     taken: signals::Taken,
     crowd: crowd::Crowd,
     requests: Requests,
+    /// Its updates come back as events, unlike the others'.
+    provocations: Requests,
     mark: Option<OffloadMark>,
     route_mark: RouteMark,
     /// Why no connection at all may be offloaded for now.
@@ -134,6 +136,7 @@ impl Offload {
             taken: signals::Taken::default(),
             crowd: crowd::Crowd::default(),
             requests: Requests::open()?,
+            provocations: Requests::open()?,
             mark,
             route_mark: RouteMark { mask: route_mark_mask, required: false },
             forbidden: None,
@@ -158,7 +161,7 @@ impl Offload {
         &self.refusals
     }
 
-    /// The port that events of our own updates carry.
+    /// The port that events of our own updates carry, but for those that shall come back.
     pub fn own_port(&self) -> u32 {
         self.requests.port()
     }
@@ -229,6 +232,10 @@ impl Offload {
     /// Sends conntrack what has been gathered for it.
     fn send_updates(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
+        self.handle(errors)
+    }
+
+    fn handle(&mut self, errors: UpdateErrors) -> Result<()> {
         for original in errors.gone {
             self.remove_gone(&original)?;
         }
