@@ -4,44 +4,66 @@
 
 mod support;
 
+use nix::sys::utsname::uname;
 use support::daemon::Daemon;
-use support::live::{lacking, root_or_skip};
+use support::lab::SERVER;
+use support::live::root_or_skip;
 use support::netns::Namespace;
-use support::router::LIMIT;
+use support::router::*;
+use support::rules::snat_rules;
+use support::tcp::{Path, TcpPair};
 
-/// What is listed, and a name that only a kernel which has it knows.
-const FEATURES: [(&str, &str); 4] = [
-    ("TCX", TCX),
-    ("route look-ups by mark", "BPF_FIB_LOOKUP_MARK"),
-    ("descriptions of drivers", DESCRIPTIONS),
-    ("live frames", "xdp_test_data"),
-];
-const TCX: &str = "BPF_TCX_INGRESS";
-const DESCRIPTIONS: &str = "NETDEV_XDP_ACT_NDO_XMIT";
+/// What is listed, a name that only a kernel which has it knows, and the release since which all have
+/// it, if any.
+struct Feature {
+    listed: &'static str,
+    name: &'static str,
+    since: Option<(u32, u32)>,
+}
+
+const TCX: Feature = Feature { listed: "TCX", name: "BPF_TCX_INGRESS", since: Some((6, 6)) };
+const MARKS: Feature =
+    Feature { listed: "route look-ups by mark", name: "BPF_FIB_LOOKUP_MARK", since: Some((6, 10)) };
+const DESCRIPTIONS: Feature = Feature {
+    listed: "descriptions of drivers",
+    name: "NETDEV_XDP_ACT_NDO_XMIT",
+    since: Some((6, 3)),
+};
+const LIVE_FRAMES: Feature =
+    Feature { listed: "live frames", name: "xdp_test_data", since: Some((5, 18)) };
+const MESSAGES: Feature =
+    Feature { listed: "messages of BPF programs", name: "bpf_trace_printk", since: None };
+const FEATURES: [Feature; 5] = [TCX, MARKS, DESCRIPTIONS, LIVE_FRAMES, MESSAGES];
 const DEVICES: [&str; 2] = ["lan0", "wan0"];
 
-/// The names in the kernel's description of its own types.
-struct Names(Vec<u8>);
+/// What the running kernel has: by its description of its own types, or where it has none, as
+/// OpenWrt's, by its release.
+struct Kernel {
+    types: Option<Vec<u8>>,
+    release: (u32, u32),
+}
 
-impl Names {
-    fn of_this_kernel(test: &str) -> Option<Self> {
-        if !root_or_skip(test) {
-            return None;
-        }
-        let names = std::fs::read("/sys/kernel/btf/vmlinux").ok().map(Self);
-        if names.is_none() {
-            lacking(test, "this kernel has no BTF, which would say what it has");
-        }
-        names
+impl Kernel {
+    fn running() -> Self {
+        let name = uname().expect("a name").release().to_string_lossy().into_owned();
+        let mut numbers = name
+            .split(|each: char| !each.is_ascii_digit())
+            .map(|number| number.parse().expect("digits"));
+        let mut next = || numbers.next().expect("two numbers");
+        Self { types: std::fs::read("/sys/kernel/btf/vmlinux").ok(), release: (next(), next()) }
     }
 
-    fn have(&self, name: &str) -> bool {
-        let name = format!("\0{name}\0");
-        self.0.windows(name.len()).any(|window| window == name.as_bytes())
+    fn has(&self, feature: &Feature) -> bool {
+        let name = format!("\0{}\0", feature.name);
+        match (&self.types, feature.since) {
+            (Some(types), _) => types.windows(name.len()).any(|window| window == name.as_bytes()),
+            (None, Some(release)) => self.release >= release,
+            (None, None) => kernel_traces(),
+        }
     }
 }
 
-fn start(hook: &str) -> (Namespace, Daemon) {
+fn start_at_veths(hook: &str, options: &[&str]) -> (Namespace, Daemon) {
     let router = Namespace::new(&format!("kernel-{hook}"));
     for device in DEVICES {
         router.ip(&format!(
@@ -49,7 +71,8 @@ fn start(hook: &str) -> (Namespace, Daemon) {
              link set {device}-peer up\nlink set {device} up\n"
         ));
     }
-    let daemon = Daemon::start(&router, &[&[hook, "--log-level", "debug"][..], &DEVICES].concat());
+    let args = [&[hook, "--log-level", "debug"], options, &DEVICES].concat();
+    let daemon = Daemon::start(&router, &args);
     daemon.wait_for_line("forwarding", LIMIT);
     (router, daemon)
 }
@@ -58,27 +81,28 @@ fn says(daemon: &Daemon, part: &str) -> bool {
     daemon.lines().iter().any(|line| line.contains(part))
 }
 
-fn lists_what_this_kernel_has(daemon: &Daemon, names: &Names) {
-    for (feature, name) in FEATURES {
-        let there = names.have(name);
-        assert_eq!(says(daemon, &format!("this kernel has {feature}")), there, "{feature}");
-        assert_eq!(says(daemon, &format!("this kernel has no {feature}: ")), !there, "{feature}");
+fn lists_what_this_kernel_has(daemon: &Daemon, kernel: &Kernel) {
+    for feature in FEATURES {
+        let (there, listed) = (kernel.has(&feature), feature.listed);
+        assert_eq!(says(daemon, &format!("this kernel has {listed}")), there, "{listed}");
+        assert_eq!(says(daemon, &format!("this kernel has no {listed}: ")), !there, "{listed}");
     }
 }
 
-/// Runs bpfw where the kernel can tell what it has.
-fn on_this_kernel(test: &str, hook: &str, check: impl Fn(&Daemon, &Names)) {
-    if let Some(names) = Names::of_this_kernel(test) {
-        let (_router, daemon) = start(hook);
-        lists_what_this_kernel_has(&daemon, &names);
-        check(&daemon, &names);
+/// Runs bpfw with these options, and looks at what it says.
+fn on_this_kernel(test: &str, hook: &str, options: &[&str], check: impl Fn(&Daemon, &Kernel)) {
+    if root_or_skip(test) {
+        let kernel = Kernel::running();
+        let (_router, daemon) = start_at_veths(hook, options);
+        lists_what_this_kernel_has(&daemon, &kernel);
+        check(&daemon, &kernel);
     }
 }
 
 #[test]
 fn tcx_is_used_where_it_is_there() {
-    on_this_kernel("tcx_is_used_where_it_is_there", "tc", |daemon, names| {
-        let kind = if names.have(TCX) { "Tcx" } else { "Clsact" };
+    on_this_kernel("tcx_is_used_where_it_is_there", "tc", &[], |daemon, kernel| {
+        let kind = if kernel.has(&TCX) { "Tcx" } else { "Clsact" };
         for device in DEVICES {
             assert!(says(daemon, &format!("attached to {device} ({kind})")), "{kind}");
         }
@@ -87,8 +111,8 @@ fn tcx_is_used_where_it_is_there() {
 
 #[test]
 fn drivers_are_asked_where_they_are_described() {
-    on_this_kernel("drivers_are_asked_where_they_are_described", "xdp", |daemon, names| {
-        let word = if names.have(DESCRIPTIONS) {
+    on_this_kernel("drivers_are_asked_where_they_are_described", "xdp", &[], |daemon, kernel| {
+        let word = if kernel.has(&DESCRIPTIONS) {
             "its driver takes"
         } else {
             "this kernel does not tell what its driver takes"
@@ -97,4 +121,40 @@ fn drivers_are_asked_where_they_are_described() {
             assert!(says(daemon, &format!("{device}: {word}")), "{word}");
         }
     });
+}
+
+#[test]
+fn a_mask_of_marks_is_called_useless_where_it_is() {
+    let options = ["--route-mark-mask", "0xff00"];
+    for hook in ["xdp", "tc"] {
+        let test = "a_mask_of_marks_is_called_useless_where_it_is";
+        on_this_kernel(test, hook, &options, |daemon, kernel| {
+            let without = says(daemon, "no effect: this kernel's look-ups heed no marks");
+            assert_eq!(without, !kernel.has(&MARKS), "{hook}");
+        });
+    }
+}
+
+/// Where the kernel does not tell what a veth takes, XDP leaves to the stack what would go there:
+/// nothing is lost, and nothing is redirected.
+#[test]
+fn xdp_redirects_to_veths_where_drivers_are_described() {
+    if !root_or_skip("xdp_redirects_to_veths_where_drivers_are_described") {
+        return;
+    }
+    let lab = lab("xdp", "kernel-redirects", &snat_rules());
+    let daemon = start(&lab, "xdp", &[]);
+    let (_server, client) = echo(&lab, 40000);
+    let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at(SERVER, 5001)));
+    if Kernel::running().has(&DESCRIPTIONS) {
+        wait_until_fast(&lab, &client);
+        return wait_until_tcp_fast(&lab, &pair);
+    }
+    assert!(says(&daemon, "nothing is redirected to wan0 now"));
+    // For longer than it takes to become a stream.
+    for number in 0..50 {
+        assert!(!echo_is_fast(&lab, &client, number), "echo {number}");
+        assert!(!tcp_is_fast(&lab, &pair), "exchange {number}");
+    }
+    assert_eq!(offloaded(&daemon), 2);
 }

@@ -22,11 +22,26 @@ impl Tree {
     /// One in which nothing is missing for aarch64, but a Rust that could build anything.
     fn complete(test: &str) -> Self {
         let tree = Self::empty(test);
-        tree.toolchain("aarch64_cortex-a53_gcc-13.3.0_musl", "aarch64-openwrt-linux-musl", 8);
-        tree.libraries("aarch64_cortex-a53_musl", &["elf", "z", "netfilter_conntrack"]);
-        tree.script("staging_dir/hostpkg/bin/cargo", "echo built >&2; exit 1");
-        tree.script("staging_dir/hostpkg/bin/rustc", "echo /nowhere");
+        tree.target("aarch64_cortex-a53", "13.3.0_musl", "aarch64-openwrt-linux-musl");
         tree
+    }
+
+    /// Toolchain, libraries and Rust of a target of 64 bits.
+    fn target(&self, name: &str, compiler: &str, machine: &str) {
+        let libc = compiler.rsplit('_').next().unwrap();
+        self.toolchain(&format!("{name}_gcc-{compiler}"), machine, 8);
+        self.libraries(&format!("{name}_{libc}"), &["elf", "z", "netfilter_conntrack"]);
+        self.script("staging_dir/hostpkg/bin/cargo", "echo built >&2; exit 1");
+        self.rust("1.85.0");
+    }
+
+    /// A compiler of Rust that has no standard library.
+    fn rust(&self, version: &str) {
+        let version = format!("rustc {version} (4d91de4e4 2025-02-17)");
+        self.script(
+            "staging_dir/hostpkg/bin/rustc",
+            &format!("[ $1 = --version ] && echo '{version}' || echo /nowhere"),
+        );
     }
 
     fn file(&self, path: &str, content: &str) -> PathBuf {
@@ -164,6 +179,62 @@ fn a_missing_rust_target() {
     let said = Tree::complete("rust").refusal("aarch64");
     says(&said, &["no standard library for aarch64-unknown-linux-musl", "/nowhere"]);
     says(&said, &["rustup target add aarch64-unknown-linux-musl"]);
+}
+
+/// CPU parts, versions of gcc and libcs; the last word is what Rust calls such a machine.
+#[test]
+fn each_kind_of_machine_has_a_name_in_rust() {
+    for (name, compiler, machine, triple) in [
+        ("x86_64", "12.3.0_musl", "x86_64-openwrt-linux-musl", "x86_64-unknown-linux-musl"),
+        ("x86_64", "14.3.0_glibc", "x86_64-openwrt-linux-gnu", "x86_64-unknown-linux-gnu"),
+        ("aarch64", "14.3.0_musl", "aarch64-openwrt-linux-musl", "aarch64-unknown-linux-musl"),
+        ("riscv64", "13.3.0_musl", "riscv64-openwrt-linux-musl", "riscv64gc-unknown-linux-musl"),
+        (
+            "mips64_octeonplus_64",
+            "13.3.0_musl",
+            "mips64-openwrt-linux-musl",
+            "mips64-openwrt-linux-musl",
+        ),
+    ] {
+        let tree = Tree::empty(&format!("{name}-{compiler}"));
+        tree.target(name, compiler, machine);
+        says(&tree.refusal(name), &[&format!("no standard library for {triple}\n")]);
+    }
+}
+
+#[test]
+fn a_rust_that_is_too_old() {
+    let tree = Tree::complete("old-rust");
+    for version in ["1.84.1", "1.9.0"] {
+        tree.rust(version);
+        let said = tree.refusal("aarch64");
+        says(&said, &["this Rust is too old", "Rust 1.85 or later", &format!("rustc {version}")]);
+    }
+    for version in ["1.85.0", "1.85.1-nightly", "1.100.0", "2.0.0"] {
+        tree.rust(version);
+        says(&tree.refusal("aarch64"), &["no standard library for"]);
+    }
+}
+
+/// For who builds without OpenWrt's make target.
+#[test]
+fn the_build_script_refuses_32_bits() {
+    let build = Path::new(env!("OUT_DIR")).ancestors().nth(2).expect("target/debug/build");
+    let entries = fs::read_dir(build).unwrap().flatten();
+    let scripts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("bpfw-"));
+    let scripts = scripts.map(|entry| entry.path().join("build-script-build"));
+    let newest = scripts
+        .filter_map(|script| Some((fs::metadata(&script).ok()?.modified().ok()?, script)))
+        .max()
+        .expect("it was run to build this");
+    let output = Command::new(newest.1)
+        .env("CARGO_CFG_TARGET_POINTER_WIDTH", "32")
+        .env("OUT_DIR", "/nonexistent")
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: bpfw runs on 64-bit machines only"), "{said}");
 }
 
 #[test]

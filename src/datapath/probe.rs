@@ -36,6 +36,11 @@ pub fn list(drivers: &Drivers) {
             "native XDP redirects to those only that are known to take it",
         ),
         ("live frames", has_live_frames(), "packets cannot be measured (make bench)"),
+        (
+            "messages of BPF programs",
+            programs_can_log().unwrap_or_default(),
+            "--bpf-log-level is refused",
+        ),
     ] {
         if is_there {
             tracing::debug!("this kernel has {feature}");

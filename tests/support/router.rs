@@ -25,21 +25,25 @@ pub fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
 }
 
 /// Makes two tests of a function: one for each hook. The function gets the hook's word and the
-/// test's name.
+/// test's name. Those that are said to be `redirecting nothing` run with XDP on any kernel.
 #[macro_export]
 macro_rules! on_both_hooks {
-    ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
+    (redirecting nothing: $($rest:tt)+) => {
+        $crate::on_both_hooks!(@$crate::support::live::root_or_skip, $($rest)+);
+    };
+    ($first:ident $($rest:tt)*) => {
+        $crate::on_both_hooks!(@$crate::support::router::xdp_or_skip, $first $($rest)*);
+    };
+    (@$ready:path, $($name:ident),+ $(,)?) => {$(
         mod $name {
             #[test]
-            $(#[$meta])*
             fn xdp() {
-                if $crate::support::router::xdp_or_skip(concat!(stringify!($name), "::xdp")) {
+                if $ready(concat!(stringify!($name), "::xdp")) {
                     super::$name("xdp", concat!(stringify!($name), "-x"));
                 }
             }
 
             #[test]
-            $(#[$meta])*
             fn tc() {
                 if $crate::support::live::root_or_skip(concat!(stringify!($name), "::tc")) {
                     super::$name("tc", concat!(stringify!($name), "-t"));
@@ -72,6 +76,11 @@ fn veth_tells_features() -> bool {
         let index = if_nametoindex("v0").expect("it was just made");
         Drivers::open().and_then(|mut drivers| drivers.features(index)).expect("an answer") != 0
     })
+}
+
+/// Kernels without tracing, such as OpenWrt's, have no `bpf_trace_printk` either.
+pub fn kernel_traces() -> bool {
+    std::fs::read_to_string("/proc/filesystems").expect("procfs").contains("tracefs")
 }
 
 /// What the hosts' interfaces must be set to: TC copes with everything.
