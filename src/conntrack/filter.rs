@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which of conntrack's events the kernel queues for us: those of TCP and UDP connections that were
-//! answered, unless our own update caused them, of those sent by a certain socket. What was not answered cannot be offloaded, and a
-//! flood makes as many of them as it has packets.
+//! answered, but not those that updates by one socket of ours cause. What was not answered cannot be
+//! offloaded, and a flood makes as many of them as it has packets.
 //!
 //! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
 //! attribute of type X, behind offset A or nested within the one there, and answers its offset, or

@@ -154,13 +154,12 @@ impl Daemon<'_> {
             return Ok(());
         }
         self.rest = Rest::Awake;
-        let change = std::mem::replace(&mut self.doubted, Change::NextHops);
-        self.bump(change)?;
-        // The last events that were read may have told of another loss.
-        if !was_behind && matches!(self.rest, Rest::Awake) {
+        if !was_behind {
             tracing::info!("forwarding");
         }
-        Ok(())
+        // Which reads conntrack's events: they may tell of another loss.
+        let change = std::mem::replace(&mut self.doubted, Change::NextHops);
+        self.bump(change)
     }
 
     /// When the slots for next hops run out, all of them are emptied.

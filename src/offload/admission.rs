@@ -87,7 +87,8 @@ impl Offload {
         if !self.has_usual_timeout(entry, assured) {
             return self.reject(entry, Refusal::OddTimeout);
         }
-        if source == Source::Event && given == Given::Ordinary && !self.is_full() {
+        let has_room = !self.is_full() && (self.events_sent || self.audit.has_room());
+        if source == Source::Event && given == Given::Ordinary && has_room {
             let connection = self.connection(entry, assured, self.events_since);
             self.comes(entry, connection);
             return Ok(None);

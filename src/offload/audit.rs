@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Connections that may send no events: once a second, conntrack is asked which still exist.
 //!
-//! Since Linux 6.1, `nf_conntrack_events` is 2 by default: a connection made before anyone
+//! Since Linux 5.19, `nf_conntrack_events` is 2 by default: a connection made before anyone
 //! listened never says that it changed or ended. Those that do say so are found out by provoking
 //! them, and audited no longer.
 
@@ -118,10 +118,11 @@ impl Offload {
 
     /// Where no events are sent at all, there is no use in it.
     fn provoke(&mut self) -> Result<()> {
+        let originals = self.audit.next_to_provoke();
         if !self.events_sent {
             return Ok(());
         }
-        for original in self.audit.next_to_provoke() {
+        for original in originals {
             self.provocations.queue_update(&original, None, false)?;
         }
         let errors = self.provocations.flush()?;
