@@ -31,16 +31,20 @@ impl Tree {
         let libc = compiler.rsplit('_').next().unwrap();
         self.toolchain(&format!("{name}_gcc-{compiler}"), machine, 8);
         self.libraries(&format!("{name}_{libc}"), &["elf", "z", "netfilter_conntrack"]);
-        self.script("staging_dir/hostpkg/bin/cargo", "echo built >&2; exit 1");
         self.rust("1.85.0");
     }
 
-    /// A compiler of Rust that has no standard library.
+    /// A Rust that has no standard library, in the tree.
     fn rust(&self, version: &str) {
+        self.rust_in("staging_dir/hostpkg/bin", version);
+    }
+
+    fn rust_in(&self, folder: &str, version: &str) {
+        self.script(&format!("{folder}/cargo"), "echo built >&2; exit 1");
         let version = format!("rustc {version} (4d91de4e4 2025-02-17)");
         self.script(
-            "staging_dir/hostpkg/bin/rustc",
-            &format!("[ $1 = --version ] && echo '{version}' || echo /nowhere"),
+            &format!("{folder}/rustc"),
+            &format!("[ $1 = --version ] && echo '{version}' || echo /nowhere/{folder}"),
         );
     }
 
@@ -88,7 +92,15 @@ impl Drop for Tree {
 }
 
 fn refusal(root: &Path, target: &str) -> String {
+    refusal_with(root, target, &[])
+}
+
+/// With these folders in front of PATH.
+fn refusal_with(root: &Path, target: &str, folders: &[PathBuf]) -> String {
+    let path = std::env::var_os("PATH").unwrap();
+    let path = folders.iter().cloned().chain(std::env::split_paths(&path));
     let output = Command::new("make")
+        .env("PATH", std::env::join_paths(path).unwrap())
         .args(["--no-print-directory", &format!("OPENWRT_DIR={}", root.display())])
         .arg(format!("TARGET={target}"))
         .output()
@@ -205,14 +217,21 @@ fn each_kind_of_machine_has_a_name_in_rust() {
 #[test]
 fn a_rust_that_is_too_old() {
     let tree = Tree::complete("old-rust");
+    let said_with = |in_tree: &str, in_path: &str| {
+        tree.rust(in_tree);
+        tree.rust_in("host", in_path);
+        refusal_with(&tree.0, "aarch64", &[tree.0.join("host")])
+    };
     for version in ["1.84.1", "1.9.0"] {
-        tree.rust(version);
-        let said = tree.refusal("aarch64");
+        let said = said_with("1.84.0", version);
         says(&said, &["this Rust is too old", "Rust 1.85 or later", &format!("rustc {version}")]);
     }
     for version in ["1.85.0", "1.85.1-nightly", "1.100.0", "2.0.0"] {
-        tree.rust(version);
-        says(&tree.refusal("aarch64"), &["no standard library for"]);
+        // The tree's is taken where it will do, else the host's.
+        let said = said_with(version, "1.84.0");
+        says(&said, &["no standard library for", "looked for: /nowhere/staging_dir"]);
+        let said = said_with("1.84.0", version);
+        says(&said, &["no standard library for", "looked for: /nowhere/host"]);
     }
 }
 
