@@ -145,7 +145,9 @@ impl Offload {
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
             since,
             mark: self.route_mark.of(entry.mark),
-            seen: self.clock.now(),
+            // A jiffy ago: the datapath signals only the first packet of a jiffy that it hands up
+            // (`hand_up` in bpf/handover.h), and one of this jiffy may still come.
+            seen: self.clock.now().wrapping_sub(1),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         }
     }

@@ -79,20 +79,29 @@ impl Maps {
         map.lookup(key, MapFlags::ANY).ok().flatten().and_then(|bytes| V::from_bytes(&bytes))
     }
 
+    /// The number of the cell with this tuple, and what is in it.
+    fn cell(&self, key: &bpfw_tuple) -> Option<(u32, bpfw_cell)> {
+        let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
+        let cells = self.named("conn_cells");
+        cells_of(key, self.settings.get_or_init(read)).find_map(|number| {
+            let cell: bpfw_cell = self.value(cells, number.bytes())?;
+            (cell.tuple.bytes() == key.bytes()).then_some((number, cell))
+        })
+    }
+
+    /// What is in `conn_map` under this tuple.
+    fn spilled(&self, key: &bpfw_tuple) -> Option<bpfw_conn> {
+        self.value(self.named("conn_map"), key.bytes())
+    }
+
     /// This direction of a connection, if it is offloaded.
     pub fn connection(&self, tuple: Tuple) -> Option<bpfw_conn> {
         let key = bpfw_tuple::from(tuple);
-        let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
-        let (cells, rests) = (self.named("conn_cells"), self.named("conn_rests"));
-        let conn = |number: u32| {
-            let cell: bpfw_cell = self.value(cells, number.bytes())?;
-            let is_right = cell.tuple.bytes() == key.bytes();
-            let rest = is_right.then(|| self.value(rests, number.bytes()))??;
-            Some(bpfw_conn { cell, rest })
+        let Some((number, cell)) = self.cell(&key) else {
+            return self.spilled(&key);
         };
-        cells_of(&key, self.settings.get_or_init(read))
-            .find_map(conn)
-            .or_else(|| self.value(self.named("conn_map"), key.bytes()))
+        let rest = self.value(self.named("conn_rests"), number.bytes())?;
+        Some(bpfw_conn { cell, rest })
     }
 
     /// How many entries there are, two for each offloaded connection.
@@ -102,7 +111,8 @@ impl Maps {
 
     /// Whether this direction of a connection is offloaded.
     pub fn has_connection(&self, tuple: Tuple) -> bool {
-        self.connection(tuple).is_some()
+        let key = bpfw_tuple::from(tuple);
+        self.cell(&key).is_some() || self.spilled(&key).is_some()
     }
 
     /// A next hop, by the slot that connections name.
