@@ -126,7 +126,7 @@ impl Offload {
             self.provocations.queue_update(&original, None, false)?;
         }
         let errors = self.provocations.flush()?;
-        self.handle(errors)
+        self.heed_errors(errors)
     }
 
     /// An event, whatever caused it, shows that its connection sends events.

@@ -232,10 +232,10 @@ impl Offload {
     /// Sends conntrack what has been gathered for it.
     fn send_updates(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
-        self.handle(errors)
+        self.heed_errors(errors)
     }
 
-    fn handle(&mut self, errors: UpdateErrors) -> Result<()> {
+    fn heed_errors(&mut self, errors: UpdateErrors) -> Result<()> {
         for original in errors.gone {
             self.remove_gone(&original)?;
         }
