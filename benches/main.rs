@@ -8,6 +8,7 @@ mod report;
 mod stop;
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod usage;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

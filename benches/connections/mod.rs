@@ -12,13 +12,13 @@ mod resync;
 mod scissors;
 mod stage;
 mod upkeep;
-mod usage;
 
 pub use options::Options;
 
 use super::packets::room::Room;
 use super::report::{Machine, table, write_json};
 use super::stop::Stop;
+use super::usage::kernel_memory;
 use latency::Latency;
 use multitude::Multitude;
 use options::Part;
@@ -29,7 +29,6 @@ use serde::Serialize;
 use stage::Stage;
 use std::time::Duration;
 use upkeep::Upkeep;
-use usage::kernel_memory;
 
 /// More than are there at a time where connections come and go.
 const FEW: u32 = 100_000;

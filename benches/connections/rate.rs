@@ -7,9 +7,9 @@
 
 use super::crowd::{Member, Side};
 use super::stage::Stage;
-use super::usage::cpu_time;
 use crate::packets::plan::Transport;
 use crate::support::wait::becomes_true;
+use crate::usage::cpu_time;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 

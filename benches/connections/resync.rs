@@ -3,7 +3,7 @@
 
 use super::multitude::Multitude;
 use super::stage::Stage;
-use super::usage::{cpu_time, resident};
+use crate::usage::{cpu_time, resident};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use std::thread::sleep;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What one packet costs.
 
+mod cpu;
 mod figures;
 pub mod generator;
 mod options;
@@ -20,8 +21,6 @@ use super::stop::Stop;
 use super::support;
 use bpfw::datapath::probe;
 use figures::Measurement;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::{Pid, SysconfVar, sysconf};
 use plan::Connections;
 use room::Room;
 use rounds::{Extent, measure};
@@ -59,7 +58,7 @@ pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
         return Err("this kernel has no live frames, as which packets are sent (Linux 5.18)".into());
     }
     let machine = Machine::here();
-    stay_on_one_cpu()?;
+    cpu::stay_on_the_last()?;
     println!("{machine}");
     let (packets, skipped) = (Vec::new(), Vec::new());
     let mut report = Report { machine, unit: options.unit, packets, skipped };
@@ -99,6 +98,7 @@ impl Bench<'_> {
         let sites = self.sites(&rows, connections, report)?;
         warm_up(&sites, connections, self.options.sizes[0].into())?;
         for &size in &self.options.sizes {
+            sites.iter().for_each(|site| site.subject().wait_for_rest());
             let extent = Extent { rounds, frames, order };
             let series = measure(&sites, connections, size.into(), extent)?;
             let measurement = Measurement::new(connections, size, order, &series);
@@ -125,13 +125,4 @@ impl Bench<'_> {
         }
         Ok(sites)
     }
-}
-
-/// The CPU's caches and queues are those of one packet after the other.
-fn stay_on_one_cpu() -> Result<(), String> {
-    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
-    let mut set = CpuSet::new();
-    set.set(online as usize - 1)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .map_err(|error| format!("staying on one CPU: {error}"))
 }

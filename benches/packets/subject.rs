@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What stands at the router's interfaces, and is measured.
 
+use super::cpu::{leave_the_last, wait_for_rest};
 use super::generator::Generator;
 use super::plan::Connections;
 use super::router::{add_flowtable, count_slow, slow_packets};
@@ -29,7 +30,7 @@ pub enum Subject {
     /// The generator's own program at TC.
     Redirect { _link: OwnedFd },
     /// bpfw
-    Daemon { _daemon: Daemon, maps: Maps, verified: u32 },
+    Daemon { daemon: Daemon, maps: Maps, verified: u32 },
     /// Somebody's XDP program.
     Object { _object: Object, verified: u32 },
 }
@@ -84,6 +85,13 @@ impl Subject {
         }
     }
 
+    /// Until a daemon has done what the connections gave it to do.
+    pub fn wait_for_rest(&self) {
+        if let Self::Daemon { daemon, .. } = self {
+            wait_for_rest(daemon.pid());
+        }
+    }
+
     /// The instructions that the verifier went through.
     pub fn verified(&self) -> Option<u32> {
         match self {
@@ -119,13 +127,14 @@ fn daemon(
 ) -> Result<Subject, String> {
     let number = connections.number.to_string();
     let daemon = start(lab, hook, &["--max-connections", &number, "--log-level", "info"]);
+    leave_the_last(daemon.pid())?;
     let info = program_of(daemon.pid(), &format!("bpfw_{hook}"))?;
     if hook == "xdp" {
         let program = Program::fd_from_id(info.id).map_err(|error| error.to_string())?;
         generator.set_next(program.as_fd())?;
     }
     let maps = Maps::of(daemon.pid());
-    Ok(Subject::Daemon { _daemon: daemon, maps, verified: info.verified_insns })
+    Ok(Subject::Daemon { daemon, maps, verified: info.verified_insns })
 }
 
 /// The program of this name that a process holds open.
