@@ -6,7 +6,7 @@ use crate::abi::bpfw_conn;
 /// For each connection: two that it takes, and two that stay free.
 const EACH: u64 = 4;
 /// One in so many bytes of memory is for cells, at most.
-const SHARE: u64 = 64;
+const SHARE: u64 = 32;
 /// About a megabyte, and what no machine needs more of.
 const FEW: u64 = 8192;
 const MANY: u64 = 1 << 24;
@@ -41,11 +41,11 @@ mod tests {
     }
 
     #[test]
-    fn a_sixty_fourth_of_the_memory_at_most() {
-        for (memory, cells) in [(120, 1 << 14), (239, 1 << 14), (240, 1 << 15), (24 << 10, 1 << 21)]
+    fn a_thirty_second_of_the_memory_at_most() {
+        for (memory, cells) in [(60, 1 << 14), (119, 1 << 14), (120, 1 << 15), (24 << 10, 1 << 22)]
         {
             assert_eq!(cells_number(16_777_216, memory * MIB), cells, "{memory}");
-            assert!(u64::from(cells) * size_of::<bpfw_conn>() as u64 * 64 <= memory * MIB);
+            assert!(u64::from(cells) * size_of::<bpfw_conn>() as u64 * 32 <= memory * MIB);
         }
     }
 }
