@@ -3,12 +3,19 @@
  * Writes the headers of the next frame: a page of the pool comes back with the packet that the
  * program under test has made of it, so nothing of them is taken for granted. The payload is what
  * user space gave, and nobody changes it.
+ *
+ * In whole words, and computed in the machine's byte order. Who reads a word whose parts are still
+ * on their way to the cache waits for them; packets that a NIC has written have no such parts.
  */
 #ifndef FRAME_H
 #define FRAME_H
 
 #include "packet.h"
 #include "plan.h"
+
+/* Words of headers without options. */
+#define IPV4_WORDS 5
+#define TCP_WORDS  5
 
 /* A sum of up to 2^32 words of 32 bits, folded to 16 bits (RFC 1071). */
 static __always_inline __u16 fold(__u64 sum)
@@ -17,17 +24,6 @@ static __always_inline __u16 fold(__u64 sum)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-static __always_inline __u64 sum_words(const void *header, int words)
-{
-	const __u32 *word = header;
-	__u64 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < words; i++)
-		sum += word[i];
 	return sum;
 }
 
@@ -41,79 +37,65 @@ static __always_inline __u32 next_connection(void)
 	return number;
 }
 
-static __always_inline void write_eth(struct eth_header *eth)
+/* Returns the sum of both addresses. */
+static __always_inline __u64 write_ip(__be32 *ip, __u32 length, __u32 host)
 {
-	__builtin_memcpy(eth, plan.macs, sizeof(plan.macs));
-	eth->type = ETHERTYPE_IPV4;
+	__u32 first = IPV4_VERSION_IHL << 24 | length; /* length of the packet */
+	__u32 dont_fragment = 0x4000;
+	__u32 third = 64 << 24 | plan.protocol << 16; /* time to live */
+	__u32 src = plan.src + (plan.src_varies ? host : 0);
+	__u32 dst = plan.dst + (plan.dst_varies ? host : 0);
+	__u64 addresses = (__u64)src + dst;
+
+	ip[0] = be32(first);
+	ip[1] = be32(dont_fragment);
+	ip[2] = be32(third | (__u16)~fold((__u64)first + dont_fragment + third + addresses));
+	ip[3] = be32(src);
+	ip[4] = be32(dst);
+	return addresses;
 }
 
-static __always_inline void write_ip(struct ipv4_header *ip, __u32 length, __u32 host)
+static __always_inline void write_udp(__be32 *udp, __u64 rest, __u32 l4_len, __u32 ports)
 {
-	*ip = (struct ipv4_header){
-		.version_ihl = IPV4_VERSION_IHL,
-		.total_len = be16(length),
-		.frag = be16(0x4000), /* must not be split */
-		.ttl = 64,
-		.protocol = plan.protocol,
-		.src = be32(plan.src + (plan.src_varies ? host : 0)),
-		.dst = be32(plan.dst + (plan.dst_varies ? host : 0)),
-	};
-	ip->check = ~fold(sum_words(ip, 5));
+	__u16 check = ~fold(rest + ports + (l4_len << 16));
+
+	udp[0] = be32(ports);
+	udp[1] = be32(l4_len << 16 | (check ? check : 0xffff));
 }
 
-/* The pseudo header and the payload. */
-static __always_inline __u64 sum_rest(const struct ipv4_header *ip, __u32 l4_len)
+static __always_inline void write_tcp(__be32 *tcp, __u64 rest, __u32 ports)
 {
-	return (__u64)ip->src + ip->dst + be16(plan.protocol) + be16(l4_len) + plan.payload_sum;
-}
+	__u32 fourth = (__u32)TCP_WORDS << 28 | plan.tcp_flags << 16 | 0xffff;
+	__u16 check = ~fold(rest + ports + plan.seq + plan.ack + fourth);
 
-static __always_inline void write_udp(struct udp_header *udp, __u64 rest, __u32 l4_len, __be16 src,
-				      __be16 dst)
-{
-	*udp = (struct udp_header){.src = src, .dst = dst, .len = be16(l4_len)};
-	udp->check = ~fold(rest + sum_words(udp, 2));
-	if (!udp->check)
-		udp->check = 0xffff;
-}
-
-static __always_inline void write_tcp(struct tcp_header *tcp, __u64 rest, __be16 src, __be16 dst)
-{
-	*tcp = (struct tcp_header){
-		.src = src,
-		.dst = dst,
-		.seq = be32(plan.seq),
-		.ack = be32(plan.ack),
-		.data_offset = sizeof(*tcp) / 4 << 4,
-		.flags = plan.tcp_flags,
-		.window = be16(0xffff),
-	};
-	tcp->check = ~fold(rest + sum_words(tcp, 5));
+	tcp[0] = be32(ports);
+	tcp[1] = be32(plan.seq);
+	tcp[2] = be32(plan.ack);
+	tcp[3] = be32(fourth);
+	tcp[4] = be32((__u32)check << 16);
 }
 
 /* 0, or -1 where the frame is too short for its headers. */
 static __always_inline int write_frame(struct xdp_md *xdp)
 {
 	__u8 *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
-	struct eth_header *eth = (void *)data;
-	struct ipv4_header *ip = (void *)(eth + 1);
-	struct tcp_header *tcp = (void *)(ip + 1);
-	__u32 length = plan.frame_len - sizeof(*eth);
+	__be32 *ip = (void *)(data + sizeof(struct eth_header)), *l4 = ip + IPV4_WORDS;
+	__u32 length = plan.frame_len - sizeof(struct eth_header);
 	__u32 number = next_connection();
-	__be16 port = be16(PLAN_FIRST_PORT + number % PLAN_PORTS);
-	__be16 src = plan.reply ? be16(PLAN_SERVICE) : port;
-	__be16 dst = plan.reply ? port : be16(PLAN_SERVICE);
+	__u32 port = PLAN_FIRST_PORT + number % PLAN_PORTS;
+	__u32 ports = plan.reply ? PLAN_SERVICE << 16 | port : port << 16 | PLAN_SERVICE;
 	__u64 rest;
 
-	if ((__u8 *)(tcp + 1) > end)
+	if ((__u8 *)(l4 + TCP_WORDS) > end)
 		return -1;
-	write_eth(eth);
-	write_ip(ip, length, 1 + number / PLAN_PORTS);
-	length -= sizeof(*ip);
-	rest = sum_rest(ip, length);
+	copy_eth(data, plan.eth);
+	rest = write_ip(ip, length, 1 + number / PLAN_PORTS);
+	length -= sizeof(*ip) * IPV4_WORDS;
+	rest += plan.protocol + length + plan.payload_sum;
 	if (plan.protocol == PROTOCOL_UDP)
-		write_udp((void *)tcp, rest, length, src, dst);
+		write_udp(l4, rest, length, ports);
 	else
-		write_tcp(tcp, rest, src, dst);
+		write_tcp(l4, rest, ports);
 	return 0;
 }
 

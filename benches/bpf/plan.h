@@ -38,17 +38,19 @@ struct plan {
 	__u32 tcp_flags;
 	__u32 seq;
 	__u32 ack;
-	__u32 payload_sum; /* ones' complement, in the machine's byte order */
-	__u8 macs[12];     /* destination, source */
+	__u32 payload_sum; /* ones' complement, of words in network byte order */
+	__u16 reserved;
+	__u8 eth[14]; /* the Ethernet header, two bytes after a multiple of four as in packets */
 	/* Counted by the generator: the time between two frames is what is measured. */
 	__u32 sent;
 	__u32 first;
 	__u32 last;
+	__u32 reserved2;
 	__u64 began; /* CLOCK_MONOTONIC */
 	__u64 ended;
 };
 
-_Static_assert(sizeof(struct plan) == 104, "as plan.rs writes it");
+_Static_assert(sizeof(struct plan) == 112, "as plan.rs writes it");
 
 struct plan plan SEC(".data.plan");
 

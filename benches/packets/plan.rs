@@ -14,6 +14,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 const PORTS: u32 = 32_768;
 const FIRST_PORT: u32 = 32_768;
 const SERVICE: u16 = 9;
+/// The EtherType, as it is sent.
+const IPV4: [u8; 2] = [0x08, 0x00];
 
 /// Hosts behind the client, and behind the server: a connection's own are those with its number.
 pub const LAN_HOSTS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
@@ -175,15 +177,15 @@ impl Plan {
             flags,
             seq,
             ack,
-            sum.to_be().into(),
+            sum.into(),
         ];
         let macs = match reply {
             false => [ROUTER_LAN_MAC, CLIENT_MAC],
             true => [ROUTER_WAN_MAC, SERVER_MAC],
         };
         let words = words.into_iter().flat_map(u32::to_ne_bytes);
-        let mut bytes: Vec<u8> = words.chain(macs.concat()).collect();
-        bytes.extend([0, first, last].into_iter().flat_map(u32::to_ne_bytes));
+        let mut bytes: Vec<u8> = words.chain([0; 2]).chain(macs.concat()).chain(IPV4).collect();
+        bytes.extend([0, first, last, 0].into_iter().flat_map(u32::to_ne_bytes));
         bytes.extend([0; TIMES]);
         bytes
     }
