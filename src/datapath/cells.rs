@@ -127,6 +127,19 @@ impl Cells {
         Ok(conn.filter(|conn| conn.cell.tuple.bytes() == tuple.bytes()))
     }
 
+    /// Conntrack's id of the entry of a tuple, or of another one that has its tag.
+    pub fn id(&self, tuple: &bpfw_tuple) -> Result<Option<u32>> {
+        let Some(number) = self.cell_of(tuple) else {
+            return Ok(None);
+        };
+        Ok(self.rests.get(&number)?.map(|rest| rest.id))
+    }
+
+    /// The first of the cells that a tuple may be in.
+    pub fn first_of(&self, tuple: &bpfw_tuple) -> usize {
+        place(tuple, &self.settings).first
+    }
+
     fn read(&self, number: u32) -> Result<Option<bpfw_conn>> {
         let both = self.map.get(&number)?.zip(self.rests.get(&number)?);
         Ok(both.map(|(cell, rest)| bpfw_conn { cell, rest }))
@@ -178,6 +191,11 @@ impl Cells {
     /// What the object was loaded with.
     pub fn settings(&self) -> &bpfw_settings {
         &self.settings
+    }
+
+    /// How many cells there are.
+    pub fn room(&self) -> usize {
+        self.tags.len()
     }
 
     /// How many cells are taken.

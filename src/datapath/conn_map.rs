@@ -7,6 +7,7 @@ use std::time::Instant;
 use libbpf_rs::Object;
 
 use super::cells::{self, Cells, Room};
+use super::spilled::Spilled;
 use super::typed_map::{Cursor, Inserted, TypedMap};
 use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
 use crate::error::Result;
@@ -107,8 +108,8 @@ pub enum Added {
 pub struct ConnMap {
     cells: Cells,
     map: TypedMap<bpfw_tuple, bpfw_conn>,
-    /// How many entries are in `map`.
-    spilled: usize,
+    /// Those that are in `map`.
+    spilled: Spilled,
     /// How many may be in both.
     capacity: usize,
     /// Of the last entries that were added.
@@ -127,7 +128,9 @@ impl ConnMap {
     pub fn new(object: &Object) -> Result<Self> {
         let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
         let capacity = map.room() as usize;
-        Ok(Self { cells: Cells::new(object)?, map, spilled: 0, capacity, number: 0 })
+        let cells = Cells::new(object)?;
+        let spilled = Spilled::new(cells.room());
+        Ok(Self { cells, map, spilled, capacity, number: 0 })
     }
 
     /// Adds both directions of a connection, or none.
@@ -173,7 +176,7 @@ impl ConnMap {
 
     fn insert(&mut self, tuple: &bpfw_tuple, conn: &bpfw_conn) -> Result<Inserted> {
         let room = self.cells.room_for(tuple)?;
-        if room == Room::Exists || (self.spilled > 0 && self.map.get(tuple)?.is_some()) {
+        if room == Room::Exists || self.get_spilled(tuple)?.is_some() {
             return Ok(Inserted::Exists);
         }
         if self.len() >= self.capacity {
@@ -184,13 +187,15 @@ impl ConnMap {
             return Ok(Inserted::New);
         }
         let inserted = self.map.insert(tuple, conn)?;
-        self.spilled += usize::from(inserted == Inserted::New);
+        if inserted == Inserted::New {
+            self.spilled.add(self.cells.first_of(tuple));
+        }
         Ok(inserted)
     }
 
     /// How many entries there are, two for each connection.
     pub fn len(&self) -> usize {
-        self.cells.taken() + self.spilled
+        self.cells.taken() + self.spilled.total()
     }
 
     /// How many of these are in cells.
@@ -206,9 +211,22 @@ impl ConnMap {
     /// The entry of one direction.
     pub fn get(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
         match self.cells.get(tuple)? {
-            None if self.spilled > 0 => self.map.get(tuple),
+            None => self.get_spilled(tuple),
             found => Ok(found),
         }
+    }
+
+    /// Whether there is an entry with this tuple and conntrack's id.
+    pub fn has(&self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
+        let has = |conn: bpfw_conn| conn.rest.id == id;
+        Ok(self.cells.id(tuple)? == Some(id) || self.get_spilled(tuple)?.is_some_and(has))
+    }
+
+    fn get_spilled(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
+        if !self.spilled.may_have(self.cells.first_of(tuple)) {
+            return Ok(None);
+        }
+        self.map.get(tuple)
     }
 
     /// Removes a connection by its two tuples; says whether it was there.
@@ -223,8 +241,11 @@ impl ConnMap {
     }
 
     fn remove_spilled(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
-        let removed = self.spilled > 0 && self.map.remove(tuple)?;
-        self.spilled -= usize::from(removed);
+        let first = self.cells.first_of(tuple);
+        let removed = self.spilled.may_have(first) && self.map.remove(tuple)?;
+        if removed {
+            self.spilled.remove(first);
+        }
         Ok(removed)
     }
 
@@ -246,7 +267,7 @@ impl ConnMap {
         if !self.cells.walk(&mut walk.next_cell, &mut each)? {
             return Ok(false);
         }
-        let complete = self.spilled == 0
+        let complete = self.spilled.total() == 0
             || self.map.walk(&mut walk.cursor, Instant::now(), |_, conn| each(conn))?;
         if complete {
             *walk = Walk::default();

@@ -16,6 +16,7 @@ pub mod others;
 pub mod probe;
 pub mod signals;
 pub mod skeleton;
+mod spilled;
 pub mod state;
 pub mod sys;
 pub mod typed_map;

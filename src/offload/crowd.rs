@@ -58,10 +58,10 @@ impl Offload {
 
     fn goes(&mut self, entry: &Entry) -> Result<()> {
         let tuple = entry.original.into();
-        if let Some(conn) = self.conn_map.get(&tuple)?.filter(|conn| conn.rest.id == entry.id) {
-            self.audit.forget(conn.rest.id);
+        if self.conn_map.has(&tuple, entry.id)? {
+            self.audit.forget(entry.id);
             self.crowd.note(entry);
-            self.crowd.going.extend([tuple, conn.reverse()]);
+            self.crowd.going.extend([tuple, entry.reply.into()]);
         }
         Ok(())
     }
