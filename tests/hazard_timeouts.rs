@@ -24,6 +24,7 @@ on_both_hooks!(
     hazard_05_fixed_timeouts_are_not_refreshed,
     hazard_06_a_connection_outlives_its_silence,
     hazard_06_a_stream_that_one_side_sends_lives,
+    hazard_06_a_busy_stream_is_refreshed_late_and_in_time,
     hazard_06_tcp_that_nobody_answers_gets_less,
     hazard_06_no_refresh_revives_a_deleted_entry,
     hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack,
@@ -213,6 +214,26 @@ fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
     }
     assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
     assert_eq!(lab.stack_packets(), before, "the fast path takes all");
+}
+
+/// While what conntrack was told leaves it time until after the next look, it is told nothing.
+fn hazard_06_a_busy_stream_is_refreshed_late_and_in_time(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl(STREAM, "16");
+    let _daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let (number, stack, started) = (id(&lab, PORT), lab.stack_packets(), Instant::now());
+    let mut least = 16;
+    while started.elapsed() < Duration::from_secs(35) {
+        keep_busy(&client, Duration::from_millis(100));
+        least = least.min(time_left(&lab, PORT));
+    }
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+    assert_eq!(lab.stack_packets(), stack, "the fast path takes all");
+    // There is a look every 3 s; one that always refreshed would leave 12 s.
+    assert!(least < 9, "{least} s were left at the least");
+    println!("{hook}: {least} s of 16 were left at the least");
 }
 
 fn hazard_06_tcp_that_nobody_answers_gets_less(hook: &str, test: &str) {

@@ -61,30 +61,30 @@ impl Upkeep {
     }
 }
 
-/// Connections active for this time, then idle; they took so much of the kernel's memory.
+/// Connections idle for this time, and active before for twice as long, so that each is refreshed more
+/// than once; they took so much of the kernel's memory.
 pub fn measure(
     stage: &Stage,
     multitude: &Multitude<'_>,
     time: Duration,
     kernel: u64,
 ) -> Result<[Upkeep; 2], String> {
-    let observer = Observer { stage, multitude, time, kernel };
-    let active = observer.observe(true)?;
+    let observer = Observer { stage, multitude, kernel };
+    let active = observer.observe(true, 2 * time)?;
     multitude.speak(0..multitude.number())?;
     pass(stage, CALM_DOWN)?;
-    Ok([active, observer.observe(false)?])
+    Ok([active, observer.observe(false, time)?])
 }
 
 struct Observer<'a> {
     stage: &'a Stage,
     multitude: &'a Multitude<'a>,
-    time: Duration,
     kernel: u64,
 }
 
 impl Observer<'_> {
-    fn observe(&self, active: bool) -> Result<Upkeep, String> {
-        let Self { stage, multitude, time, kernel } = *self;
+    fn observe(&self, active: bool, time: Duration) -> Result<Upkeep, String> {
+        let Self { stage, multitude, kernel } = *self;
         let pid = stage.daemon.pid();
         let (started, before) = (Instant::now(), cpu_time(pid));
         let mut fast = active.then_some(1.0);

@@ -229,6 +229,21 @@ impl ConnMap {
         self.map.get(tuple)
     }
 
+    /// What was noted about the entry of this tuple; 0 if nothing was, or it is in no cell.
+    pub fn note(&self, tuple: &bpfw_tuple) -> u32 {
+        self.cells.note(tuple)
+    }
+
+    /// Notes something about an entry. An entry of `conn_map` has no room for that.
+    pub fn set_note(&mut self, tuple: &bpfw_tuple, note: u32) {
+        self.cells.set_note(tuple, note);
+    }
+
+    /// Nothing has been noted about any entry.
+    pub fn forget_notes(&mut self) {
+        self.cells.forget_notes();
+    }
+
     /// Removes a connection by its two tuples; says whether it was there.
     pub fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple) -> Result<bool> {
         let first = self.remove_one(tuple)?;

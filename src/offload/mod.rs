@@ -236,6 +236,10 @@ impl Offload {
     }
 
     fn heed_errors(&mut self, errors: UpdateErrors) -> Result<()> {
+        if errors.failed > 0 || errors.incomplete {
+            // Some timeouts may not be what was asked for.
+            self.conn_map.forget_notes();
+        }
         for original in errors.gone {
             self.remove_gone(&original)?;
         }

@@ -3,7 +3,8 @@
 //! remove what has finished, note which next hops are in use.
 //!
 //! What the walk must remember about a connection between two rounds is in the map, written by
-//! the datapath, or follows from the connection's id.
+//! the datapath, or follows from the connection's id; but for the packet of a stream of UDP that
+//! conntrack was told of last, of which the daemon keeps a note.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,9 +15,14 @@ use crate::abi::bpfw_conn;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
+use crate::flow::expiry::Lifetime;
 use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+/// Ages differ by this at least: a jiffy, or a part of one.
+const TICK: Duration = Duration::from_millis(1);
+/// By more than this, and by half of the round before, no round is late.
+const LATE: Duration = Duration::from_secs(2);
 /// How often the sysctls are read; nobody says when they change.
 const SYSCTLS: Duration = Duration::from_secs(10);
 
@@ -74,6 +80,11 @@ impl Sweep {
         now / period != before / period
     }
 
+    /// The next round comes to each connection within this time, also when it is late.
+    fn until_next_look(&self) -> Duration {
+        self.length * 3 / 2 + LATE
+    }
+
     /// No more than so long ago was the look before the one of this round.
     fn since_last_look(&self, period: Duration) -> Duration {
         // A round does not come to each connection at the same time.
@@ -121,7 +132,11 @@ impl Offload {
         self.sweep.sysctls_read = Some(Instant::now());
         let sysctls = Sysctls::read()?;
         let timeouts = timeouts(&sysctls);
-        self.sweep.all |= std::mem::replace(&mut self.timeouts, timeouts) != timeouts;
+        if std::mem::replace(&mut self.timeouts, timeouts) != timeouts {
+            self.sweep.all = true;
+            // What conntrack was told was by the old ones.
+            self.conn_map.forget_notes();
+        }
         self.events_sent = events_are_sent(&sysctls);
         Ok(())
     }
@@ -194,41 +209,74 @@ impl Offload {
 
     fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
         let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
+        let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
+        let told = is_stream.then(|| self.told(conn, now)).flatten();
         let period = lifetime.period(self.timeouts.round(false));
-        if !self.sweep.looks_at(conn.rest.id, period) {
+        let since = match told.map(|told| now.age(told)) {
+            Some(age) if age + self.sweep.until_next_look() < lifetime.full => return Ok(()),
+            // By any younger packet it would expire later.
+            Some(age) if age <= lifetime.full => age.saturating_sub(TICK),
+            _ if self.sweep.looks_at(conn.rest.id, period) => self.sweep.since_last_look(period),
+            _ => return Ok(()),
+        };
+        let Some(last) = self.last_packet(conn, is_stream, lifetime, since, now)? else {
             return Ok(());
+        };
+        if is_stream {
+            self.conn_map.set_note(&conn.cell.tuple, last.at as u32);
         }
-        let since = self.sweep.since_last_look(period);
+        let seconds = u32::try_from(last.timeout.as_secs()).unwrap_or(u32::MAX);
+        self.requests.queue_update(&tuple, Some(seconds), false)
+    }
+
+    /// The last packet of a stream that conntrack knows of. Its entry expires a timeout later, less a
+    /// part of a second; or after that, if it has seen another one itself.
+    fn told(&self, conn: &bpfw_conn, now: &Moment) -> Option<u64> {
+        let note = self.conn_map.note(&conn.cell.tuple);
+        (note != 0).then(|| now.widen(note))
+    }
+
+    /// The last packet of either direction that conntrack must be told of: younger than this, and sent
+    /// by the fast path.
+    fn last_packet(
+        &self,
+        conn: &bpfw_conn,
+        is_stream: bool,
+        lifetime: Lifetime,
+        since: Duration,
+        now: &Moment,
+    ) -> Result<Option<Last>> {
         // Finding the other direction takes a call of the kernel for each connection. TCP is due its
         // timeout by both, and UDP that is not assured may just become it by the other's packet.
-        let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
         let forwarded = now.widen(conn.cell.last_seen);
         if is_stream && forwarded > conn.rest.passed_up {
             if let Some(timeout) = lifetime.refresh_by_one(since, now.age(forwarded)) {
-                return self.queue_refresh(&tuple, timeout);
+                return Ok(Some(Last { at: forwarded, timeout }));
             }
         }
         let reply = match self.conn_map.get(&conn.reverse())? {
             Some(reply) if reply.rest.id == conn.rest.id => reply,
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
         let replied = now.widen(reply.cell.last_seen);
         // What went up later than anything was forwarded has refreshed conntrack by itself.
-        if conn.rest.passed_up.max(reply.rest.passed_up) > forwarded.max(replied) {
-            return Ok(());
+        let at = forwarded.max(replied);
+        if conn.rest.passed_up.max(reply.rest.passed_up) > at {
+            return Ok(None);
         }
         let original_age = now.age(forwarded.max(conn.rest.passed_up));
         let reply_age = now.age(replied.max(reply.rest.passed_up));
-        match lifetime.refresh(since, original_age, reply_age) {
-            Some(timeout) => self.queue_refresh(&tuple, timeout),
-            None => Ok(()),
-        }
+        let timeout = lifetime.refresh(since, original_age, reply_age);
+        Ok(timeout.map(|timeout| Last { at, timeout }))
     }
+}
 
-    fn queue_refresh(&mut self, original: &Tuple, timeout: Duration) -> Result<()> {
-        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
-        self.requests.queue_update(original, Some(seconds), false)
-    }
+/// A packet that conntrack has not seen.
+struct Last {
+    /// jiffies64
+    at: u64,
+    /// What is left of the timeout that it would have given.
+    timeout: Duration,
 }
 
 #[cfg(test)]
