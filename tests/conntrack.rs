@@ -233,7 +233,7 @@ fn an_update_changes_timeout_and_flags_only() {
         set_mark(&tuple, 42);
         requests.queue_update(&tuple, Some(1234), true).unwrap();
         let errors = requests.flush().unwrap();
-        assert_eq!((errors.gone.len(), errors.failed), (0, 0));
+        assert_eq!((errors.gone.len(), errors.failed.len()), (0, 0));
         let after = get(&mut requests, &tuple);
         let timeout = after.timeout.unwrap().as_secs();
         assert!((1230..=1234).contains(&timeout), "{timeout}");
@@ -243,7 +243,7 @@ fn an_update_changes_timeout_and_flags_only() {
         let gone = Tuple { protocol: Protocol::Udp, ..tuple };
         requests.queue_update(&gone, Some(1), false).unwrap();
         let errors = requests.flush().unwrap();
-        assert_eq!((errors.gone.len(), errors.failed, errors.incomplete), (1, 0, false));
+        assert_eq!((errors.gone.len(), errors.failed.len(), errors.incomplete), (1, 0, false));
         assert_eq!(requests.get(&gone).unwrap(), None, "an update creates nothing");
     });
 }
@@ -288,7 +288,7 @@ fn a_thousand_updates_are_applied_and_dumped() {
         }
         let errors = requests.flush().unwrap();
         println!("2,000 updates, half of them of nothing: {:?}", begin.elapsed());
-        assert_eq!((errors.gone.len(), errors.failed, errors.incomplete), (1000, 0, false));
+        assert_eq!((errors.gone.len(), errors.failed.len(), errors.incomplete), (1000, 0, false));
 
         let begin = Instant::now();
         let entries = dump();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Each connection speaks so often, in both directions. The fast path hands a UDP connection's
 /// packet to the stack after a silence of 30 s.
 const SPEAK: Duration = Duration::from_secs(10);
-/// The looks of one round, and the refreshes after the last packet.
+/// What is still done for the last packets. Some refreshes come later, while all are idle.
 const CALM_DOWN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -61,8 +61,8 @@ impl Upkeep {
     }
 }
 
-/// Connections idle for this time, and active before for twice as long, so that each is refreshed more
-/// than once; they took so much of the kernel's memory.
+/// Connections idle for this time, and active before for twice as long, so that in the default time
+/// each is refreshed twice; they took so much of the kernel's memory.
 pub fn measure(
     stage: &Stage,
     multitude: &Multitude<'_>,

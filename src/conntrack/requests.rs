@@ -25,8 +25,8 @@ const REPLY_BUFFER: usize = 1024 * 1024;
 pub struct UpdateErrors {
     /// Connections that conntrack does not know any more.
     pub gone: Vec<Tuple>,
-    /// Updates refused for other reasons.
-    pub failed: usize,
+    /// Those whose updates were refused for other reasons.
+    pub failed: Vec<Tuple>,
     /// The first of those reasons.
     pub reason: Option<io::Error>,
     /// Whether the kernel dropped replies, so that the counts are too low.
@@ -161,11 +161,12 @@ impl Requests {
 
 impl UpdateErrors {
     fn add(&mut self, queued: &[(u32, Tuple)], sequence: u32, error: io::Error) {
+        let known = queued.iter().find(|(number, _)| *number == sequence);
+        let original = known.map(|(_, original)| *original);
         if is_gone(&error) {
-            let known = queued.iter().find(|(number, _)| *number == sequence);
-            self.gone.extend(known.map(|(_, tuple)| *tuple));
+            self.gone.extend(original);
         } else {
-            self.failed += 1;
+            self.failed.extend(original);
             self.reason.get_or_insert(error);
         }
     }

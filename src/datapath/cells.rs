@@ -197,12 +197,12 @@ impl Cells {
         &self.settings
     }
 
-    /// What was noted about the entry of this tuple last.
+    /// What was noted last about the entry of this tuple, or of another one that has its tag.
     pub fn note(&self, tuple: &bpfw_tuple) -> u32 {
         self.cell_of(tuple).map_or(0, |number| self.notes[number as usize])
     }
 
-    /// Notes something about the entry of this tuple, if it is in a cell.
+    /// Notes something about the entry of this tuple, or of another one that has its tag.
     pub fn set_note(&mut self, tuple: &bpfw_tuple, note: u32) {
         if let Some(number) = self.cell_of(tuple) {
             self.notes[number as usize] = note;
@@ -211,11 +211,12 @@ impl Cells {
 
     /// Nothing has been noted about any entry.
     pub fn forget_notes(&mut self) {
-        self.notes.fill(0);
+        // New memory takes up room only where something is written.
+        self.notes = vec![0; self.notes.len()];
     }
 
     /// How many cells there are.
-    pub fn room(&self) -> usize {
+    pub fn number(&self) -> usize {
         self.tags.len()
     }
 

@@ -129,7 +129,7 @@ impl ConnMap {
         let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
         let capacity = map.room() as usize;
         let cells = Cells::new(object)?;
-        let spilled = Spilled::new(cells.room());
+        let spilled = Spilled::new(cells.number());
         Ok(Self { cells, map, spilled, capacity, number: 0 })
     }
 
@@ -218,8 +218,8 @@ impl ConnMap {
 
     /// Whether there is an entry with this tuple and conntrack's id.
     pub fn has(&self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
-        let has = |conn: bpfw_conn| conn.rest.id == id;
-        Ok(self.cells.id(tuple)? == Some(id) || self.get_spilled(tuple)?.is_some_and(has))
+        let spilled = || self.get_spilled(tuple).map(|conn| conn.map(|conn| conn.rest.id));
+        Ok(self.cells.id(tuple)? == Some(id) || spilled()? == Some(id))
     }
 
     fn get_spilled(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {

@@ -120,7 +120,7 @@ impl Lifetime {
 
     /// The timeout to give a stream of UDP at a look where one direction's last packet is so young that
     /// it does not matter whether the other's is younger: the difference is small, and at the next
-    /// look, which comes in time, both will count.
+    /// refresh, which comes in time, both will count.
     pub fn refresh_by_one(&self, since_last_look: Duration, latest: Duration) -> Option<Duration> {
         let is_enough = latest <= (self.full / YOUNG).min(since_last_look);
         is_enough.then(|| left_after(self.full, latest))

@@ -119,6 +119,7 @@ impl Offload {
         if known.is_some_and(|known| is_current(&known, &connection))
             || ended && source == Source::Table
         {
+            self.note_told(entry, assured);
             return Ok(None);
         }
         let audited = !self.events_sent
@@ -132,7 +133,9 @@ impl Offload {
         if audited && !self.audit.has_room() {
             return self.stays(entry, Refusal::AuditFull);
         }
-        self.add(&connection, audited)
+        let refusal = self.add(&connection, audited)?;
+        self.note_told(entry, assured);
+        Ok(refusal)
     }
 
     fn connection(&self, entry: &Entry, assured: bool, since: u32) -> Connection {
@@ -214,7 +217,8 @@ impl Offload {
     /// until the next packet, and so does bpfw: that packet goes by the stack.
     pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> bool {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        lifetime.can_be_kept() && entry.timeout.is_none_or(|left| lifetime.is_usual(left))
+        let fits = |left| lifetime.is_usual(left) || self.awaits_refresh(entry, lifetime, left);
+        lifetime.can_be_kept() && entry.timeout.is_none_or(fits)
     }
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.

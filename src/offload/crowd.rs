@@ -61,6 +61,7 @@ impl Offload {
         if self.conn_map.has(&tuple, entry.id)? {
             self.audit.forget(entry.id);
             self.crowd.note(entry);
+            // An id stands for one entry until its end, whose reply tuple never changes.
             self.crowd.going.extend([tuple, entry.reply.into()]);
         }
         Ok(())

@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
 use crate::flow::selector::Selectors;
-use crate::flow::tuple::Tuple;
+use crate::flow::tuple::{Protocol, Tuple};
 
 use admission::Source;
 use refusals::Refusals;
@@ -236,17 +236,31 @@ impl Offload {
     }
 
     fn heed_errors(&mut self, errors: UpdateErrors) -> Result<()> {
-        if errors.failed > 0 || errors.incomplete {
-            // Some timeouts may not be what was asked for.
-            self.conn_map.forget_notes();
+        if errors.incomplete {
+            // Nobody knows which.
+            self.doubt_refreshes();
         }
         for original in errors.gone {
             self.remove_gone(&original)?;
         }
         if let Some(reason) = errors.reason {
-            tracing::debug!("conntrack refused {} updates: {reason}", errors.failed);
+            tracing::debug!("conntrack refused {} updates: {reason}", errors.failed.len());
+        }
+        for original in errors.failed {
+            self.remove_unrefreshed(&original)?;
         }
         Ok(())
+    }
+
+    /// A stream whose timeout could not be set: the stack does it with the next packet.
+    fn remove_unrefreshed(&mut self, original: &Tuple) -> Result<()> {
+        let tuple = bpfw_tuple::from(*original);
+        match self.conn_map.get(&tuple)? {
+            Some(conn) if original.protocol == Protocol::Udp => {
+                self.remove(&tuple, &conn.reverse(), conn.rest.id)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Conntrack says that it does not know this connection. Its event is on its way, or there is

@@ -30,7 +30,6 @@ impl Offload {
         self.admitted = Some(HashSet::new());
         self.crowd = Crowd::default();
         self.audit.provoke_again();
-        self.conn_map.forget_notes();
         Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
     }
 

@@ -12,16 +12,18 @@ use std::time::{Duration, Instant};
 use super::moment::Moment;
 use super::{Offload, events_are_sent, timeouts};
 use crate::abi::bpfw_conn;
+use crate::conntrack::entry::Entry;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
-use crate::flow::expiry::Lifetime;
+use crate::flow::expiry::{JUST_GIVEN, Lifetime};
 use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// Ages differ by this at least: a jiffy, or a part of one.
 const TICK: Duration = Duration::from_millis(1);
-/// By more than this, and by half of the round before, no round is late.
+/// A round may be late by this, and by half of the one before. What expires because it is later, a
+/// daemon that has so much else to do, is new to the stack with its next packet.
 const LATE: Duration = Duration::from_secs(2);
 /// How often the sysctls are read; nobody says when they change.
 const SYSCTLS: Duration = Duration::from_secs(10);
@@ -40,7 +42,8 @@ pub(super) struct Sweep {
     flags_wanted: bool,
     flags_now: bool,
     sysctls_read: Option<Instant>,
-    /// The timeouts have changed: the next round, or this one, looks at all connections.
+    /// All connections are to be looked at: in the next round, in this one.
+    all_wanted: bool,
     all: bool,
     /// Since the last start there was UDP that is not assured.
     unassured: bool,
@@ -49,7 +52,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     fn is_due(&self, planned: Duration) -> bool {
-        let planned = if self.flags_wanted || self.all { SHORTEST_ROUND } else { planned };
+        let planned = if self.flags_wanted || self.all_wanted { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
@@ -57,6 +60,7 @@ impl Sweep {
         self.go_on(self.started.map_or(planned, |started| started.elapsed()).max(planned));
         self.started = Some(Instant::now());
         self.flags_now = std::mem::take(&mut self.flags_wanted);
+        self.all = std::mem::take(&mut self.all_wanted);
         self.unassured = false;
         self.running = true;
     }
@@ -80,9 +84,10 @@ impl Sweep {
         now / period != before / period
     }
 
-    /// The next round comes to each connection within this time, also when it is late.
-    fn until_next_look(&self) -> Duration {
-        self.length * 3 / 2 + LATE
+    /// Whether a stream's entry lasts until after the next look, when conntrack was told of a packet
+    /// so long ago. After a short round may come one of the longest.
+    fn can_wait(&self, told: Duration, full: Duration, longest: Duration) -> bool {
+        told + self.length.max(longest) * 3 / 2 + LATE < full
     }
 
     /// No more than so long ago was the look before the one of this round.
@@ -121,7 +126,6 @@ impl Offload {
         }
         self.flush()?;
         self.sweep.running = false;
-        self.sweep.all = false;
         Ok(Round::Ended(std::mem::take(&mut self.sweep.hops)))
     }
 
@@ -133,12 +137,17 @@ impl Offload {
         let sysctls = Sysctls::read()?;
         let timeouts = timeouts(&sysctls);
         if std::mem::replace(&mut self.timeouts, timeouts) != timeouts {
-            self.sweep.all = true;
-            // What conntrack was told was by the old ones.
-            self.conn_map.forget_notes();
+            self.doubt_refreshes();
         }
         self.events_sent = events_are_sent(&sysctls);
         Ok(())
+    }
+
+    /// What conntrack was told may not be what it holds, or not what it should: the next round looks at
+    /// all connections.
+    pub(super) fn doubt_refreshes(&mut self) {
+        self.sweep.all_wanted = true;
+        self.conn_map.forget_notes();
     }
 
     /// There is UDP now that has the shorter timeout.
@@ -210,16 +219,23 @@ impl Offload {
     fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
         let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
         let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
-        let told = is_stream.then(|| self.told(conn, now)).flatten();
-        let period = lifetime.period(self.timeouts.round(false));
-        let since = match told.map(|told| now.age(told)) {
-            Some(age) if age + self.sweep.until_next_look() < lifetime.full => return Ok(()),
+        let longest = self.timeouts.round(false);
+        let period = lifetime.period(longest);
+        let told = if is_stream { self.told(conn, now) } else { None };
+        let since = match told {
+            Some(age) if self.sweep.can_wait(age, lifetime.full, longest) => return Ok(()),
             // By any younger packet it would expire later.
             Some(age) if age <= lifetime.full => age.saturating_sub(TICK),
-            _ if self.sweep.looks_at(conn.rest.id, period) => self.sweep.since_last_look(period),
-            _ => return Ok(()),
+            _ if !self.sweep.looks_at(conn.rest.id, period) => return Ok(()),
+            // What is given to a stream is what is left: once too often does no harm.
+            _ if is_stream => lifetime.full,
+            _ => self.sweep.since_last_look(period),
         };
         let Some(last) = self.last_packet(conn, is_stream, lifetime, since, now)? else {
+            if told.is_some_and(|age| age > lifetime.full) {
+                // The note is of no use any more, and would be taken for a new one in some weeks.
+                self.conn_map.set_note(&conn.cell.tuple, 0);
+            }
             return Ok(());
         };
         if is_stream {
@@ -229,15 +245,36 @@ impl Offload {
         self.requests.queue_update(&tuple, Some(seconds), false)
     }
 
-    /// The last packet of a stream that conntrack knows of. Its entry expires a timeout later, less a
-    /// part of a second; or after that, if it has seen another one itself.
-    fn told(&self, conn: &bpfw_conn, now: &Moment) -> Option<u64> {
+    /// How long ago the last packet of a stream was that conntrack knows of. Its entry expires a timeout
+    /// after it, less a part of a second; or later, if it has seen another one itself.
+    fn told(&self, conn: &bpfw_conn, now: &Moment) -> Option<Duration> {
         let note = self.conn_map.note(&conn.cell.tuple);
-        (note != 0).then(|| now.widen(note))
+        (note != 0).then(|| now.age(now.widen(note)))
     }
 
-    /// The last packet of either direction that conntrack must be told of: younger than this, and sent
-    /// by the fast path.
+    /// Notes what the entry's timeout tells about the last packet of a stream.
+    pub(super) fn note_told(&mut self, entry: &Entry, assured: bool) {
+        if entry.original.protocol != Protocol::Udp || !assured {
+            return;
+        }
+        if let Some(left) = entry.timeout {
+            let age = self.timeouts.of(Protocol::Udp, assured).full.saturating_sub(left);
+            let told = self.clock.now().wrapping_sub(self.clock.jiffies.in_duration(age));
+            self.conn_map.set_note(&entry.original.into(), told as u32);
+        }
+    }
+
+    /// Whether a stream has this timeout left because no refresh was due.
+    pub(super) fn awaits_refresh(&self, entry: &Entry, lifetime: Lifetime, left: Duration) -> bool {
+        let note = self.conn_map.note(&entry.original.into());
+        let now = self.moment(Duration::ZERO);
+        let age = now.age(now.widen(note));
+        let is_valid = note != 0 && age.max(left) <= lifetime.full;
+        is_valid && left + age + JUST_GIVEN >= lifetime.full
+    }
+
+    /// The last packet of either direction that conntrack must be told of: younger than `since`, and
+    /// forwarded by the fast path.
     fn last_packet(
         &self,
         conn: &bpfw_conn,
@@ -273,7 +310,7 @@ impl Offload {
 
 /// A packet that conntrack has not seen.
 struct Last {
-    /// jiffies64
+    /// jiffies64, noted of streams only.
     at: u64,
     /// What is left of the timeout that it would have given.
     timeout: Duration,
@@ -319,6 +356,27 @@ mod tests {
             assert!(longest >= SECOND * (59 + period * 3 / 4), "{longest:?}: no such case came up");
             assert!(number > 1000);
         }
+    }
+
+    /// Rounds as they come with and without UDP that is not assured, all of them late by a second, and a
+    /// stream with a packet at each look.
+    #[test]
+    fn a_stream_is_refreshed_in_time_whatever_the_rounds() {
+        let (full, longest) = (SECOND * 120, SECOND * 29);
+        let mut state = 1_u64;
+        let (mut sweep, mut told, mut refreshes) = (Sweep::default(), Duration::ZERO, 0);
+        for _ in 0..10_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let length = [1, 15, 29][(state >> 33) as usize % 3] + 1;
+            sweep.go_on(SECOND * length);
+            told += SECOND * length;
+            assert!(told < full - SECOND, "expired after {told:?}");
+            if !sweep.can_wait(told, full, longest) {
+                told = Duration::ZERO;
+                refreshes += 1;
+            }
+        }
+        assert!(refreshes < 10_000 / 3, "{refreshes}");
     }
 
     #[test]
