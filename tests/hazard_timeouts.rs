@@ -20,6 +20,8 @@ on_both_hooks!(
     hazard_03_fields_of_others_survive,
     hazard_03_a_shortened_timeout_ends_no_busy_connection,
     hazard_03_a_prolonged_timeout_of_an_idle_connection_stays,
+    hazard_03_a_timeout_set_after_a_refresh_ends_no_busy_stream,
+    hazard_03_a_timeout_set_without_an_event_ends_no_busy_stream,
     hazard_05_timeouts_follow_the_sysctls,
     hazard_05_fixed_timeouts_are_not_refreshed,
     hazard_06_a_connection_outlives_its_silence,
@@ -135,6 +137,34 @@ fn hazard_03_a_prolonged_timeout_of_an_idle_connection_stays(hook: &str, test: &
     assert!(client.echoes(1, LIMIT));
     assert!(time_left(&lab, PORT) <= 120);
     wait_until_fast(&lab, &client);
+}
+
+/// The refresh gave it 16 s: the look that would come in time for these is too late now.
+fn expect_to_outlive_another_timeout(hook: &str, test: &str, events: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_events", events);
+    lab.router.sysctl(STREAM, "16");
+    let _daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, PORT);
+    wait_until_fast(&lab, &client);
+    let number = id(&lab, PORT);
+    for (what, seconds) in [("time passes", 0..=11), ("it is refreshed", 14..=16)] {
+        eventually(LIMIT, what, || {
+            keep_busy(&client, Duration::from_millis(100));
+            seconds.contains(&time_left(&lab, PORT))
+        });
+    }
+    update(&lab, original(), "-t 8");
+    keep_busy(&client, Duration::from_secs(14));
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+}
+
+fn hazard_03_a_timeout_set_after_a_refresh_ends_no_busy_stream(hook: &str, test: &str) {
+    expect_to_outlive_another_timeout(hook, test, "1");
+}
+
+fn hazard_03_a_timeout_set_without_an_event_ends_no_busy_stream(hook: &str, test: &str) {
+    expect_to_outlive_another_timeout(hook, test, "0");
 }
 
 fn hazard_05_timeouts_follow_the_sysctls(hook: &str, test: &str) {

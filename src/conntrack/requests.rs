@@ -29,7 +29,7 @@ pub struct UpdateErrors {
     pub failed: Vec<Tuple>,
     /// The first of those reasons.
     pub reason: Option<io::Error>,
-    /// Whether the kernel dropped replies, so that the counts are too low.
+    /// Whether the kernel dropped replies, so that some are missing.
     pub incomplete: bool,
 }
 

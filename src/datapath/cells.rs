@@ -198,8 +198,8 @@ impl Cells {
     }
 
     /// What was noted last about the entry of this tuple, or of another one that has its tag.
-    pub fn note(&self, tuple: &bpfw_tuple) -> u32 {
-        self.cell_of(tuple).map_or(0, |number| self.notes[number as usize])
+    pub fn note(&self, tuple: &bpfw_tuple) -> Option<u32> {
+        self.cell_of(tuple).map(|number| self.notes[number as usize])
     }
 
     /// Notes something about the entry of this tuple, or of another one that has its tag.

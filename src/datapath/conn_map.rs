@@ -229,8 +229,8 @@ impl ConnMap {
         self.map.get(tuple)
     }
 
-    /// What was noted about the entry of this tuple; 0 if nothing was, or it is in no cell.
-    pub fn note(&self, tuple: &bpfw_tuple) -> u32 {
+    /// What was noted about the entry of this tuple, 0 if nothing was; `None` if it is in no cell.
+    pub fn note(&self, tuple: &bpfw_tuple) -> Option<u32> {
         self.cells.note(tuple)
     }
 

@@ -127,8 +127,9 @@ impl Lifetime {
     }
 
     /// Whether packets, and refreshes while there are some, leave an entry with so much time.
-    /// Otherwise another program has set its timeout, or it is about to expire: in both cases
-    /// it is for the stack to say what the next packet makes of it.
+    /// Otherwise another program has set its timeout, or it is about to expire: in both cases it is for
+    /// the stack to say what the next packet makes of it. Or no refresh of a stream was due, which it
+    /// is for others to know.
     pub fn is_usual(&self, left: Duration) -> bool {
         // Conntrack tells whole seconds, rounded down.
         left <= self.full && (left + SECOND) * 4 >= self.least

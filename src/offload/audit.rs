@@ -145,7 +145,9 @@ impl Offload {
     ) -> Result<Option<Running>> {
         while let Some(known) = connections.pop() {
             match self.requests.get(&known.original)? {
-                Some(entry) if self.confirms(&known, &entry) => {}
+                Some(entry) if self.confirms(&known, &entry) => {
+                    self.note_told(&entry, known.assured);
+                }
                 Some(entry) => self.consider(&entry, Source::Table).map(|_| ())?,
                 None => self.remove_audited(&known)?,
             }
@@ -162,14 +164,19 @@ impl Offload {
         mut missing: HashMap<u32, Connection>,
         until: Instant,
     ) -> Result<Option<Running>> {
-        let mut changed = Vec::new();
+        let (mut confirmed, mut changed) = (Vec::new(), Vec::new());
         let progress = dump.read(until, &mut |entry| {
             if let Some(known) = missing.remove(&entry.id) {
-                if !self.confirms(&known, &entry) {
+                if self.confirms(&known, &entry) {
+                    confirmed.push((entry, known.assured));
+                } else {
                     changed.push(entry);
                 }
             }
         })?;
+        for (entry, assured) in confirmed {
+            self.note_told(&entry, assured);
+        }
         for entry in changed {
             self.consider(&entry, Source::Table)?;
         }

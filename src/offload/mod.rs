@@ -232,14 +232,14 @@ impl Offload {
     /// Sends conntrack what has been gathered for it.
     fn send_updates(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
-        self.heed_errors(errors)
-    }
-
-    fn heed_errors(&mut self, errors: UpdateErrors) -> Result<()> {
         if errors.incomplete {
             // Nobody knows which.
             self.doubt_refreshes();
         }
+        self.heed_errors(errors)
+    }
+
+    fn heed_errors(&mut self, errors: UpdateErrors) -> Result<()> {
         for original in errors.gone {
             self.remove_gone(&original)?;
         }
@@ -267,6 +267,7 @@ impl Offload {
     /// none (`ct event set` can leave DESTROY out): the map must not keep what is gone.
     fn remove_gone(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
+        self.conn_map.set_note(&tuple, 0);
         match self.conn_map.get(&tuple)? {
             // By now it may be a new one with the same tuple.
             Some(conn)

@@ -221,14 +221,15 @@ impl Offload {
         let is_stream = tuple.protocol == Protocol::Udp && conn.is_assured();
         let longest = self.timeouts.round(false);
         let period = lifetime.period(longest);
-        let told = if is_stream { self.told(conn, now) } else { None };
+        let note = if is_stream { self.conn_map.note(&conn.cell.tuple) } else { None };
+        let told = note.and_then(|note| told(note, now));
         let since = match told {
             Some(age) if self.sweep.can_wait(age, lifetime.full, longest) => return Ok(()),
             // By any younger packet it would expire later.
             Some(age) if age <= lifetime.full => age.saturating_sub(TICK),
             _ if !self.sweep.looks_at(conn.rest.id, period) => return Ok(()),
-            // What is given to a stream is what is left: once too often does no harm.
-            _ if is_stream => lifetime.full,
+            // Nobody knows what conntrack was told of. This once, whatever has come counts.
+            _ if note.is_some() => lifetime.full,
             _ => self.sweep.since_last_look(period),
         };
         let Some(last) = self.last_packet(conn, is_stream, lifetime, since, now)? else {
@@ -245,13 +246,6 @@ impl Offload {
         self.requests.queue_update(&tuple, Some(seconds), false)
     }
 
-    /// How long ago the last packet of a stream was that conntrack knows of. Its entry expires a timeout
-    /// after it, less a part of a second; or later, if it has seen another one itself.
-    fn told(&self, conn: &bpfw_conn, now: &Moment) -> Option<Duration> {
-        let note = self.conn_map.note(&conn.cell.tuple);
-        (note != 0).then(|| now.age(now.widen(note)))
-    }
-
     /// Notes what the entry's timeout tells about the last packet of a stream.
     pub(super) fn note_told(&mut self, entry: &Entry, assured: bool) {
         if entry.original.protocol != Protocol::Udp || !assured {
@@ -266,11 +260,13 @@ impl Offload {
 
     /// Whether a stream has this timeout left because no refresh was due.
     pub(super) fn awaits_refresh(&self, entry: &Entry, lifetime: Lifetime, left: Duration) -> bool {
-        let note = self.conn_map.note(&entry.original.into());
         let now = self.moment(Duration::ZERO);
-        let age = now.age(now.widen(note));
-        let is_valid = note != 0 && age.max(left) <= lifetime.full;
-        is_valid && left + age + JUST_GIVEN >= lifetime.full
+        let note = self.conn_map.note(&entry.original.into());
+        let told = note.and_then(|note| told(note, &now));
+        told.is_some_and(|age| {
+            let given = left + age;
+            lifetime.full <= given + JUST_GIVEN && given <= lifetime.full + JUST_GIVEN
+        })
     }
 
     /// The last packet of either direction that conntrack must be told of: younger than `since`, and
@@ -306,6 +302,13 @@ impl Offload {
         let timeout = lifetime.refresh(since, original_age, reply_age);
         Ok(timeout.map(|timeout| Last { at, timeout }))
     }
+}
+
+/// How long ago the last packet of a stream was that conntrack was told of, by a note. Its entry expires
+/// a timeout after it, less a part of a second, unless conntrack has seen another one, or another program
+/// has set its timeout.
+fn told(note: u32, now: &Moment) -> Option<Duration> {
+    (note != 0).then(|| now.age(now.widen(note)))
 }
 
 /// A packet that conntrack has not seen.
