@@ -139,7 +139,8 @@ fn hazard_03_a_prolonged_timeout_of_an_idle_connection_stays(hook: &str, test: &
     wait_until_fast(&lab, &client);
 }
 
-/// The refresh gave it 16 s: the look that would come in time for these is too late now.
+/// The refresh gave it 16 s: the look that would come in time for these is too late now. Without an event,
+/// an audit notices it, or that the entry is about to end.
 fn expect_to_outlive_another_timeout(hook: &str, test: &str, events: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.router.sysctl("net/netfilter/nf_conntrack_events", events);
