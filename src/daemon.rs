@@ -9,7 +9,7 @@ mod shapers;
 mod stop;
 mod tick;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ struct Daemon<'obj> {
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
     /// Slots of next hops of connections with traffic, as the last round found them.
-    hops_in_use: HashSet<u32>,
+    hops_in_use: BTreeSet<u32>,
     last_neighbors: Instant,
     /// Those whose neighbors are still to be kept in use this time.
     neighbors_due: Vec<bpfw_hop>,

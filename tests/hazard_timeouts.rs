@@ -8,8 +8,10 @@ use bpfw::flow::tuple::{Protocol, Tuple};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 use support::conntrack::{entry, is_in_state, time_left, update};
+use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab};
 use support::maps::Maps;
+use support::packet::tcp;
 use support::router::*;
 use support::rules::snat_rules;
 use support::segments::{End, Segments};
@@ -22,11 +24,14 @@ on_both_hooks!(
     hazard_03_a_prolonged_timeout_of_an_idle_connection_stays,
     hazard_03_a_timeout_set_after_a_refresh_ends_no_busy_stream,
     hazard_03_a_timeout_set_without_an_event_ends_no_busy_stream,
+    hazard_03_another_timeout_of_tcp_counts_until_its_next_packet,
+    hazard_03_a_packet_ends_another_timeout_of_tcp_without_an_event,
     hazard_05_timeouts_follow_the_sysctls,
     hazard_05_fixed_timeouts_are_not_refreshed,
     hazard_06_a_connection_outlives_its_silence,
     hazard_06_a_stream_that_one_side_sends_lives,
     hazard_06_a_busy_stream_is_refreshed_late_and_in_time,
+    hazard_06_a_busy_tcp_connection_outlives_a_segment_by_the_stack,
     hazard_06_tcp_that_nobody_answers_gets_less,
     hazard_06_no_refresh_revives_a_deleted_entry,
     hazard_06_a_timeout_too_short_to_be_kept_is_left_to_the_stack,
@@ -51,6 +56,36 @@ fn id(lab: &Lab, port: u16) -> Option<String> {
 /// UDP's timeouts, in seconds.
 fn set_timeouts(lab: &Lab, seconds: &str) {
     [TIMEOUT, STREAM].iter().for_each(|sysctl| lab.router.sysctl(sysctl, seconds));
+}
+
+/// A TCP connection on the fast path. Its timeout is 600 s, or 30 s with data that is not acknowledged; the
+/// daemon looks around every 3 s.
+fn offloaded_tcp(lab: &Lab, daemon: &Daemon, port: u16) -> Segments {
+    let tcp = Segments::open(lab, port, Some(7));
+    let maps = Maps::of(daemon.pid());
+    eventually(LIMIT, "it is offloaded", || maps.has_connection(tcp.original()));
+    tcp
+}
+
+fn set_tcp_timeouts(lab: &Lab) {
+    let tcp = |name, seconds| {
+        lab.router.sysctl(&format!("net/netfilter/nf_conntrack_tcp_timeout_{name}"), seconds);
+    };
+    tcp("established", "600");
+    tcp("unacknowledged", "30");
+    tcp("max_retrans", "30");
+    lab.router.sysctl(STREAM, "16");
+}
+
+/// Data of the client's, every 50 ms, for so long. Conntrack would take nothing for data that is not
+/// acknowledged from a segment that acknowledges what it has not seen, so the server sends none.
+fn keep_sending(tcp: &mut Segments, time: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        tcp.data(End::Client, b"data");
+        tcp.acknowledge(End::Server);
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Echoes, one every 50 ms, for so long.
@@ -168,6 +203,51 @@ fn hazard_03_a_timeout_set_without_an_event_ends_no_busy_stream(hook: &str, test
     expect_to_outlive_another_timeout(hook, test, "0");
 }
 
+/// 40 s are more than what data that is not acknowledged gets, so the entry is taken to last so long.
+fn hazard_03_another_timeout_of_tcp_counts_until_its_next_packet(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    set_tcp_timeouts(&lab);
+    let daemon = start(&lab, hook, &[]);
+    let mut tcp = offloaded_tcp(&lab, &daemon, PORT);
+    keep_sending(&mut tcp, Duration::from_secs(1));
+    let number = id(&lab, PORT);
+    update(&lab, tcp.original(), "-t 40");
+    // Several looks, the last of them when the entry may have to be refreshed.
+    std::thread::sleep(Duration::from_secs(28));
+    let left = time_left(&lab, PORT);
+    assert!(left <= 13, "{left} s are left: another program's timeout is overwritten");
+    // Only conntrack's own entry lets these pass, and they leave it the usual timeout.
+    eventually(LIMIT, "packets count again", || {
+        keep_sending(&mut tcp, Duration::from_millis(100));
+        time_left(&lab, PORT) > 580
+    });
+    assert_eq!(id(&lab, PORT), number);
+    update(&lab, tcp.original(), "-t 40");
+    keep_sending(&mut tcp, Duration::from_secs(45));
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+    assert_eq!(offloaded(&daemon), 1);
+}
+
+/// The audit finds the timeout each second; the packets that come after it must not be forgotten by that.
+fn hazard_03_a_packet_ends_another_timeout_of_tcp_without_an_event(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.router.sysctl("net/netfilter/nf_conntrack_events", "0");
+    set_tcp_timeouts(&lab);
+    let daemon = start(&lab, hook, &[]);
+    let mut tcp = Segments::open(&lab, PORT, Some(7));
+    let maps = Maps::of(daemon.pid());
+    eventually(LIMIT, "it is offloaded", || {
+        keep_sending(&mut tcp, Duration::from_millis(100));
+        maps.has_connection(tcp.original())
+    });
+    update(&lab, tcp.original(), "-t 200");
+    std::thread::sleep(Duration::from_secs(2));
+    let before = lab.stack_packets();
+    keep_sending(&mut tcp, Duration::from_secs(1));
+    assert_eq!(lab.stack_packets(), before, "the fast path takes all");
+    eventually(LIMIT * 2, "conntrack is told of these packets", || time_left(&lab, PORT) > 500);
+}
+
 fn hazard_05_timeouts_follow_the_sysctls(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let _daemon = start(&lab, hook, &[]);
@@ -227,7 +307,8 @@ fn hazard_06_a_connection_outlives_its_silence(hook: &str, test: &str) {
     assert!(echo_is_fast(&lab, &client, 1_000));
 }
 
-/// For twice as long as the timeout: what the look finds on the client's side is silence.
+/// For longer than the timeout: what the look finds on the client's side is silence. Then again after
+/// silences of both sides, which the walk may have noted before the server speaks.
 fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.router.sysctl(STREAM, "6");
@@ -237,14 +318,18 @@ fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
     let (number, source) = (id(&lab, PORT), server.sources().pop().expect("echoes"));
     drop(server);
     let server = UdpClient::open(&lab.server, ECHO, source);
-    let before = lab.stack_packets();
-    for datagram in 1..=240 {
-        server.send(datagram);
-        assert_eq!(client.recv(LIMIT), Some(datagram));
-        std::thread::sleep(Duration::from_millis(50));
+    for (silence, by_stack) in [(0, 0), (1, 0), (2, 1)] {
+        std::thread::sleep(Duration::from_secs(silence));
+        let before = lab.stack_packets();
+        for datagram in 1..=200 {
+            server.send(datagram);
+            assert_eq!(client.recv(LIMIT), Some(datagram));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+        let stack = lab.stack_packets() - before;
+        assert_eq!(stack, by_stack, "packets by the stack after a silence of {silence} s");
     }
-    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
-    assert_eq!(lab.stack_packets(), before, "the fast path takes all");
 }
 
 /// While what conntrack was told leaves it time until after the next look, it is told nothing.
@@ -265,6 +350,34 @@ fn hazard_06_a_busy_stream_is_refreshed_late_and_in_time(hook: &str, test: &str)
     // There is a look every 3 s; one that always refreshed would leave 12 s.
     assert!(least < 9, "{least} s were left at the least");
     println!("{hook}: {least} s of 16 were left at the least");
+}
+
+/// The stack gives it the timeout of data that is not acknowledged, of which the daemon is not told: what
+/// it has told conntrack itself was 600 s.
+fn hazard_06_a_busy_tcp_connection_outlives_a_segment_by_the_stack(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    set_tcp_timeouts(&lab);
+    let daemon = start(&lab, hook, &[]);
+    let mut tcp = offloaded_tcp(&lab, &daemon, PORT);
+    let number = id(&lab, PORT);
+    for (what, seconds) in [("time passes", 0..=592), ("it is refreshed", 597..=600)] {
+        eventually(LIMIT * 2, what, || {
+            keep_sending(&mut tcp, Duration::from_millis(100));
+            seconds.contains(&time_left(&lab, PORT))
+        });
+    }
+    let nothing = [1, 1, 1, 0];
+    tcp.send(End::Client, |packet| {
+        packet.flags(tcp::ACK | tcp::PSH).ip_options(&nothing).payload(b"by the stack")
+    });
+    let left = time_left(&lab, PORT);
+    assert!(left <= 30, "{left} s are left: the stack has taken the segment for acknowledged");
+    let before = lab.stack_packets();
+    keep_sending(&mut tcp, Duration::from_secs(40));
+    assert_eq!(lab.stack_packets(), before, "the fast path takes all");
+    assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
+    let left = time_left(&lab, PORT);
+    assert!(left > 500, "{left} s are left of a connection both of whose sides speak");
 }
 
 fn hazard_06_tcp_that_nobody_answers_gets_less(hook: &str, test: &str) {

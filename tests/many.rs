@@ -64,7 +64,10 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
     let frames: Vec<_> = (0..CONNECTIONS).step_by(SAMPLE).map(crowd::frame).collect();
     // The stack must see one packet more of a connection that has not taken the fast path yet.
     frames.iter().for_each(|frame| lan.send_frame(frame));
+    let before = Maps::of(daemon.pid()).generation();
     let last = follow(&lab, &lan, &frames);
+    let writes = Maps::of(daemon.pid()).generation().wrapping_sub(before);
+    assert_eq!(writes, 1, "the daemon's writes for all of them");
     println!("{hook}: the last packet the old way {last:?} after the change");
     assert_eq!(Maps::of(daemon.pid()).entries() / 2, all, "none was offloaded anew");
     let (stack, wan) = (lab.stack_packets(), Capture::open(&lab.server, "eth0"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The start: all of it, or none.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ impl<'obj> Daemon<'obj> {
             spreads_by_address: multipath::spreads_by_address()?,
             unusable: Vec::new(),
             busy: false,
-            hops_in_use: HashSet::new(),
+            hops_in_use: BTreeSet::new(),
             last_neighbors: now,
             neighbors_due: Vec::new(),
             pending: Pending::default(),

@@ -50,7 +50,7 @@ impl Daemon<'_> {
             Round::Idle => false,
             Round::Running => true,
             Round::Ended(hops) => {
-                self.hops_in_use = hops.into_iter().collect();
+                self.hops_in_use = hops;
                 self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
                 self.watch_hops()?;
                 false

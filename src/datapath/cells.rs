@@ -94,8 +94,9 @@ impl Cells {
         let number = settings.first_mask + abi::BPFW_PROBES;
         if number != map.room() || number != rests.room() {
             return Err(Error::refused(format!(
-                "the object has {} cells for {number} connections",
-                map.room()
+                "the object has {} cells and {} rests instead of {number}",
+                map.room(),
+                rests.room()
             )));
         }
         Ok(Self {

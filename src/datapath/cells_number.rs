@@ -7,12 +7,13 @@ use crate::abi::bpfw_conn;
 const EACH: u64 = 4;
 /// One in so many bytes of memory is for cells, at most.
 const SHARE: u64 = 32;
-/// About a megabyte, and what no machine needs more of.
+/// About a megabyte.
 const FEW: u64 = 8192;
+/// What no machine needs more of.
 const MANY: u64 = 1 << 24;
 
 /// So many that even with all connections nearly every one finds a free cell, but no more than a
-/// share of the machine's memory, in bytes. A power of two.
+/// share of the machine's memory, in bytes, unless that is too small for any use. A power of two.
 pub fn cells_number(max_connections: u32, memory: u64) -> u32 {
     let affordable = memory / SHARE / size_of::<bpfw_conn>() as u64;
     let most = ((affordable + 1).next_power_of_two() / 2).clamp(FEW / 8, MANY);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The next hops that the datapath has found.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use libbpf_rs::Object;
 
@@ -25,7 +25,7 @@ impl Hops {
     }
 
     /// The next hops in these slots, in no order.
-    pub fn in_slots(&self, slots: &HashSet<u32>) -> Result<Vec<bpfw_hop>> {
+    pub fn in_slots(&self, slots: &BTreeSet<u32>) -> Result<Vec<bpfw_hop>> {
         let known = self.hop_index.entries()?;
         Ok(known.into_iter().filter(|(_, slot)| slots.contains(slot)).map(|(hop, _)| hop).collect())
     }

@@ -121,37 +121,24 @@ impl Lifetime {
     /// The timeout to give a stream of UDP at a look where one direction's last packet is so young that
     /// it does not matter whether the other's is younger: the difference is small, and at the next
     /// refresh, which comes in time, both will count.
-    pub fn refresh_by_one(&self, since_last_look: Duration, latest: Duration) -> Option<Duration> {
-        let is_enough = latest <= (self.full / YOUNG).min(since_last_look);
+    pub fn refresh_by_one(&self, since: Duration, latest: Duration) -> Option<Duration> {
+        let is_enough = latest <= (self.full / YOUNG).min(since);
         is_enough.then(|| left_after(self.full, latest))
     }
 
     /// Whether packets, and refreshes while there are some, leave an entry with so much time.
     /// Otherwise another program has set its timeout, or it is about to expire: in both cases it is for
-    /// the stack to say what the next packet makes of it. Or no refresh of a stream was due, which it
-    /// is for others to know.
+    /// the stack to say what the next packet makes of it. Or no refresh was due, which it is for
+    /// others to know.
     pub fn is_usual(&self, left: Duration) -> bool {
         // Conntrack tells whole seconds, rounded down.
         left <= self.full && (left + SECOND) * 4 >= self.least
     }
 
-    /// The timeout to give the connection at a look, if it had traffic since the one before.
-    ///
-    /// `original` and `reply` say how long ago that direction's last packet was seen, on either
-    /// path. TCP that moved in one direction only has data that nobody acknowledges.
-    pub fn refresh(
-        &self,
-        since_last_look: Duration,
-        original: Duration,
-        reply: Duration,
-    ) -> Option<Duration> {
-        let latest = original.min(reply);
-        if latest > since_last_look {
-            return None;
-        }
-        let one_sided = original.abs_diff(reply) > since_last_look;
-        let timeout = if one_sided { self.least } else { self.full };
-        Some(left_after(timeout, latest))
+    /// The timeout to give the connection so long after its last packet. TCP that moved in one direction
+    /// only has data that nobody acknowledges, and is not due the full one.
+    pub fn left(&self, acknowledged: bool, latest: Duration) -> Duration {
+        left_after(if acknowledged { self.full } else { self.least }, latest)
     }
 }
 
@@ -175,17 +162,6 @@ mod tests {
     }
 
     #[test]
-    fn idle_connections_are_left_to_expire() {
-        assert_eq!(UDP.refresh(LOOK, seconds(61), seconds(900)), None);
-    }
-
-    #[test]
-    fn traffic_counts_from_its_last_packet() {
-        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(900)), Some(seconds(115)));
-        assert_eq!(UDP.refresh(LOOK, seconds(5), seconds(2)), Some(seconds(118)));
-    }
-
-    #[test]
     fn a_young_packet_of_udp_is_enough() {
         let by_one = |since, latest| UDP.refresh_by_one(since, Duration::from_secs(latest));
         assert_eq!(by_one(LOOK, 10), Some(seconds(110)));
@@ -194,9 +170,16 @@ mod tests {
     }
 
     #[test]
+    fn traffic_counts_from_its_last_packet() {
+        assert_eq!(UDP.left(true, seconds(5)), seconds(115));
+        assert_eq!(TCP.left(true, seconds(5)), DAY - seconds(5));
+        assert_eq!(TCP.left(true, DAY), seconds(1));
+    }
+
+    #[test]
     fn one_sided_tcp_gets_what_unacknowledged_data_gets() {
-        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(61)), Some(seconds(300)));
-        assert_eq!(TCP.refresh(LOOK, seconds(0), seconds(60)), Some(seconds(86_400)));
+        assert_eq!(TCP.left(false, seconds(0)), seconds(300));
+        assert_eq!(UDP.left(false, seconds(0)), UDP.full);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod crowd;
 mod known_packet;
 mod moment;
 pub mod per_packet;
+mod refresh;
 mod refusals;
 mod resync;
 pub mod rule_walk;
@@ -86,8 +87,8 @@ struct Routing {
     since: Instant,
 }
 
-/// The offloaded connections. The truth about them is in `conn_map`; what is kept here does not
-/// grow with their number.
+/// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
+/// here is its tag and a note in [`ConnMap`].
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
@@ -173,6 +174,10 @@ impl Offload {
 
     /// Whether there are policies that give some connections timeouts of their own.
     pub fn set_timeout_policies(&mut self, exist: bool) {
+        if exist && !self.timeout_policies {
+            // What was not told yet, because TCP's notes could be relied on.
+            self.doubt_refreshes();
+        }
         self.timeout_policies = exist;
     }
 
@@ -247,14 +252,16 @@ impl Offload {
             tracing::debug!("conntrack refused {} updates: {reason}", errors.failed.len());
         }
         for original in errors.failed {
-            self.remove_unrefreshed(&original)?;
+            self.take_as_untold(&original)?;
         }
         Ok(())
     }
 
-    /// A stream whose timeout could not be set: the stack does it with the next packet.
-    fn remove_unrefreshed(&mut self, original: &Tuple) -> Result<()> {
+    /// Conntrack was not told what it should have been. A stream is left to the stack, whose next packet
+    /// sets the timeout; of TCP it is told again with the next look after a period.
+    fn take_as_untold(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
+        self.forget_told(&tuple);
         match self.conn_map.get(&tuple)? {
             Some(conn) if original.protocol == Protocol::Udp => {
                 self.remove(&tuple, &conn.reverse(), conn.rest.id)
@@ -267,7 +274,7 @@ impl Offload {
     /// none (`ct event set` can leave DESTROY out): the map must not keep what is gone.
     fn remove_gone(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
-        self.conn_map.set_note(&tuple, 0);
+        self.forget_told(&tuple);
         match self.conn_map.get(&tuple)? {
             // By now it may be a new one with the same tuple.
             Some(conn)
