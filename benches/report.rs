@@ -7,20 +7,22 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Where something was measured.
+/// Where something was measured, and how.
 #[derive(Serialize)]
 pub struct Machine {
     kernel: String,
     cpu: String,
     cpus: usize,
+    command: Vec<String>,
 }
 
 impl Machine {
-    /// This one.
+    /// This one, and this command.
     pub fn here() -> Self {
         let release = uname().map(|names| names.release().to_string_lossy().into_owned());
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { kernel: release.unwrap_or_default(), cpu: cpu_model(), cpus }
+        let command = std::env::args().skip(1).collect();
+        Self { kernel: release.unwrap_or_default(), cpu: cpu_model(), cpus, command }
     }
 }
 

@@ -25,6 +25,11 @@ pub fn resident(pid: u32) -> u64 {
     number_after(&read(&format!("/proc/{pid}/status")), "VmRSS:") << 10
 }
 
+/// The most memory in bytes that has been resident at a time.
+pub fn peak(pid: u32) -> u64 {
+    number_after(&read(&format!("/proc/{pid}/status")), "VmHWM:") << 10
+}
+
 /// Memory in bytes that the kernel has handed out to itself, by the page: slabs, vmalloc.
 pub fn kernel_memory() -> u64 {
     let text = read("/proc/meminfo");

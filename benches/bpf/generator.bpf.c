@@ -52,7 +52,13 @@ SEC("tc") int redirect_tc(struct __sk_buff *skb __attribute__((unused)))
 	return bpf_redirect(plan.egress, 0);
 }
 
-/* At the hosts: counts what arrives, and ends it. */
+/* At the client, where nothing shall arrive, and what does counts for nothing. */
+SEC("xdp") int swallow(struct xdp_md *xdp __attribute__((unused)))
+{
+	return XDP_DROP;
+}
+
+/* At the server: counts what arrives, and ends it. */
 SEC("xdp") int sink(struct xdp_md *xdp __attribute__((unused)))
 {
 	const __u32 only = 0;

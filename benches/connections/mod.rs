@@ -6,6 +6,7 @@ mod latency;
 mod line;
 mod multitude;
 mod options;
+mod questions;
 mod rate;
 mod reroute;
 mod resync;
@@ -15,6 +16,7 @@ mod upkeep;
 
 pub use options::Options;
 
+use super::packets::plan::Transport;
 use super::packets::room::Room;
 use super::report::{Machine, table, write_json};
 use super::stop::Stop;
@@ -22,6 +24,7 @@ use super::usage::kernel_memory;
 use latency::Latency;
 use multitude::Multitude;
 use options::Part;
+use questions::Questions;
 use rate::Rate;
 use reroute::Reroute;
 use resync::Resync;
@@ -53,7 +56,9 @@ pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
     let (upkeep, reroute, resync) = (Vec::new(), Vec::new(), Vec::new());
     let mut report = Report { machine, latency, rate, upkeep, reroute, resync };
     for number in options.connections() {
-        bench.multitude(number, &mut report)?;
+        for &transport in &options.transports {
+            bench.multitude(transport, number, &mut report)?;
+        }
     }
     options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))
 }
@@ -98,20 +103,32 @@ impl Bench<'_> {
     }
 
     /// What is measured with so many connections that stay.
-    fn multitude(&self, number: u32, report: &mut Report) -> Result<(), String> {
+    fn multitude(
+        &self,
+        transport: Transport,
+        number: u32,
+        report: &mut Report,
+    ) -> Result<(), String> {
         let wants = |part| self.options.wants(part);
         if ![Part::Upkeep, Part::Reroute, Part::Resync].into_iter().any(wants) {
             return Ok(());
         }
         // It outlives the stage, whose connections it is for.
-        let _room = Room::make(number, 1)?;
-        let stage = Stage::set(self.stop, number)?;
+        let _room = match Room::make(number, 1) {
+            Ok(room) => room,
+            Err(reason) => {
+                println!("SKIPPED {number} connections: {reason}");
+                return Ok(());
+            }
+        };
+        let stage = Stage::set(self.stop, number + questions::MOST)?;
         let before = kernel_memory();
-        let multitude = Multitude::gather(&stage, number)?;
+        let multitude = Multitude::gather(&stage, transport, number)?;
         let kernel = kernel_memory().saturating_sub(before);
+        let mut questions = Questions::new(&stage);
         if wants(Part::Upkeep) {
             let time = Duration::from_secs(self.options.upkeep_seconds);
-            let both = upkeep::measure(&stage, &multitude, time, kernel)?;
+            let both = upkeep::measure(&stage, &multitude, &mut questions, time, kernel)?;
             show(&upkeep::HEAD, both.iter().map(Upkeep::line));
             report.upkeep.extend(both);
         }
@@ -121,7 +138,7 @@ impl Bench<'_> {
             report.reroute.push(reroute);
         }
         if wants(Part::Resync) {
-            let resync = resync::measure(&stage, &multitude)?;
+            let resync = resync::measure(&stage, &multitude, &questions)?;
             show(&resync::HEAD, [resync.line()]);
             report.resync.push(resync);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Very many UDP connections on the fast path at once.
+//! Very many connections on the fast path at once.
 
 use super::crowd::{Member, crowd};
 use super::stage::Stage;
@@ -24,7 +24,7 @@ const ALL: f64 = 0.9999;
 /// No byte of payload.
 const FRAME: usize = 60;
 
-/// The connections, which stand in conntrack as streams.
+/// The connections, of which UDP's stand in conntrack as streams.
 pub struct Multitude<'a> {
     stage: &'a Stage,
     connections: Connections,
@@ -33,8 +33,8 @@ pub struct Multitude<'a> {
 
 impl<'a> Multitude<'a> {
     /// Makes them, by packets of both sides.
-    pub fn gather(stage: &'a Stage, number: u32) -> Result<Self, String> {
-        let connections = crowd(Transport::Udp, number);
+    pub fn gather(stage: &'a Stage, transport: Transport, number: u32) -> Result<Self, String> {
+        let connections = crowd(transport, number);
         let mut multitude = Self { stage, connections, entries: 0 };
         for start in (0..number).step_by(GROUP as usize) {
             let end = number.min(start + GROUP);
@@ -46,9 +46,19 @@ impl<'a> Multitude<'a> {
         Ok(multitude)
     }
 
-    /// Entries of the table of connections that were there at first and are not any more.
-    pub fn lost(&self) -> usize {
-        self.entries.saturating_sub(self.stage.maps.entries())
+    /// How many entries of the table of connections, in which are so many of others, are there no more.
+    pub fn lost(&self, others: usize) -> i64 {
+        (self.entries + others) as i64 - self.stage.maps.entries() as i64
+    }
+
+    /// Their transport protocol.
+    pub fn transport(&self) -> Transport {
+        self.connections.transport
+    }
+
+    /// The one with this number.
+    pub fn member(&self, number: u32) -> Member {
+        Member { transport: self.transport(), number }
     }
 
     /// How many are numbered, from 0.
@@ -63,12 +73,14 @@ impl<'a> Multitude<'a> {
 
     fn make(&self, group: Range<u32>) -> Result<(), String> {
         self.send(Step::Open, Action::Pass, group.clone())?;
-        sleep(STREAM);
+        if self.transport() == Transport::Udp {
+            sleep(STREAM);
+        }
         for start in group.clone().step_by(CHUNK as usize) {
             let chunk = start..group.end.min(start + CHUNK);
             self.send(Step::Answer, Action::Pass, chunk.clone())?;
             self.send(Step::Data, Action::Pass, chunk.clone())?;
-            let last = Member { transport: Transport::Udp, number: chunk.end - 1 };
+            let last = self.member(chunk.end - 1);
             // What is still missing then is told by the share that speaks on the fast path.
             becomes_true(LIMIT, || self.stage.is_offloaded(last));
         }
@@ -80,7 +92,7 @@ impl<'a> Multitude<'a> {
     pub fn speak(&self, which: Range<u32>) -> Result<f64, String> {
         let sent = 2 * which.len();
         let fast = self.send(Step::Data, Action::Call, which.clone())?
-            + self.send(Step::Answer, Action::Call, which)?;
+            + self.send(Step::Reply, Action::Call, which)?;
         Ok(fast as f64 / sent as f64)
     }
 

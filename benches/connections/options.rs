@@ -22,7 +22,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000],
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: Vec<u32>,
-    /// Seconds that they are watched while idle, which end after 120 s; active ones twice as long
+    /// Seconds that they are watched while idle, before UDP's end; active ones longer in proportion
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=90))]
     pub upkeep_seconds: u64,
     /// With 1,000,000 connections, too

@@ -28,10 +28,11 @@ pub const HEAD: [&str; 6] = ["route change", "connections", "ms", "writes", "fas
 /// What a change has shown.
 #[derive(Serialize)]
 pub struct Reroute {
+    transport: Transport,
     connections: u32,
     /// Milliseconds from the command's start to the daemon's write.
     time: f64,
-    /// Generations since then, each of them a write.
+    /// The daemon's generations since the command's start, each of them a write.
     writes: u32,
     /// The share of the next packets of all connections that took the fast path.
     fast: f64,
@@ -42,7 +43,7 @@ pub struct Reroute {
 impl Reroute {
     /// A line of the table.
     pub fn line(&self) -> Vec<String> {
-        let mut cells = vec![String::new(), self.connections.to_string()];
+        let mut cells = vec![format!("{:?}", self.transport), self.connections.to_string()];
         cells.push(format!("{:.1}", self.time));
         cells.push(self.writes.to_string());
         cells.extend([self.fast, self.moved].map(|share| format!("{share:.4}")));
@@ -63,21 +64,24 @@ pub fn measure(stage: &Stage, multitude: &Multitude<'_>) -> Result<Reroute, Stri
         stage.check()?;
     }
     let time = started.elapsed();
+    if time >= LIMIT {
+        return Err(format!("the daemon has not followed the route within {LIMIT:?}"));
+    }
     let number = multitude.number();
     let fast = multitude.speak(0..number)?;
     let sample = (0..number).step_by((number as usize / SAMPLE).max(1));
-    let moved = sample.clone().filter(|number| goes_by(stage, *number, OTHER)).count();
+    let moved = sample.clone().filter(|number| goes_by(stage, multitude.member(*number), OTHER));
     Ok(Reroute {
+        transport: multitude.transport(),
         connections: multitude.gathered(),
         time: time.as_secs_f64() * 1e3,
         writes: stage.maps.generation().wrapping_sub(before),
         fast,
-        moved: moved as f64 / sample.len() as f64,
+        moved: moved.count() as f64 / sample.len() as f64,
     })
 }
 
-fn goes_by(stage: &Stage, number: u32, gateway: Ipv4Addr) -> bool {
-    let member = Member { transport: Transport::Udp, number };
+fn goes_by(stage: &Stage, member: Member, gateway: Ipv4Addr) -> bool {
     let slot = stage.maps.connection(member.original()).and_then(|conn| conn.hop_slot());
     slot.is_some_and(|slot| abi::address(stage.maps.hop(slot).neighbor) == gateway)
 }

@@ -89,7 +89,7 @@ impl Stage {
 
     /// Whether packets of both directions would take the fast path.
     pub fn is_offloaded(&self, member: Member) -> bool {
-        // The daemon adds this direction after the other one, and none alone.
+        // The daemon adds this direction after the other one, or some microseconds before it.
         self.maps.has_connection(member.reply())
     }
 

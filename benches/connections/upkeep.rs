@@ -2,10 +2,11 @@
 //! What the daemon does for connections that are simply there, and what they take up.
 
 use super::multitude::Multitude;
+use super::questions::Questions;
 use super::stage::Stage;
+use crate::packets::plan::Transport;
 use crate::usage::{cpu_time, resident};
 use serde::Serialize;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Each connection speaks so often, in both directions. The fast path hands a UDP connection's
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 const SPEAK: Duration = Duration::from_secs(10);
 /// What is still done for the last packets. Some refreshes come later, while all are idle.
 const CALM_DOWN: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(200);
 
-pub const HEAD: [&str; 8] = [
+pub const HEAD: [&str; 9] = [
     "kept",
+    "transport",
     "connections",
     "CPU",
     "resident MiB",
@@ -30,6 +31,7 @@ pub const HEAD: [&str; 8] = [
 #[derive(Serialize)]
 pub struct Upkeep {
     active: bool,
+    transport: Transport,
     connections: u32,
     /// The daemon's share of a core.
     cpu: f64,
@@ -42,7 +44,7 @@ pub struct Upkeep {
     /// The smallest share of packets of a pass that took the fast path, if there were any.
     fast: Option<f64>,
     /// Entries of the table that are gone at the end.
-    lost: usize,
+    lost: i64,
 }
 
 impl Upkeep {
@@ -50,6 +52,7 @@ impl Upkeep {
     pub fn line(&self) -> Vec<String> {
         vec![
             if self.active { "active" } else { "idle" }.into(),
+            format!("{:?}", self.transport),
             self.connections.to_string(),
             format!("{:.2} %", self.cpu * 100.0),
             format!("{:.1}", self.resident as f64 / f64::from(1 << 20)),
@@ -61,30 +64,43 @@ impl Upkeep {
     }
 }
 
-/// Connections idle for this time, and active before for twice as long, so that in the default time
-/// each is refreshed twice; they took so much of the kernel's memory.
+/// Connections idle for this time, and active before, for as long as a number of refreshes takes; they
+/// took so much of the kernel's memory.
 pub fn measure(
     stage: &Stage,
     multitude: &Multitude<'_>,
+    questions: &mut Questions<'_>,
     time: Duration,
     kernel: u64,
 ) -> Result<[Upkeep; 2], String> {
-    let observer = Observer { stage, multitude, kernel };
-    let active = observer.observe(true, 2 * time)?;
+    let mut observer = Observer { stage, multitude, questions, kernel };
+    // Until each has been looked at once: TCP's flags are sent again by then, and no note lacks.
+    observer.observe(true, time * 5 / 6)?;
+    let active = observer.observe(true, active_time(multitude.transport(), time))?;
     multitude.speak(0..multitude.number())?;
-    pass(stage, CALM_DOWN)?;
+    observer.questions.go_on_for(CALM_DOWN)?;
     Ok([active, observer.observe(false, time)?])
 }
 
-struct Observer<'a> {
+/// With 90 s while idle, each is refreshed while active as often as it should be: UDP twice, every 105 s, and
+/// TCP once, after 285 s.
+fn active_time(transport: Transport, idle: Duration) -> Duration {
+    match transport {
+        Transport::Udp => idle * 7 / 3,
+        Transport::Tcp => idle * 19 / 6,
+    }
+}
+
+struct Observer<'a, 'b> {
     stage: &'a Stage,
     multitude: &'a Multitude<'a>,
+    questions: &'a mut Questions<'b>,
     kernel: u64,
 }
 
-impl Observer<'_> {
-    fn observe(&self, active: bool, time: Duration) -> Result<Upkeep, String> {
-        let Self { stage, multitude, kernel } = *self;
+impl Observer<'_, '_> {
+    fn observe(&mut self, active: bool, time: Duration) -> Result<Upkeep, String> {
+        let Self { stage, multitude, ref mut questions, kernel } = *self;
         let pid = stage.daemon.pid();
         let (started, before) = (Instant::now(), cpu_time(pid));
         let mut fast = active.then_some(1.0);
@@ -93,7 +109,7 @@ impl Observer<'_> {
             if let Some(fast) = &mut fast {
                 *fast = multitude.speak(0..multitude.number())?.min(*fast);
             }
-            pass(stage, next.saturating_duration_since(Instant::now()))?;
+            questions.go_on_for(next.saturating_duration_since(Instant::now()))?;
         }
         let cpu = (cpu_time(pid) - before).as_secs_f64() / started.elapsed().as_secs_f64();
         let number = multitude.gathered();
@@ -101,23 +117,14 @@ impl Observer<'_> {
         let tables: u64 = tables.into_iter().sum();
         Ok(Upkeep {
             active,
+            transport: multitude.transport(),
             connections: number,
             cpu,
             resident: resident(pid),
             map: tables as f64 / f64::from(number),
             kernel: kernel as f64 / f64::from(number),
             fast,
-            lost: multitude.lost(),
+            lost: multitude.lost(questions.entries()),
         })
     }
-}
-
-/// Lets time pass.
-fn pass(stage: &Stage, time: Duration) -> Result<(), String> {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        stage.check()?;
-        sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
-    }
-    Ok(())
 }

@@ -48,6 +48,29 @@ impl Measurement {
         Self { transport, nat, connections: number, frame_bytes, order, rows }
     }
 
+    fn cost(&self, row: Row) -> Option<f64> {
+        Some(self.rows.iter().find(|figures| figures.row == row)?.cost)
+    }
+
+    fn growth(&self, all: &[Self]) -> Option<Vec<String>> {
+        let alike = |other: &&Self| {
+            let kind = |it: &Self| (it.transport, it.nat, it.frame_bytes);
+            kind(other) == kind(self) && other.connections > 1
+        };
+        let few = all.iter().filter(alike).min_by_key(|other| other.connections)?;
+        if few.connections >= self.connections {
+            return None;
+        }
+        let Self { transport, nat, connections, frame_bytes, .. } = self;
+        let name = format!("{transport:?}, {nat:?}, {frame_bytes} bytes").to_lowercase();
+        let times = [Row::BpfwXdp, Row::BpfwTc].map(|row| {
+            let times = self.cost(row).zip(few.cost(row)).map(|(more, few)| more / few);
+            times.map_or("-".into(), |times| format!("{times:.2}"))
+        });
+        let name = format!("{name}: {connections} against {}", few.connections);
+        Some([vec![name], times.to_vec()].concat())
+    }
+
     /// The measurement for people.
     pub fn show(&self, unit: Unit) -> String {
         let Self { transport, nat, connections, frame_bytes, .. } = self;
@@ -76,6 +99,14 @@ impl Figures {
             cell(self.verified_instructions.map(f64::from), 0),
         ]
     }
+}
+
+/// What more connections cost: bpfw's rows of each number against those of the smallest, otherwise alike.
+/// `None` if there is one number only.
+pub fn growth(all: &[Measurement]) -> Option<String> {
+    let head = ["more connections", "xdp", "tc"];
+    let lines: Vec<_> = all.iter().filter_map(|more| more.growth(all)).collect();
+    (!lines.is_empty()).then(|| table(&head, &lines))
 }
 
 fn figures(series: &Series, all: &[Series]) -> Figures {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The generator's program at the router, and the sink's at the hosts.
 
-use super::plan::{Plan, Step, TIMES};
+use super::plan::{Plan, TIMES};
 use super::support::bystander::ifindex;
 use super::support::lab::Lab;
 use super::support::netns::Namespace;
@@ -60,15 +60,15 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Loads it, and attaches the sink to both hosts.
+    /// Loads it, and attaches the sinks to the hosts.
     pub fn new(lab: &Lab, object: &[u8]) -> Result<Self, String> {
         let failed = |error: libbpf_rs::Error| format!("loading the generator: {error}");
         let open = ObjectBuilder::default().open_memory(object).map_err(failed)?;
         let object = open.load().map_err(failed)?;
         let (lan, wan) = (ifindex(&lab.router, "lan0"), ifindex(&lab.router, "wan0"));
         let mut generator = Self { object, lan, wan, sinks: Vec::new() };
-        for host in [&lab.client, &lab.server] {
-            generator.sinks.push(generator.attach("sink", host, "eth0", AttachType::Xdp(0))?);
+        for (host, program) in [(&lab.client, "swallow"), (&lab.server, "sink")] {
+            generator.sinks.push(generator.attach(program, host, "eth0", AttachType::Xdp(0))?);
         }
         Ok(generator)
     }
@@ -108,7 +108,7 @@ impl Generator {
     }
 
     fn run_program(&self, router: &Namespace, plan: &Plan, frames: u32) -> libbpf_rs::Result<()> {
-        let ingress = if plan.step == Step::Answer { self.wan } else { self.lan };
+        let ingress = if plan.step.is_reply() { self.wan } else { self.lan };
         let frame = plan.frame();
         let mut context = vec![0; size_of::<xdp_md>()];
         let mut put = |at: usize, value: u32| {
@@ -128,7 +128,7 @@ impl Generator {
         })
     }
 
-    /// Frames that arrived at the hosts so far.
+    /// Frames that arrived at the server so far.
     pub fn arrived(&self) -> u64 {
         let values = self.map("arrived").lookup_percpu(&ONLY, MapFlags::ANY);
         let values = values.expect("readable").expect("one entry");

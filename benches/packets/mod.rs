@@ -20,7 +20,7 @@ use super::report::{Machine, write_json};
 use super::stop::Stop;
 use super::support;
 use bpfw::datapath::probe;
-use figures::Measurement;
+use figures::{Measurement, growth};
 use plan::Connections;
 use room::Room;
 use rounds::{Extent, measure};
@@ -65,6 +65,9 @@ pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
     let bench = Bench { options, stop, generator: generator(options.generator.as_deref())? };
     for connections in options.connections() {
         bench.run(connections, &mut report)?;
+    }
+    if let Some(growth) = growth(&report.packets) {
+        println!("\n{}", growth.trim_end());
     }
     options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))
 }

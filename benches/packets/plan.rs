@@ -89,6 +89,15 @@ pub enum Step {
     Answer,
     /// The client's later packets, all alike.
     Data,
+    /// The server's, likewise.
+    Reply,
+}
+
+impl Step {
+    /// Whether the server sends it.
+    pub fn is_reply(self) -> bool {
+        matches!(self, Self::Answer | Self::Reply)
+    }
 }
 
 /// The connections of a measurement: numbers below `number`.
@@ -156,7 +165,7 @@ impl Plan {
     /// The time is taken between the frames `first` and `last`.
     pub fn bytes(&self, egress: u32, [first, last]: [u32; 2]) -> Vec<u8> {
         let Connections { transport, number, .. } = self.connections;
-        let reply = self.step == Step::Answer;
+        let reply = self.step.is_reply();
         let [source, destination] = self.connections.addresses(reply);
         let headers = if transport == Transport::Tcp { TCP_HEADERS } else { UDP_HEADERS };
         let sum = checksum::sum(&self.frame()[headers..]);
@@ -196,6 +205,7 @@ impl Plan {
             Step::Open => [SYN, CLIENT_SEQ, 0],
             Step::Answer => [SYN | ACK, SERVER_SEQ, CLIENT_SEQ + 1],
             Step::Data => [ACK, CLIENT_SEQ + 1, SERVER_SEQ + 1],
+            Step::Reply => [ACK, SERVER_SEQ + 1, CLIENT_SEQ + 1],
         }
     }
 }
