@@ -86,15 +86,22 @@ fn packets_of_each_row_are_sent_and_counted() {
             let row = row.unwrap_or_else(|| panic!("no row {name} in {measurement}"));
             let share = |part: &str| row[part].as_f64();
             assert!(share("cost").is_some_and(|cost| cost > 1.0), "{row}");
-            let arrived = if name == "generator" { 0.0 } else { 1.0 };
-            assert_eq!(share("arrived"), Some(arrived), "{row}");
+            let arrived = share("arrived").expect("counted");
+            if name == "generator" {
+                assert_eq!(arrived, 0.0, "it drops them itself: {row}");
+            } else {
+                // While other tests run, some may arrive after the count, and the daemon may be late.
+                assert!(arrived > 0.9 && arrived <= 1.0, "{row}");
+            }
             if name.starts_with("bpfw") {
-                // The daemon may be late while other tests run.
                 assert!(share("fast").is_some_and(|fast| fast > 0.4), "{row}");
             }
         }
     }
 }
+
+/// A figure's name, and what it must be also while other tests make the machine busy.
+type Bound = (&'static str, fn(f64) -> bool);
 
 #[test]
 fn connections_come_and_go_and_follow_and_are_compared() {
@@ -102,23 +109,34 @@ fn connections_come_and_go_and_follow_and_are_compared() {
         return;
     }
     let figures = Figures::of("connections.json");
-    let line = "latency rate reroute resync --connections 500 --probes 20 --seconds 1";
+    let line = "--connections 500 --probes 20 --seconds 1 --upkeep-seconds 1";
     let options: connections::Options = figures.options(line);
     connections::run(&options, &Stop::watch().expect("signals")).expect("it runs");
     let report = figures.read();
-    for (part, figure, lines) in [
-        ("latency", "p50", 4),
-        ("rate", "per_second", 2),
-        ("reroute", "time", 2),
-        ("resync", "cpu", 2),
-    ] {
+    let bounds: [(&str, usize, &[Bound]); 5] = [
+        ("latency", 4, &[("p50", |ms| ms > 0.0), ("slow", |probes| probes < 10.0)]),
+        ("rate", 2, &[("per_second", |each| each > 100.0), ("forgotten", |all| all < 1000.0)]),
+        (
+            "upkeep",
+            4,
+            &[
+                ("connections", |number| number > 400.0),
+                ("cpu", |share| share > 0.0 && share < 1.0),
+                ("map", |bytes| bytes > 200.0),
+                ("resident", |bytes| bytes > 1e6),
+                ("lost", |entries| entries < 500.0),
+            ],
+        ),
+        ("reroute", 2, &[("time", |ms| ms < 10_000.0), ("moved", |share| share > 0.4)]),
+        ("resync", 2, &[("cpu", |ms| ms > 0.0), ("lost", |entries| entries < 500.0)]),
+    ];
+    for (part, lines, bounds) in bounds {
         let all = report[part].as_array().expect("figures");
         assert_eq!(all.len(), lines, "{part}: {report}");
-        for one in all {
-            assert!(one[figure].as_f64().is_some_and(|value| value > 0.0), "{part}: {one}");
+        for (one, (figure, is_likely)) in
+            all.iter().flat_map(|one| bounds.iter().map(move |it| (one, it)))
+        {
+            assert!(one[figure].as_f64().is_some_and(is_likely), "{part}, {figure}: {one}");
         }
-    }
-    for reroute in report["reroute"].as_array().expect("figures") {
-        assert_eq!(reroute["moved"], 1.0, "not all have followed the route: {reroute}");
     }
 }

@@ -27,16 +27,16 @@ pub const OTHERS: [u32; 2] = [0, 10_000];
 pub const HEAD: [&str; 8] =
     ["to the fast path", "others/s", "probes", "p50 ms", "p99 ms", "worst ms", "late", "slow"];
 
-/// What probes have shown; times in milliseconds.
+/// What probes have shown; times in milliseconds, `None` for those that are late.
 #[derive(Serialize)]
 pub struct Latency {
     transport: Transport,
     /// Others that came and went in each second.
     others: f64,
     probes: u32,
-    p50: f64,
-    p99: f64,
-    worst: f64,
+    p50: Option<f64>,
+    p99: Option<f64>,
+    worst: Option<f64>,
     /// Probes that were not on the fast path within two seconds.
     late: usize,
     /// Probes whose next packet took the slow path, although both entries were there.
@@ -46,7 +46,8 @@ pub struct Latency {
 impl Latency {
     /// A line of the table.
     pub fn line(&self) -> Vec<String> {
-        let times = [self.p50, self.p99, self.worst].map(|time| format!("{time:.3}"));
+        let times = [self.p50, self.p99, self.worst]
+            .map(|time| time.map_or("late".into(), |time| format!("{time:.3}")));
         let mut cells = vec![format!("{:?}", self.transport), format!("{:.0}", self.others)];
         cells.push(self.probes.to_string());
         cells.extend(times);
@@ -83,9 +84,10 @@ pub fn measure(
 }
 
 /// What this share of the times, which are in order, does not exceed, in milliseconds.
-fn percentile(times: &[Duration], percent: usize) -> f64 {
+fn percentile(times: &[Duration], percent: usize) -> Option<f64> {
     let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
-    times.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    let time = times.get(place).filter(|time| **time != Duration::MAX);
+    time.map(|time| time.as_secs_f64() * 1e3)
 }
 
 fn offload(stage: &Stage, probe: Member, others: &mut Others<'_>) -> Option<Duration> {

@@ -55,12 +55,10 @@ pub fn run(options: &Options, stop: &Stop) -> Result<(), String> {
     let (latency, rate) = (bench.latency()?, bench.rate()?);
     let (upkeep, reroute, resync) = (Vec::new(), Vec::new(), Vec::new());
     let mut report = Report { machine, latency, rate, upkeep, reroute, resync };
-    for number in options.connections() {
-        for &transport in &options.transports {
-            bench.multitude(transport, number, &mut report)?;
-        }
-    }
-    options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))
+    let result = bench.multitudes(&mut report);
+    // What has been measured before an error counts.
+    options.json.as_deref().map_or(Ok(()), |path| write_json(path, &report))?;
+    result
 }
 
 fn show(head: &[&str], lines: impl IntoIterator<Item = Vec<String>>) {
@@ -102,7 +100,17 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    /// What is measured with so many connections that stay.
+    /// What is measured with connections that stay.
+    fn multitudes(&self, report: &mut Report) -> Result<(), String> {
+        for number in self.options.connections() {
+            for &transport in &self.options.transports {
+                self.multitude(transport, number, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is measured with so many of them.
     fn multitude(
         &self,
         transport: Transport,
@@ -125,7 +133,7 @@ impl Bench<'_> {
         let before = kernel_memory();
         let multitude = Multitude::gather(&stage, transport, number)?;
         let kernel = kernel_memory().saturating_sub(before);
-        let mut questions = Questions::new(&stage);
+        let mut questions = Questions::new(&stage, self.options.questions);
         if wants(Part::Upkeep) {
             let time = Duration::from_secs(self.options.upkeep_seconds);
             let both = upkeep::measure(&stage, &multitude, &mut questions, time, kernel)?;

@@ -46,9 +46,11 @@ impl<'a> Multitude<'a> {
         Ok(multitude)
     }
 
-    /// How many entries of the table of connections, in which are so many of others, are there no more.
-    pub fn lost(&self, others: usize) -> i64 {
-        (self.entries + others) as i64 - self.stage.maps.entries() as i64
+    /// How many entries of the table of connections, less those of others, are there no more; less some of
+    /// others that end meanwhile.
+    pub fn lost(&self, others: impl FnOnce() -> usize) -> i64 {
+        let all = self.stage.maps.entries() as i64;
+        (self.entries + others()) as i64 - all
     }
 
     /// Their transport protocol.

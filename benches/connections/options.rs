@@ -25,6 +25,9 @@ pub struct Options {
     /// Seconds that they are watched while idle, before UDP's end; active ones longer in proportion
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=90))]
     pub upkeep_seconds: u64,
+    /// Short UDP connections that come beside them in each second
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=5))]
+    pub questions: u32,
     /// With 1,000,000 connections, too
     #[arg(long, conflicts_with = "connections")]
     full: bool,

@@ -70,6 +70,6 @@ pub fn measure(
         time: time.as_secs_f64() * 1e3,
         cpu: (cpu_time(pid) - cpu).as_secs_f64() * 1e3,
         peak: peak(pid),
-        lost: multitude.lost(questions.entries()),
+        lost: multitude.lost(|| questions.entries()),
     })
 }

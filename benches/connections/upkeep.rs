@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 /// Each connection speaks so often, in both directions. The fast path hands a UDP connection's
 /// packet to the stack after a silence of 30 s.
 const SPEAK: Duration = Duration::from_secs(10);
-/// What is still done for the last packets. Some refreshes come later, while all are idle.
-const CALM_DOWN: Duration = Duration::from_secs(20);
-
 pub const HEAD: [&str; 9] = [
     "kept",
     "transport",
@@ -78,7 +75,8 @@ pub fn measure(
     observer.observe(true, time * 5 / 6)?;
     let active = observer.observe(true, active_time(multitude.transport(), time))?;
     multitude.speak(0..multitude.number())?;
-    observer.questions.go_on_for(CALM_DOWN)?;
+    // What is still done for the last packets. Some refreshes come later, while all are idle.
+    observer.questions.go_on_for(time * 2 / 9)?;
     Ok([active, observer.observe(false, time)?])
 }
 
@@ -105,7 +103,7 @@ impl Observer<'_, '_> {
         let (started, before) = (Instant::now(), cpu_time(pid));
         let mut fast = active.then_some(1.0);
         while started.elapsed() < time {
-            let next = Instant::now() + SPEAK;
+            let next = (Instant::now() + SPEAK).min(started + time);
             if let Some(fast) = &mut fast {
                 *fast = multitude.speak(0..multitude.number())?.min(*fast);
             }
@@ -124,7 +122,7 @@ impl Observer<'_, '_> {
             map: tables as f64 / f64::from(number),
             kernel: kernel as f64 / f64::from(number),
             fast,
-            lost: multitude.lost(questions.entries()),
+            lost: multitude.lost(|| questions.entries()),
         })
     }
 }
