@@ -318,7 +318,8 @@ fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
     let (number, source) = (id(&lab, PORT), server.sources().pop().expect("echoes"));
     drop(server);
     let server = UdpClient::open(&lab.server, ECHO, source);
-    for (silence, by_stack) in [(0, 0), (1, 0), (2, 1)] {
+    // The first packet after 1.5 s goes to the stack; 1 s may be as long on a busy machine.
+    for (silence, by_stack) in [(0, 0..=0), (1, 0..=1), (2, 1..=1)] {
         std::thread::sleep(Duration::from_secs(silence));
         let before = lab.stack_packets();
         for datagram in 1..=200 {
@@ -328,7 +329,7 @@ fn hazard_06_a_stream_that_one_side_sends_lives(hook: &str, test: &str) {
         }
         assert_eq!(id(&lab, PORT), number, "conntrack's entry ended while it was in use");
         let stack = lab.stack_packets() - before;
-        assert_eq!(stack, by_stack, "packets by the stack after a silence of {silence} s");
+        assert!(by_stack.contains(&stack), "{stack} by the stack after a silence of {silence} s");
     }
 }
 
