@@ -56,27 +56,29 @@ impl Drop for Figures {
     }
 }
 
-fn can_run(test: &str) -> bool {
+/// What the benchmark comes to with this command line; `None` where it cannot run, which is said.
+fn measure<T: Args>(
+    test: &str,
+    line: &str,
+    run: fn(&T, &Stop) -> Result<(), String>,
+) -> Option<Value> {
     if !xdp_or_skip(test) {
-        return false;
+        return None;
     }
-    let can = probe::has_live_frames();
-    if !can {
+    if !probe::has_live_frames() {
         lacking(test, "this kernel has no live frames, as which packets are sent");
+        return None;
     }
-    can
+    let figures = Figures::of(test);
+    run(&figures.options(line), &Stop::watch().expect("signals")).expect("it runs");
+    Some(figures.read())
 }
 
 #[test]
 fn packets_of_each_row_are_sent_and_counted() {
-    if !can_run("packets_of_each_row_are_sent_and_counted") {
-        return;
-    }
-    let figures = Figures::of("packets.json");
     let line = "--connections 8,64 --sizes 64 --transports udp --rounds 2 --frames 1024";
-    let options: packets::Options = figures.options(line);
-    packets::run(&options, &Stop::watch().expect("signals")).expect("it runs");
-    let report = figures.read();
+    let test = "packets_of_each_row_are_sent_and_counted";
+    let Some(report) = measure(test, line, packets::run) else { return };
     let all = report["packets"].as_array().expect("measurements");
     assert_eq!(all.len(), 2, "one for each number of connections");
     for measurement in all {
@@ -105,14 +107,9 @@ type Bound = (&'static str, fn(f64) -> bool);
 
 #[test]
 fn connections_come_and_go_and_follow_and_are_compared() {
-    if !can_run("connections_come_and_go_and_follow_and_are_compared") {
-        return;
-    }
-    let figures = Figures::of("connections.json");
     let line = "--connections 500 --probes 20 --seconds 1 --upkeep-seconds 1";
-    let options: connections::Options = figures.options(line);
-    connections::run(&options, &Stop::watch().expect("signals")).expect("it runs");
-    let report = figures.read();
+    let test = "connections_come_and_go_and_follow_and_are_compared";
+    let Some(report) = measure(test, line, connections::run) else { return };
     let bounds: [(&str, usize, &[Bound]); 5] = [
         ("latency", 4, &[("p50", |ms| ms > 0.0), ("slow", |probes| probes < 10.0)]),
         ("rate", 2, &[("per_second", |each| each > 100.0), ("forgotten", |all| all < 1000.0)]),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections of one question and one answer, as DNS has them, a few each second (`--questions`). There is hardly a
-//! router without; and while there is UDP that is not assured, the daemon looks around more often.
+//! Connections of one question and one answer, as DNS has them, a few each second (`--questions`). There
+//! is hardly a router without; and while there is UDP that is not assured, the daemon looks around more
+//! often.
 
 use super::crowd::Member;
 use super::stage::Stage;

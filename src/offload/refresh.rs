@@ -124,10 +124,10 @@ impl Offload {
         let Some(left) = entry.timeout.filter(|_| tcp || assured) else {
             return;
         };
-        let is_so = |age| {
+        let still_holds = |age| {
             explains(age, left, lifetime, SECOND) || tcp && can_be_relied_on(age, left, lifetime)
         };
-        if self.told(entry).is_some_and(is_so) {
+        if self.told(entry).is_some_and(still_holds) {
             return;
         }
         let age = match lifetime.full.saturating_sub(left) {
