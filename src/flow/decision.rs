@@ -72,6 +72,8 @@ pub enum Refusal {
     Local,
     /// An address is not a host's: multicast, broadcast, loopback.
     NotUnicast,
+    /// Its tuples differ where its status bits say that the kernel does not translate.
+    NotTranslated,
     /// No answer was seen: the policy may not have allowed it.
     NoReply,
     /// TCP is opening or closing.
@@ -106,6 +108,7 @@ impl Refusal {
                 | Self::FlowTable
                 | Self::Local
                 | Self::NotUnicast
+                | Self::NotTranslated
                 | Self::Ipsec
                 | Self::Full
                 | Self::AuditFull
@@ -128,6 +131,7 @@ impl fmt::Display for Refusal {
             Self::FlowTable => "in the kernel's flow table",
             Self::Local => "local",
             Self::NotUnicast => "not unicast",
+            Self::NotTranslated => "tuples differ without NAT",
             Self::NoReply => "no reply yet",
             Self::NotEstablished => "TCP not established",
             Self::OddTimeout => "timeout set by another program, nearly over, or below 3 s",
@@ -167,6 +171,8 @@ pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
         Refusal::Local
     } else if !is_host(facts.original) || !is_host(facts.reply) {
         Refusal::NotUnicast
+    } else if !is_translated_as_it_differs(facts) {
+        Refusal::NotTranslated
     } else if facts.covered {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
@@ -184,6 +190,18 @@ fn decide_on_state(facts: &Facts, assured: bool) -> Decision {
         (Protocol::Tcp, Some(TcpState::Established)) if assured => Decision::Offload { assured },
         (Protocol::Tcp, Some(_)) => Decision::Refuse(Refusal::NotEstablished),
     }
+}
+
+/// Whether the kernel makes the difference between both tuples. It translates by status bits, not by
+/// tuples (`nf_nat_packet` in net/netfilter/nf_nat_core.c): SRC_NAT covers the original direction's
+/// source and the reply direction's destination, DST_NAT the other two. A program can add an entry
+/// whose tuples differ without these bits; the kernel forwards its packets as they are.
+fn is_translated_as_it_differs(facts: &Facts) -> bool {
+    let Facts { original, reply, status, .. } = facts;
+    let source_stays = original.source == reply.destination;
+    let destination_stays = original.destination == reply.source;
+    (source_stays || status.contains(Status::SRC_NAT))
+        && (destination_stays || status.contains(Status::DST_NAT))
 }
 
 fn is_host(tuple: Tuple) -> bool {
@@ -259,6 +277,41 @@ mod tests {
             let mut facts = facts(Protocol::Tcp);
             change(&mut facts);
             assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "case {number}");
+        }
+    }
+
+    #[test]
+    fn hazard_59_what_differs_needs_its_status_bit() {
+        const BITS: [Status; 4] = [
+            Status(0),
+            Status::SRC_NAT,
+            Status::DST_NAT,
+            Status(Status::SRC_NAT.0 | Status::DST_NAT.0),
+        ];
+        // Another address or another port is a difference.
+        for other in ["203.0.113.9:1000", "192.0.2.2:53", "203.0.113.9:53"] {
+            for (source, destination) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                for bits in BITS {
+                    let mut facts = facts(Protocol::Udp);
+                    facts.status = facts.status | bits;
+                    if source {
+                        facts.reply.destination = other.parse().unwrap();
+                    }
+                    if destination {
+                        facts.reply.source = other.parse().unwrap();
+                    }
+                    let refused = source && !bits.contains(Status::SRC_NAT)
+                        || destination && !bits.contains(Status::DST_NAT);
+                    let expected = if refused {
+                        Decision::Refuse(Refusal::NotTranslated)
+                    } else {
+                        Decision::Offload { assured: true }
+                    };
+                    assert_eq!(decide(&facts, nobody), expected, "{facts:?}");
+                }
+            }
         }
     }
 
