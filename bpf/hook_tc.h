@@ -21,6 +21,9 @@
 #define HOOK_EXPRESS __attribute__((noinline))
 typedef struct __sk_buff hook_ctx;
 
+/* The sysctl net.ipv4.ip_forward_update_priority. Written by the daemon. */
+volatile __u32 update_priority SEC(".data.priority") = 1;
+
 static __always_inline void hook_set_data(struct __sk_buff *skb, struct packet *pkt)
 {
 	/* Clang 14 would rather remember the fields' addresses, which the verifier refuses. */
@@ -132,12 +135,16 @@ static __always_inline void fix_complete(struct __sk_buff *skb, __u16 *check,
 		bpf_csum_update(skb, ~(__u32)rewrite->addr_delta);
 }
 
-/* As ip_forward: rt_tos2priority, whose table repeats each of its four classes. */
+/*
+ * As ip_forward does. The table of rt_tos2priority repeats four priorities, which two bits of the
+ * TOS select. Here each of the four is a byte, and the two bits are how far to shift.
+ */
 static __always_inline void set_priority(struct __sk_buff *skb, const struct ipv4_header *ip)
 {
-	const __u8 class = (ip->tos >> 3) & 3;
+	const __u32 priorities = 4 << 24 | 6 << 16 | 2 << 8 | 0;
 
-	skb->priority = class == 0 ? 0 : class == 1 ? 2 : class == 2 ? 6 : 4;
+	if (update_priority)
+		skb->priority = priorities >> (ip->tos & 0x18) & 0xff;
 }
 
 /* Leaves the IPv4 header and the ports readable. */

@@ -24,6 +24,7 @@ use crate::datapath::claim::Claim;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
 use crate::datapath::object::LoadedObject;
+use crate::datapath::priority::Priority;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
@@ -78,6 +79,7 @@ struct Daemon<'obj> {
     state: State,
     hops: Hops,
     counters: Counters,
+    priority: Priority,
     device_maps: devices::Devices,
     /// What the device maps hold, if that is known.
     devices: Option<topology::Devices>,

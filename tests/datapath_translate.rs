@@ -5,6 +5,7 @@ mod support;
 
 use bpfw::abi::BPFW_FORWARDED;
 use bpfw::datapath::Hook;
+use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use support::checksum;
@@ -218,6 +219,23 @@ fn the_priority_is_that_of_the_tos() {
             let frame = flow.incoming(false).tos(tos).build();
             let outcome = datapath.run_frame(LAN, &frame);
             assert_eq!((outcome.verdict, outcome.priority), (BPFW_FORWARDED, priority), "{tos:x}");
+        }
+    });
+}
+
+/// As the stack with `ip_forward_update_priority=0`: what someone has set before stays.
+#[test]
+fn hazard_51_a_priority_that_is_not_to_be_updated_stays() {
+    on_hook("kept-priority", Hook::Tc, |datapath| {
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add(&flow);
+        let variable = TypedMap::<u32, u32>::new(datapath.object.object(), ".data.priority");
+        let variable = variable.expect("the variable");
+        for (updates, priority) in [(0, 3), (1, 6), (0, 3)] {
+            variable.set(&0, &updates).expect("written");
+            let frame = flow.incoming(false).tos(0x10).build();
+            let outcome = datapath.run(Input { priority: 3, ..Input::new(LAN, &frame) });
+            assert_eq!((outcome.verdict, outcome.priority), (BPFW_FORWARDED, priority));
         }
     });
 }

@@ -22,6 +22,7 @@ use crate::datapath::counters::Counters;
 use crate::datapath::devices;
 use crate::datapath::hops::Hops;
 use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::priority::Priority;
 use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::{Change, State};
@@ -82,6 +83,7 @@ impl<'obj> Daemon<'obj> {
             state: State::new(object.object())?,
             hops: Hops::new(object.object())?,
             counters: Counters::new(object.object())?,
+            priority: Priority::new(object.object(), request.hook)?,
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
             rest: Rest::Resync(offload.start_resync()?),
@@ -119,6 +121,7 @@ impl<'obj> Daemon<'obj> {
         };
         daemon.forbid_by_policy()?;
         daemon.read_firewall()?;
+        daemon.priority.follow()?;
         daemon.attach(&interfaces)?;
         daemon.look_around()?;
         daemon.beat()?;

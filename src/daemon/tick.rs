@@ -25,6 +25,7 @@ impl Daemon<'_> {
         if self.last_look_around.elapsed() >= LOOK_AROUND {
             self.look_around()?;
             self.check_multipath()?;
+            self.priority.follow()?;
         }
         self.watch_drivers()?;
         if matches!(self.rest, Rest::Awake) {

@@ -13,6 +13,7 @@ pub mod devices;
 pub mod hops;
 pub mod object;
 pub mod others;
+pub mod priority;
 pub mod probe;
 pub mod signals;
 pub mod skeleton;

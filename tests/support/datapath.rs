@@ -156,6 +156,8 @@ pub struct Input<'a> {
     pub frame: &'a [u8],
     /// TC: bytes of payload in each segment, 0: one packet.
     pub gso_size: u32,
+    /// TC: the priority that someone has given the packet.
+    pub priority: u32,
     /// TC: the kernel follows a sum over the packet, and checks it after the run.
     pub complete: bool,
     /// TC: tags that lie beside the frame, by protocol and the tag's word; 0: none.
@@ -166,7 +168,15 @@ pub struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub fn new(side: Side, frame: &'a [u8]) -> Self {
-        Self { side, frame, gso_size: 0, complete: false, tags: [(0, 0); 2], cut: None }
+        Self {
+            side,
+            frame,
+            gso_size: 0,
+            priority: 0,
+            complete: false,
+            tags: [(0, 0); 2],
+            cut: None,
+        }
     }
 }
 
@@ -448,6 +458,7 @@ fn skb_context(input: Input<'_>) -> Vec<u8> {
     let mut bytes = vec![0; skb::SIZE];
     put(&mut bytes, skb::IFINDEX, input.side.ifindex());
     put(&mut bytes, skb::GSO_SIZE, input.gso_size);
+    put(&mut bytes, skb::PRIORITY, input.priority);
     for (index, (protocol, word)) in input.tags.into_iter().enumerate() {
         let value = u32::from(protocol) << 16 | u32::from(word);
         put(&mut bytes, skb::CB + 4 * index, value);

@@ -25,6 +25,7 @@ pub mod outlaw;
 pub mod packet;
 pub mod port;
 pub mod prelude;
+pub mod priorities;
 pub mod process;
 pub mod random;
 pub mod router;
