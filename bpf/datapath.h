@@ -65,7 +65,9 @@ static __always_inline int check_size(hook_ctx *ctx, const struct packet *pkt,
 {
 	if (pkt->ttl <= 1)
 		return BPFW_PASS_TTL;
-	return hook_segment_len(ctx, pkt) > hop->mtu ? BPFW_PASS_TOO_BIG : BPFW_GO_ON;
+	if (hook_segment_len(ctx, pkt) <= hop->mtu || hook_segments_fit(ctx, pkt, hop))
+		return BPFW_GO_ON;
+	return BPFW_PASS_TOO_BIG;
 }
 
 static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct snapshot *snap,

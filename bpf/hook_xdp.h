@@ -54,6 +54,14 @@ static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((
 	return pkt->ip_len;
 }
 
+/* There are no segments. */
+static __always_inline int hook_segments_fit(struct xdp_md *xdp __attribute__((unused)),
+					     const struct packet *pkt __attribute__((unused)),
+					     const struct bpfw_hop *hop __attribute__((unused)))
+{
+	return 0;
+}
+
 /* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 				       const struct bpfw_hop *hop)

@@ -44,6 +44,8 @@ static long (*const bpf_xdp_adjust_tail)(struct xdp_md *xdp,
 					 int delta) = (void *)BPF_FUNC_xdp_adjust_tail;
 static long (*const bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *params, int size,
 				    __u32 flags) = (void *)BPF_FUNC_fib_lookup;
+static long (*const bpf_check_mtu)(void *ctx, __u32 ifindex, __u32 *mtu_len, __s32 len_diff,
+				   __u64 flags) = (void *)BPF_FUNC_check_mtu;
 static __u64 (*const bpf_jiffies64)(void) = (void *)BPF_FUNC_jiffies64;
 static __u32 (*const bpf_get_smp_processor_id)(void) = (void *)BPF_FUNC_get_smp_processor_id;
 

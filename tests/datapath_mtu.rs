@@ -94,23 +94,23 @@ fn padding_does_not_count() {
     });
 }
 
+/// TCP only: what kind of segments a packet stands for is not known in a test run, so that the kernel
+/// cannot say of UDP what fits. `aggregates.rs` sends such packets.
 #[test]
 fn hazard_10_segments_are_judged_one_by_one() {
     on_hook("gso", Hook::Tc, |datapath| {
-        for protocol in PROTOCOLS {
-            let flow = Flow::snat(protocol);
-            datapath.add(&flow);
-            let [before, after] =
-                [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&[9; 2800]).build());
-            let largest = (1500 - headers(protocol)) as u32;
-            for fits in [1, 1000, largest] {
-                let input = Input { gso_size: fits, ..Input::new(LAN, &before) };
-                datapath.expect_forwarded(input, &after);
-            }
-            for large in [largest + 1, 2000] {
-                let input = Input { gso_size: large, ..Input::new(LAN, &before) };
-                datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
-            }
+        let flow = Flow::snat(Protocol::Tcp);
+        datapath.add(&flow);
+        let [before, after] =
+            [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&[9; 2800]).build());
+        let largest = (1500 - headers(Protocol::Tcp)) as u32;
+        for fits in [1, 1000, largest] {
+            let input = Input { gso_size: fits, ..Input::new(LAN, &before) };
+            datapath.expect_forwarded(input, &after);
+        }
+        for large in [largest + 1, 2000] {
+            let input = Input { gso_size: large, ..Input::new(LAN, &before) };
+            datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
         }
     });
 }
