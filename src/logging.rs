@@ -1,28 +1,90 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Log lines on the standard error.
 
-use std::io::IsTerminal;
+mod queue;
 
-use tracing_subscriber::EnvFilter;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use crate::cli::LogLevel;
+use crate::error::{Error, Result};
 
-/// Starts logging: at the level, and as `RUST_LOG` says in more detail.
-pub fn start(level: LogLevel) {
-    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    // What RUST_LOG does not mention keeps its level: a misspelt word would else be taken for a
-    // module's name, and silence everything, errors included.
-    let filter = EnvFilter::try_new(format!("{},{asked}", level.as_directive()));
-    let refused = filter.as_ref().err().map(ToString::to_string);
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level.as_directive()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
-    if let Some(error) = refused {
-        tracing::warn!("RUST_LOG={asked} is not understood: {error}");
+use queue::Queue;
+
+/// The log; dropping it waits, for a while at most, until its last lines are written.
+#[derive(Debug)]
+pub struct Log {
+    queue: Arc<Queue>,
+}
+
+impl Log {
+    /// Starts logging: at the level, and as `RUST_LOG` says in more detail.
+    pub fn start(level: LogLevel) -> Result<Self> {
+        let queue = Queue::to_stderr().map_err(|error| Error::system("starting the log", error))?;
+        let asked = std::env::var("RUST_LOG").unwrap_or_default();
+        let (targets, refused) = match targets(level, &asked) {
+            Ok(targets) => (targets, None),
+            Err(error) => (targets(level, "").unwrap_or_default(), Some(error)),
+        };
+        let lines = fmt::layer()
+            .with_writer(Arc::clone(&queue))
+            // It would print them with eprintln, which panics where it cannot.
+            .log_internal_errors(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .without_time();
+        tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+        if let Some(error) = refused {
+            tracing::warn!("RUST_LOG={asked} is not understood: {error}");
+        }
+        Ok(Self { queue })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.finish();
+    }
+}
+
+/// What is logged. What `RUST_LOG` does not mention keeps the level: a misspelt word is taken for a
+/// module's name, and would else silence everything, errors included. So would an empty word.
+fn targets(level: LogLevel, asked: &str) -> std::result::Result<Targets, ParseError> {
+    let words = asked.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let words: Vec<&str> = std::iter::once(level.as_directive()).chain(words).collect();
+    words.join(",").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    fn shows(asked: &str, target: &str, level: Level) -> bool {
+        targets(LogLevel::Info, asked).unwrap().would_enable(target, &level)
+    }
+
+    #[test]
+    fn rust_log_adds_to_the_level() {
+        for asked in ["", ",", " ", "debgu", "libbpf=debug", "libbpf=debug,", ",,libbpf=off"] {
+            assert!(shows(asked, "bpfw::daemon", Level::INFO), "'{asked}'");
+            assert!(!shows(asked, "bpfw::daemon", Level::DEBUG), "'{asked}'");
+        }
+        assert!(shows("libbpf=debug", "libbpf", Level::DEBUG));
+        assert!(!shows("libbpf=debug", "libbpf", Level::TRACE));
+        assert!(shows("debug", "bpfw::daemon", Level::DEBUG));
+        assert!(!shows("error", "bpfw::daemon", Level::INFO));
+        assert!(shows("bpfw::offload=trace", "bpfw::offload::sweep", Level::TRACE));
+    }
+
+    #[test]
+    fn a_malformed_rust_log_is_an_error() {
+        for asked in ["libbpf=loud", "a=b=c"] {
+            assert!(targets(LogLevel::Info, asked).is_err(), "'{asked}'");
+        }
     }
 }

@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The program: reads the command line, runs the daemon, says how it went.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use bpfw::cli::Cli;
 use bpfw::datapath::skeleton::Storage;
-use bpfw::{daemon, datapath, logging};
+use bpfw::error::Error;
+use bpfw::logging::Log;
+use bpfw::{daemon, datapath};
 use clap::Parser;
 
-/// Wrong usage, as clap ends with; 1 is everything else that fails.
+/// Wrong usage, as clap ends with.
 const USAGE: u8 = 2;
+/// Everything else that fails.
+const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     let (hook, run) = Cli::parse().command.into_parts();
     let (object, interfaces) = match run.object_and_interfaces() {
         Ok(parts) => parts,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return refuse(&error, USAGE),
     };
-    logging::start(run.log_level);
+    let _log = match Log::start(run.log_level) {
+        Ok(log) => log,
+        Err(error) => return refuse(&error, FAILURE),
+    };
     datapath::route_libbpf_messages();
     // The skeleton borrows its storage from here, so that nothing in the daemon refers to itself.
     let mut storage = Storage::uninit();
@@ -29,7 +34,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(FAILURE)
         }
     }
+}
+
+/// Ends before there is a log.
+fn refuse(error: &Error, code: u8) -> ExitCode {
+    // Not eprintln, which panics where nobody takes the line.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
 }
