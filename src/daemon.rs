@@ -62,7 +62,7 @@ pub struct Request {
     pub options: Run,
 }
 
-/// Runs until SIGINT or SIGTERM, and leaves nothing behind.
+/// Runs until a signal asks for the end, and leaves nothing behind.
 pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
     let shutdown = Shutdown::watch()?;
     let mut daemon = Daemon::start(request, storage, shutdown)?;

@@ -1,14 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! SIGINT and SIGTERM, as something to poll for: nothing is done inside of a signal handler.
+//! Signals. Those that ask for an end become something to poll for: nothing is done inside of a
+//! signal handler. All others are ignored, because by default they would end the process with its
+//! TC filter left behind.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use nix::libc;
+use nix::sys::signal::SigSet;
+use signal_hook::consts::*;
 use signal_hook::low_level::pipe;
 
+use crate::datapath::sys;
 use crate::error::{Error, Result};
+
+/// They end the process in any case. A shell without job control starts background jobs with SIGINT
+/// ignored, but `kill -INT` works for them too.
+const END: [i32; 2] = [SIGTERM, SIGINT];
+/// They end the process unless its parent had them ignored, as nohup does: the terminal is gone,
+/// its user typed Ctrl-\, the CPU time that the process may use is over.
+const END_IF_HEARD: [i32; 3] = [SIGHUP, SIGQUIT, SIGXCPU];
+/// Faults of the program must end it. Nobody can change SIGKILL and SIGSTOP. SIGTSTP halts the
+/// process on purpose, and the others do nothing by default.
+const LEFT_ALONE: [i32; 14] = [
+    SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGKILL, SIGSTOP, SIGTSTP, SIGCONT,
+    SIGCHLD, SIGURG, SIGWINCH,
+];
 
 /// Becomes readable when the process is asked to end.
 pub struct Shutdown {
@@ -16,14 +34,22 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// From here on the two signals no longer end the process by themselves.
+    /// From here on no signal ends the process by itself, except SIGKILL and faults.
     pub fn watch() -> Result<Self> {
         let make = || -> std::io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
-            for signal in [SIGINT, SIGTERM] {
+            for signal in END {
                 pipe::register(signal, writer.try_clone()?)?;
             }
+            for signal in END_IF_HEARD {
+                if !sys::is_ignored(signal)? {
+                    pipe::register(signal, writer.try_clone()?)?;
+                }
+            }
+            ignore_others();
+            // A parent may have blocked some.
+            SigSet::all().thread_unblock()?;
             Ok(reader)
         };
         match make() {
@@ -42,6 +68,15 @@ impl Shutdown {
         match self.reader.read(&mut [0; 16]) {
             Ok(signals) => signals > 0,
             Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+}
+
+fn ignore_others() {
+    for signal in 1..=libc::SIGRTMAX() {
+        if ![&END[..], &END_IF_HEARD, &LEFT_ALONE].concat().contains(&signal) {
+            // The C library keeps some for itself.
+            let _ = sys::ignore(signal);
         }
     }
 }

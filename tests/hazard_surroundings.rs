@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What surrounds the daemon: logs that take no lines.
+//! What surrounds the daemon: logs that take no lines, signals.
 
 mod support;
 
@@ -27,10 +27,16 @@ on_both_hooks!(
     hazard_60_a_closed_log_ends_nothing,
     hazard_60_a_log_that_nobody_reads_delays_nothing,
     hazard_60_a_full_disk_ends_nothing,
+    hazard_60_other_signals_end_nothing,
 );
 on_both_hooks!(redirecting nothing:
+    hazard_60_a_log_at_its_limit_of_size_ends_nothing,
     hazard_60_the_log_says_how_many_lines_it_lacks,
     hazard_60_the_last_lines_get_out,
+    hazard_60_signals_that_end_it_leave_nothing_behind,
+    hazard_60_signals_that_its_parent_ignored_stay_ignored,
+    hazard_60_signals_that_its_parent_blocked_end_it,
+    hazard_60_more_signals_disturb_no_stop,
 );
 
 /// The smallest pipe: a page.
@@ -126,6 +132,23 @@ fn hazard_60_a_full_disk_ends_nothing(hook: &str, test: &str) {
     stops_in_order(&lab, daemon, &before);
 }
 
+/// The kernel sends SIGXFSZ to who writes beyond it.
+fn hazard_60_a_log_at_its_limit_of_size_ends_nothing(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let path = std::env::temp_dir().join(lab.router.name());
+    let mut command = lab.router.command("prlimit");
+    command.args(["--fsize=300", &program(), hook, "--log-level", "trace", "lan0", "wan0"]);
+    let log = File::create(&path).expect("a log");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let daemon = Running::new(command.spawn().expect("bpfw starts"));
+    eventually(LIMIT, "it is attached", || attached(&lab) != before);
+    let length = || std::fs::metadata(&path).expect("the log").len();
+    eventually(LIMIT, "the log is at its limit", || length() == 300);
+    stops_in_order(&lab, daemon, &before);
+    std::fs::remove_file(&path).expect("removed");
+}
+
 /// More lines than wait for a reader: of each connection that comes, and that goes.
 fn hazard_60_the_log_says_how_many_lines_it_lacks(hook: &str, test: &str) {
     let lab = lab(hook, test, &no_nat_rules());
@@ -217,4 +240,80 @@ fn rust_log_says_more_and_silences_nothing_by_mistake() {
         daemon.wait_for_line("INFO forwarding", LIMIT);
         assert!(daemon.stop(LIMIT).success());
     }
+}
+
+fn hazard_60_signals_that_end_it_leave_nothing_behind(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXCPU] {
+        let mut daemon = start(&lab, hook, &[]);
+        daemon.signal(signal);
+        assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0), "{signal}");
+        assert_eq!(attached(&lab), before);
+    }
+}
+
+/// All but those that end it, cannot be ignored, stop it or mean that it is broken.
+fn hazard_60_other_signals_end_nothing(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let mut daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let names = "PIPE ALRM USR1 USR2 VTALRM PROF IO PWR XFSZ TTIN TTOU";
+    let numbers: Vec<String> =
+        [16].into_iter().chain(34..=64).map(|number| number.to_string()).collect();
+    for signal in names.split(' ').chain(numbers.iter().map(String::as_str)) {
+        lab.router.sh(&format!("kill -{signal} {}", daemon.pid()));
+    }
+    stays_fast(&lab, &client);
+    assert!(daemon.exited().is_none());
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// nohup ignores SIGHUP, shells without job control SIGQUIT and SIGINT of their background jobs.
+fn hazard_60_signals_that_its_parent_ignored_stay_ignored(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let args = ["--ignore-signal=HUP,QUIT,INT", &program(), hook, "lan0", "wan0"];
+    let mut daemon = Daemon::start_program(&lab.router, "env", &args);
+    daemon.wait_for_line("forwarding", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    daemon.signal(Signal::SIGHUP);
+    daemon.signal(Signal::SIGQUIT);
+    // It is at work after them.
+    assert!(client.echoes(0, LIMIT));
+    wait_until_offloaded(&daemon, 1);
+    assert!(daemon.exited().is_none());
+    daemon.signal(Signal::SIGINT);
+    assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0));
+}
+
+fn hazard_60_signals_that_its_parent_blocked_end_it(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let args = ["--block-signal", &program(), hook, "lan0", "wan0"];
+        let mut daemon = Daemon::start_program(&lab.router, "env", &args);
+        daemon.wait_for_line("forwarding", LIMIT);
+        daemon.signal(signal);
+        assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0));
+        assert_eq!(attached(&lab), before);
+    }
+}
+
+fn hazard_60_more_signals_disturb_no_stop(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let mut daemon = start(&lab, hook, &[]);
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    let mut sent = 0;
+    eventually(LIMIT, "it ends", || {
+        // Of a process that has ended, until somebody waits for it, signals are lost.
+        signals.iter().for_each(|signal| daemon.signal(*signal));
+        sent += signals.len();
+        daemon.exited().is_some()
+    });
+    println!("{hook}: {sent} signals until its end");
+    assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0));
+    assert_eq!(attached(&lab), before);
+    daemon.wait_for_line("detached from wan0", LIMIT);
 }

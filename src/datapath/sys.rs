@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -289,6 +289,26 @@ pub fn read_mapped<V: Pod>(
     // SAFETY: nothing refers to the mapping any more.
     unsafe { munmap(start, length.get()) }?;
     Ok(())
+}
+
+/// Ignores a signal from here on.
+pub fn ignore(signal: i32) -> io::Result<()> {
+    // SAFETY: whatever the number, no code of ours runs on a signal.
+    match unsafe { libc::signal(signal, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a signal is ignored.
+pub fn is_ignored(signal: i32) -> io::Result<bool> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is set, and the kernel's answer fits.
+    if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it is filled in.
+    Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
 fn page_size() -> io::Result<usize> {
