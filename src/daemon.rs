@@ -20,7 +20,7 @@ use crate::abi::{bpfw_egress, bpfw_hop};
 use crate::cli::Run;
 use crate::conntrack::events::{Drained, Events};
 use crate::datapath::attachment::{Attachment, Kind, Transmitting};
-use crate::datapath::claim::Claim;
+use crate::datapath::claim::Claims;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
 use crate::datapath::object::LoadedObject;
@@ -75,7 +75,7 @@ struct Daemon<'obj> {
     request: &'obj Request,
     object: LoadedObject<'obj>,
     attachments: Vec<Attachment>,
-    _claims: Vec<Claim>,
+    _claims: Claims,
     state: State,
     hops: Hops,
     counters: Counters,

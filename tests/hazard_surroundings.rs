@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What surrounds the daemon: logs that take no lines, signals.
+//! What surrounds the daemon: logs that take no lines, signals, other users.
 
 mod support;
 
@@ -9,14 +9,17 @@ use nix::unistd::pipe2;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use support::bystander::ifindex;
 use support::capture::Capture;
 use support::crowd;
 use support::daemon::{Daemon, program};
 use support::lab::{Lab, SERVER};
-use support::netns::text;
-use support::outcome::attached;
+use support::netns::{Namespace, text};
+use support::outcome::{attached, refuses, run};
 use support::process::Running;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
@@ -37,6 +40,10 @@ on_both_hooks!(redirecting nothing:
     hazard_60_signals_that_its_parent_ignored_stay_ignored,
     hazard_60_signals_that_its_parent_blocked_end_it,
     hazard_60_more_signals_disturb_no_stop,
+    hazard_60_no_other_user_can_keep_it_from_starting,
+    hazard_60_a_killed_one_keeps_no_claim,
+    hazard_60_each_namespace_has_its_own_claims,
+    hazard_60_locks_that_are_not_its_own_are_refused,
 );
 
 /// The smallest pipe: a page.
@@ -316,4 +323,113 @@ fn hazard_60_more_signals_disturb_no_stop(hook: &str, test: &str) {
     assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0));
     assert_eq!(attached(&lab), before);
     daemon.wait_for_line("detached from wan0", LIMIT);
+}
+
+fn hazard_60_no_other_user_can_keep_it_from_starting(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    // A name that anybody can take.
+    let name = format!("bpfw/{}", ifindex(&lab.router, "lan0"));
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    let _taken = lab.router.enter(|| UnixDatagram::bind_addr(&address)).expect("it is free");
+    let daemon = start(&lab, hook, &[]);
+    for script in ["ls /run/bpfw", "flock -n /run/bpfw/lock true", "rm -f /run/bpfw/lock"] {
+        let nobody = ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", script];
+        let output = lab.router.try_run(&nobody);
+        assert!(text(&output.stderr).contains("ermission denied"), "{script}: {output:?}");
+    }
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn hazard_60_a_killed_one_keeps_no_claim(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    for _ in 0..3 {
+        let mut daemon = start(&lab, hook, &[]);
+        refuses(&run(&lab, &[hook, "wan0"]), 1, &["another bpfw runs at wan0"]);
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait_exit(LIMIT);
+    }
+    let files: Vec<_> = std::fs::read_dir("/run/bpfw").expect("its directory").collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+}
+
+/// Interfaces of two namespaces have the same numbers.
+fn hazard_60_each_namespace_has_its_own_claims(hook: &str, test: &str) {
+    let namespaces = [Namespace::new(test), Namespace::new(test)];
+    let add = "link add lan0 type veth peer name lan1\nlink set lan0 up\nlink set lan1 up\n";
+    namespaces.iter().for_each(|namespace| namespace.ip(add));
+    let [first, second] = namespaces.each_ref().map(|namespace| ifindex(namespace, "lan0"));
+    assert_eq!(first, second);
+    let daemons = namespaces.each_ref().map(|namespace| {
+        let daemon = Daemon::start(namespace, &[hook, "lan0"]);
+        daemon.wait_for_line("forwarding", LIMIT);
+        daemon
+    });
+    for daemon in daemons {
+        assert!(daemon.stop(LIMIT).success());
+    }
+}
+
+/// A shell that becomes bpfw after this, with a /run of its own that it has just mounted.
+fn shell(hook: &str, before: &str) -> [String; 7] {
+    let script = format!("mount -t tmpfs nodev /run\n{before}\nexec \"$@\"");
+    ["-ec", &script, "sh", &program(), hook, "lan0", "wan0"].map(str::to_owned)
+}
+
+fn starts_after(lab: &Lab, hook: &str, before: &str) {
+    let shell = shell(hook, before);
+    let daemon = Daemon::start_program(&lab.router, "sh", &shell.each_ref().map(String::as_str));
+    daemon.wait_for_line("forwarding", LIMIT);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn refuses_after(lab: &Lab, hook: &str, before: &str, words: &[&str]) {
+    let (shell, untouched) = (shell(hook, before), attached(lab));
+    let args = shell.each_ref().map(String::as_str);
+    let output = lab.router.try_run(&[&["timeout", "10", "sh"], &args[..]].concat());
+    refuses(&output, 1, words);
+    assert_eq!(attached(lab), untouched, "{before}");
+}
+
+fn hazard_60_locks_that_are_not_its_own_are_refused(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let place = std::env::temp_dir().join(lab.router.name());
+    std::fs::create_dir(&place).expect("a new directory");
+    let victim = place.join("lock").display().to_string();
+    let links = [
+        format!("ln -s {} /run/bpfw", place.display()),
+        format!("mkdir -m 700 /run/bpfw; ln -s {victim} /run/bpfw/lock"),
+    ];
+    let not_its_own = "is open to other users";
+    for (prepare, word) in [
+        (links[0].as_str(), "remove it"),
+        (&links[1], "remove it"),
+        ("touch /run/bpfw", "remove it"),
+        ("mkdir -m 700 /run/bpfw; chown 65534 /run/bpfw", not_its_own),
+        ("mkdir -m 770 /run/bpfw", not_its_own),
+        ("mkdir -m 1777 /run/bpfw", not_its_own),
+        ("mkdir /run/bpfw; touch /run/bpfw/lock; chmod 604 /run/bpfw/lock", not_its_own),
+        ("mkdir /run/bpfw; touch /run/bpfw/lock; chown 65534 /run/bpfw/lock", not_its_own),
+        ("mount -o remount,ro /run", "mount a tmpfs there"),
+    ] {
+        refuses_after(&lab, hook, prepare, &["/run/bpfw", word]);
+    }
+    assert!(!std::path::Path::new(&victim).exists(), "nothing is made behind a link");
+    std::fs::remove_dir(&place).expect("removed");
+    // As systemd makes it; and as whoever has no /run.
+    starts_after(&lab, hook, "mkdir -m 755 /run/bpfw");
+    starts_after(&lab, hook, &without_run());
+}
+
+/// Becomes bpfw in a root directory with /var/run alone.
+fn without_run() -> String {
+    let folder = program();
+    let folder = std::path::Path::new(&folder).parent().expect("a folder").display();
+    let binds = format!("/usr /lib /lib64 /proc /sys /dev {folder}");
+    format!(
+        "mkdir -p /run/root/var/run; cd /run/root
+        for each in {binds}; do
+            [ ! -e $each ] || {{ mkdir -p .$each; mount --rbind $each .$each; }}
+        done
+        set -- chroot . \"$@\""
+    )
 }

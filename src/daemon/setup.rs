@@ -17,7 +17,7 @@ use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::attachment::{Attachment, Interface};
 use crate::datapath::cells_number::cells_number;
-use crate::datapath::claim::Claim;
+use crate::datapath::claim::Claims;
 use crate::datapath::counters::Counters;
 use crate::datapath::devices;
 use crate::datapath::hops::Hops;
@@ -53,7 +53,7 @@ impl<'obj> Daemon<'obj> {
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
         let interfaces = find_interfaces(&monitor, &request.interfaces)?;
-        let claims = interfaces.iter().map(Claim::take).collect::<Result<Vec<_>>>()?;
+        let claims = Claims::take(&interfaces)?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;

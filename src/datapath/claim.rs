@@ -1,35 +1,133 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One bpfw per interface: whoever runs there holds its claim.
 
+use std::fs::File;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
+use nix::libc;
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkdir};
 
 use super::attachment::Interface;
 use crate::error::{Error, Result};
 
-/// An abstract socket's name: it belongs to the network namespace, as the interface's index does
-/// (unix(7)), and is free again when the process ends, however it ends.
+/// Where programs keep what concerns the running system only. OpenWrt has the second.
+const PLACES: [&str; 2] = ["/run", "/var/run"];
+
+/// Locks of single bytes in a file that no other user can open: whoever can open a file can lock it.
+///
+/// The locks belong to the open file, so they end with the process, however it ends. One file serves all
+/// interfaces and namespaces. It stays, and it is empty: a file that is removed can be locked twice.
 #[derive(Debug)]
-pub struct Claim {
-    _socket: UnixDatagram,
+pub struct Claims {
+    _locks: File,
 }
 
-impl Claim {
-    /// Claims the interface, unless another bpfw has.
-    pub fn take(interface: &Interface) -> Result<Self> {
-        let Interface { index, name, .. } = interface;
-        let bind = || {
-            let address = SocketAddr::from_abstract_name(format!("bpfw/{index}"))?;
-            UnixDatagram::bind_addr(&address)
-        };
-        match bind() {
-            Ok(socket) => Ok(Self { _socket: socket }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(Error::refused(format!("another bpfw runs at {name}"))
-                    .with_advice("stop it first"))
-            }
-            Err(error) => Err(Error::system(format!("claiming {name}"), error)),
+impl Claims {
+    /// Claims all of these interfaces, unless another bpfw has one of them.
+    pub fn take(interfaces: &[Interface]) -> Result<Self> {
+        let locks = open_locks()?;
+        let namespace = namespace()?;
+        for interface in interfaces {
+            claim(&locks, namespace, interface)?;
         }
+        Ok(Self { _locks: locks })
+    }
+}
+
+fn claim(locks: &File, namespace: u32, interface: &Interface) -> Result<()> {
+    let Interface { index, name, .. } = interface;
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: place(namespace, *index),
+        l_len: 1,
+        l_pid: 0,
+    };
+    match fcntl(locks, FcntlArg::F_OFD_SETLK(&lock)) {
+        Ok(_) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            Err(Error::refused(format!("another bpfw runs at {name}")).with_advice("stop it first"))
+        }
+        Err(errno) => Err(Error::system(format!("claiming {name}"), errno)),
+    }
+}
+
+/// The byte of an interface. Its index is below 2^31, and another interface's in each namespace.
+fn place(namespace: u32, ifindex: u32) -> i64 {
+    i64::from(namespace) << 31 | i64::from(ifindex)
+}
+
+/// The number that tells our network namespace from all others that there are now.
+fn namespace() -> Result<u32> {
+    let path = "/proc/thread-self/ns/net";
+    let number = std::fs::metadata(path).and_then(|found| {
+        found.ino().try_into().map_err(|_| io::Error::other("its number has more than 32 bits"))
+    });
+    number.map_err(|error| Error::system(format!("looking at {path}"), error))
+}
+
+/// Opens the file, after making it and its directory where they are missing. Links are not followed.
+fn open_locks() -> Result<File> {
+    let Some(place) = PLACES.map(Path::new).into_iter().find(|place| place.is_dir()) else {
+        return Err(Error::refused("there is no directory /run").with_advice("mount a tmpfs there"));
+    };
+    let path = place.join("bpfw");
+    match mkdir(&path, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(failed("making", &path, errno)),
+    }
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = open(&path, flags | OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+        .map_err(|errno| failed("opening", &path, errno))?;
+    let directory = ours(directory, &path, Mode::S_IWGRP | Mode::S_IWOTH)?;
+    let path = path.join("lock");
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let file = openat(directory.as_fd(), "lock", flags | OFlag::O_RDWR | OFlag::O_CREAT, mode)
+        .map_err(|errno| failed("opening", &path, errno))?;
+    ours(file, &path, Mode::S_IRWXG | Mode::S_IRWXO)
+}
+
+/// Takes it as ours if it belongs to us or root, and nobody else may do this with it.
+fn ours(file: OwnedFd, path: &Path, others_may_not: Mode) -> Result<File> {
+    let file = File::from(file);
+    let found = file
+        .metadata()
+        .map_err(|error| Error::system(format!("looking at {}", path.display()), error))?;
+    let is_owner = [0, geteuid().as_raw()].contains(&found.uid());
+    if is_owner && found.mode() & others_may_not.bits() == 0 {
+        return Ok(file);
+    }
+    Err(Error::refused(format!("{} is open to other users", path.display()))
+        .with_advice("remove it while no bpfw runs"))
+}
+
+fn failed(doing: &str, path: &Path, errno: Errno) -> Error {
+    let error = Error::system(format!("{doing} {} for locks", path.display()), errno);
+    match errno {
+        Errno::EACCES | Errno::EPERM => error.with_advice(
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON as this directory's owner",
+        ),
+        Errno::EROFS => error.with_advice("mount a tmpfs there"),
+        Errno::ELOOP | Errno::ENOTDIR => error.with_advice("remove it"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_interface_has_a_byte_of_its_own() {
+        let most = (u32::MAX, i32::MAX as u32);
+        assert_eq!(place(most.0, most.1), i64::MAX);
+        assert_ne!(place(1, 2), place(2, 1));
+        assert_eq!(place(2, 0) - place(1, most.1), 1);
     }
 }
