@@ -30,6 +30,7 @@ use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
 use crate::flow::decision::Refusal;
+use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link::Link;
 use crate::netlink::monitor::{Monitor, Network};
@@ -64,6 +65,7 @@ pub struct Request {
 
 /// Runs until a signal asks for the end, and leaves nothing behind.
 pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
+    limits::ensure_files(request.interfaces.len())?;
     let shutdown = Shutdown::watch()?;
     let mut daemon = Daemon::start(request, storage, shutdown)?;
     let result = daemon.turns();

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod error;
 pub mod flow;
+pub mod limits;
 pub mod logging;
 pub mod netlink;
 pub mod offload;

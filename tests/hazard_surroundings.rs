@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What surrounds the daemon: logs that take no lines, signals, other users.
+//! What surrounds the daemon: logs that take no lines, signals, other users, descriptors, limits.
 
 mod support;
 
@@ -31,6 +31,7 @@ on_both_hooks!(
     hazard_60_a_log_that_nobody_reads_delays_nothing,
     hazard_60_a_full_disk_ends_nothing,
     hazard_60_other_signals_end_nothing,
+    hazard_60_closed_descriptors_are_not_written_to,
 );
 on_both_hooks!(redirecting nothing:
     hazard_60_a_log_at_its_limit_of_size_ends_nothing,
@@ -44,6 +45,8 @@ on_both_hooks!(redirecting nothing:
     hazard_60_a_killed_one_keeps_no_claim,
     hazard_60_each_namespace_has_its_own_claims,
     hazard_60_locks_that_are_not_its_own_are_refused,
+    hazard_60_limits_that_are_too_low_are_errors,
+    hazard_60_no_thread_for_the_log_is_an_error,
 );
 
 /// The smallest pipe: a page.
@@ -432,4 +435,60 @@ fn without_run() -> String {
         done
         set -- chroot . \"$@\""
     )
+}
+
+/// Else maps or sockets would get these numbers, and log lines.
+fn hazard_60_closed_descriptors_are_not_written_to(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let mut command = lab.router.command("sh");
+    let script = "exec \"$0\" \"$@\" --log-level trace lan0 wan0 <&- >&- 2>&-";
+    command.args(["-c", script, &program(), hook]);
+    let daemon = Running::new(command.spawn().expect("bpfw starts"));
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    for number in 0..=2 {
+        let path = format!("/proc/{}/fd/{number}", daemon.pid());
+        let file = std::fs::read_link(path).expect("something is open");
+        assert_eq!(file.to_str(), Some("/dev/null"), "descriptor {number}");
+    }
+    stops_in_order(&lab, daemon, &before);
+}
+
+/// With each of them it says what it lacks, or works.
+fn hazard_60_limits_that_are_too_low_are_errors(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let before = attached(&lab);
+    let refuses_with = |limit: &str, words: &[&str]| {
+        let args = ["timeout", "10", "prlimit", limit, &program(), hook, "lan0", "wan0"];
+        refuses(&lab.router.try_run(&args), 1, words);
+        assert_eq!(attached(&lab), before, "{limit}");
+    };
+    for number in (8..98).step_by(10) {
+        refuses_with(&format!("--nofile={number}"), &["files can be open", "98", "ulimit"]);
+    }
+    for megabytes in [14, 16, 20] {
+        let limit = format!("--as={}", megabytes << 20);
+        refuses_with(&limit, &["there is no memory", "--max-connections"]);
+    }
+    for limit in ["--nofile=98", "--nofile=8:1000", "--as=100000000"] {
+        let args = [limit, &program(), hook, "lan0", "wan0"];
+        let daemon = Daemon::start_program(&lab.router, "prlimit", &args);
+        daemon.wait_for_line("forwarding", LIMIT);
+        assert!(daemon.stop(LIMIT).success());
+    }
+}
+
+/// Another user than root, with what it takes to run and a directory for its locks.
+fn hazard_60_no_thread_for_the_log_is_an_error(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let kept = "+bpf,+net_admin,+perfmon";
+    let user = format!(
+        "mkdir -m 700 /run/bpfw; chown 65534 /run/bpfw
+        set -- --inh-caps={kept} --ambient-caps={kept} \"$@\"
+        set -- setpriv --reuid=65534 --clear-groups \"$@\""
+    );
+    starts_after(&lab, hook, &user);
+    let limit = format!("set -- prlimit --nproc=1 \"$@\"\n{user}");
+    refuses_after(&lab, hook, &limit, &["error: starting the log: "]);
 }

@@ -27,6 +27,7 @@ use crate::datapath::probe;
 use crate::datapath::skeleton::Storage;
 use crate::datapath::state::{Change, State};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::multipath;
@@ -72,6 +73,7 @@ impl<'obj> Daemon<'obj> {
             // A random number: what a hasher with random keys makes of nothing.
             seed: RandomState::new().build_hasher().finish(),
         };
+        limits::ensure_memory(settings.cells)?;
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         let mark = request.options.offload_mark;
         let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
