@@ -29,11 +29,10 @@ static __always_inline void take_hop_word(struct bpfw_cell *cell, struct snapsho
  * not read again later what may have changed meanwhile. The seal over both makes the order in
  * which the memory's new owner becomes visible irrelevant, on weakly ordered machines too.
  */
-static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_cell *cell,
-					 struct snapshot *snap)
+static __always_inline int take_snapshot(__u64 hash, struct bpfw_cell *cell, struct snapshot *snap)
 {
 	volatile __u64 *rewrite = (volatile __u64 *)&cell->rewrite;
-	__u64 words[3], seal = pkt->hash;
+	__u64 words[3], seal = hash;
 
 #pragma unroll
 	for (int i = 0; i < 3; i++)
@@ -50,20 +49,8 @@ static __always_inline int take_snapshot(const struct packet *pkt, struct bpfw_c
 	return BPFW_GO_ON;
 }
 
-/* What routing needs of the rest; it must belong to the copy. */
-static __always_inline int take_routing(struct bpfw_rest *rest, const struct snapshot *snap,
-					__u32 *mark, __u32 *since)
-{
-	*mark = *(volatile __u32 *)&rest->mark;
-	*since = *(volatile __u32 *)&rest->since;
-	if (*(volatile __u32 *)&rest->seal !=
-	    (__u32)seal_step(seal_step(snap->seal, *mark), *since))
-		return BPFW_PASS_REUSED;
-	return BPFW_GO_ON;
-}
-
 /* The tuple of the other direction: its packets come in as this one's go out, turned around. */
-static __always_inline void reverse_tuple(const struct packet *pkt, const struct snapshot *snap,
+static __always_inline void reverse_tuple(__u8 protocol, const struct snapshot *snap,
 					  struct bpfw_tuple *reverse)
 {
 	*reverse = (struct bpfw_tuple){
@@ -71,7 +58,7 @@ static __always_inline void reverse_tuple(const struct packet *pkt, const struct
 		.dst_addr = snap->rewrite.src_addr,
 		.src_port = snap->rewrite.dst_port,
 		.dst_port = snap->rewrite.src_port,
-		.protocol = pkt->tuple->protocol,
+		.protocol = protocol,
 	};
 }
 

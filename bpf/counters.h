@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Each packet is counted once, by its verdict. */
+/* Each packet is counted once, by its verdict; those with a stamp once more, at the way out. */
 #ifndef COUNTERS_H
 #define COUNTERS_H
 

@@ -55,7 +55,7 @@ static __always_inline int check_connection(const struct packet *pkt, const stru
 	if (pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt->tcp_flags))
 		return BPFW_GO_ON;
 	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		finish(pkt, conn, snap, now, BPFW_FINISHED_TCP);
+		finish(pkt, conn, snap, now);
 	return BPFW_PASS_TCP_FLAGS;
 }
 
@@ -89,7 +89,7 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 /* The next hop as of this generation; where the packet came in decides on it, too. */
 static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 				    const struct conn *conn, struct snapshot *snap,
-				    __u32 generation, __u64 now)
+				    const struct bpfw_generation *generation, __u64 now)
 {
 	struct bpfw_link *link;
 	int verdict;
@@ -98,16 +98,22 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	if (verdict)
 		return verdict;
 	/* That it is finished may not be seen yet; or it was the memory's last owner that was. */
-	if (!snap->hop_word && !conn->rest->finished)
-		conn->rest->finished = BPFW_FINISHED_MOVED;
+	if (!snap->hop_word)
+		conn->rest->finished = 1;
 	if (conn->rest->finished)
 		return hand_up(pkt, conn->rest, now, BPFW_PASS_FINISHED);
 	/* The link must be one of this generation, not of a later one. */
-	if (!is_current(generation))
+	if (!is_current(generation->current))
 		return BPFW_PASS_REST;
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
-	/* A stranger's packet leaves no trace, a dropped one does not reach conntrack. */
-	if (verdict && verdict != BPFW_PASS_REVERSE && verdict != BPFW_DROP_BLACKHOLE)
+	if (verdict == BPFW_PASS_UNPROVEN) {
+		hook_ask(ctx, stamp_of(generation->current, conn->rest->way_back, now));
+		/* From where answers do not lead to, it may be a stranger who ends a connection. */
+		if (pkt->tcp_flags & (TCP_FIN | TCP_RST) && conn->rest->way_back == link->ifindex)
+			finish(pkt, conn, snap, now);
+	}
+	/* A dropped packet does not reach conntrack. */
+	if (verdict && verdict != BPFW_DROP_BLACKHOLE)
 		return hand_up(pkt, conn->rest, now, verdict);
 	return verdict;
 }
@@ -126,17 +132,19 @@ static __always_inline int check_ingress(const struct packet *pkt, const struct 
 }
 
 static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const struct conn *conn,
-				   __u32 generation, __u64 now, __u32 *port)
+				   const struct bpfw_generation *generation, __u64 now, __u32 *port)
 {
 	struct snapshot snap;
 	struct bpfw_hop *hop;
 	int verdict;
 
 	take_hop_word(conn->cell, &snap);
-	verdict = take_snapshot(pkt, conn->cell, &snap);
+	verdict = take_snapshot(pkt->hash, conn->cell, &snap);
 	if (verdict)
 		return verdict;
-	if (conn->rest->finished || hop_generation(snap.hop_word) != generation) {
+	if (conn->rest->finished ||
+	    hop_generation(snap.hop_word) !=
+		    hop_generation_now(generation->current, pkt->hash, now)) {
 		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
 			return verdict;
@@ -164,11 +172,12 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	struct bpfw_tuple tuple;
 	struct packet pkt = {.tuple = &tuple};
 	__u64 now = bpf_jiffies64();
+	struct bpfw_generation generation;
 	struct conn conn;
-	__u32 generation;
 	int verdict;
 
-	verdict = check_daemon(now, &generation);
+	read_generation(&generation);
+	verdict = check_daemon(now, generation.current);
 	if (verdict)
 		return verdict;
 	verdict = parse(ctx, &pkt);
@@ -177,7 +186,7 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	pkt.hash = hash_tuple(words_of(&tuple));
 	if (!find_conn(&tuple, pkt.hash, &conn))
 		return pass_unknown(&pkt, now);
-	return forward(ctx, &pkt, &conn, generation, now, port);
+	return forward(ctx, &pkt, &conn, &generation, now, port);
 }
 
 /* No hook has such an action. */
@@ -190,7 +199,7 @@ static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 		return hook_redirect(ctx, port);
 	if (verdict == BPFW_DROP_BLACKHOLE || verdict == BPFW_DROP_ERROR)
 		return HOOK_DROP;
-	return HOOK_PASS;
+	return hook_pass(ctx, verdict);
 }
 
 /* A function of its own, so that it takes no registers and no stack from the express lane. */

@@ -96,10 +96,12 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	struct snapshot snap;
 	struct bpfw_cell *cell;
 	struct bpfw_hop *hop;
-	__u32 generation, number;
+	/* Read once, and before any look-up: what the look-ups find is at least this new. */
+	__u32 generation = generation_now.current;
+	__u32 number;
 	int verdict;
 
-	if (check_daemon(now, &generation))
+	if (is_late(now))
 		return BPFW_GO_ON;
 	hook_read(ctx, &pkt);
 	if (!is_plain(ctx, &pkt))
@@ -110,10 +112,11 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	if (!cell)
 		return BPFW_GO_ON;
 	take_hop_word(cell, &snap);
-	if (hop_generation(snap.hop_word) != generation || !is_alive(cell, now))
+	if (hop_generation(snap.hop_word) != hop_generation_now(generation, pkt.hash, now) ||
+	    !is_alive(cell, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));
-	if (!fits(ctx, &pkt, hop) || take_snapshot(&pkt, cell, &snap))
+	if (!fits(ctx, &pkt, hop) || take_snapshot(pkt.hash, cell, &snap))
 		return BPFW_GO_ON;
 	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)

@@ -8,11 +8,11 @@
 #include "parse_l2.h"
 #include "parse_l4.h"
 
-static __always_inline void signal(const struct packet *pkt, __u64 now)
+static __always_inline void signal(const struct packet *pkt, __u64 time, __u64 flags)
 {
 	__u64 before;
 
-	bpf_map_update_elem(&new_conn_map, pkt->tuple, &now, BPF_NOEXIST);
+	bpf_map_update_elem(&new_conn_map, pkt->tuple, &time, flags);
 	/* Who sees the new number finds the signal: only with its result used is this a barrier. */
 	before = __sync_fetch_and_add(&signals, 1);
 	asm volatile("" : : "r"(before));
@@ -34,7 +34,7 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 	if (!bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
 		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple->protocol,
 			 pkt->tuple->src_port, pkt->tuple->dst_port);
-		signal(pkt, now);
+		signal(pkt, now, BPF_NOEXIST);
 	}
 	return BPFW_PASS_UNKNOWN;
 }
@@ -50,39 +50,42 @@ static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
 }
 
 /* The express lane sees the hop word alone. What is stored before an exchange is seen first. */
-static __always_inline void end_one(const struct conn *conn, __u32 cause)
+static __always_inline void end_one(const struct conn *conn)
 {
-	conn->rest->finished = cause;
+	conn->rest->finished = 1;
 	__sync_lock_test_and_set(&conn->cell->hop_word, 0);
 }
 
 /* No more packets of this connection, in both directions, until the daemon starts it anew. */
 static __always_inline void finish(const struct packet *pkt, const struct conn *conn,
-				   const struct snapshot *snap, __u64 now, __u32 cause)
+				   const struct snapshot *snap, __u64 now)
 {
 	struct bpfw_tuple reverse;
 	struct conn other;
 
-	reverse_tuple(pkt, snap, &reverse);
-	end_one(conn, cause);
+	reverse_tuple(pkt->tuple->protocol, snap, &reverse);
+	end_one(conn);
 	if (find_conn(&reverse, hash_tuple(words_of(&reverse)), &other))
-		end_one(&other, cause);
-	signal(pkt, now);
-	LOG_INFO("finished (%u): ports %x -> %x", cause, pkt->tuple->src_port,
-		 pkt->tuple->dst_port);
+		end_one(&other);
+	signal(pkt, now, BPF_ANY);
+	LOG_INFO("finished: ports %x -> %x", pkt->tuple->src_port, pkt->tuple->dst_port);
 }
 
 /*
- * Conntrack sees a packet again of a connection that it has lost sight of: the daemon must know,
- * and soon if it is TCP, whose flags are to be set again before its numbers have moved far. That
- * the connection ends is told again: the daemon may have had no time for it, or a flood has put
+ * Conntrack sees a segment of a TCP connection again: by its acknowledgement it would judge a RST,
+ * which must be exactly the next one (nf_conntrack_tcp_packet). So the daemon makes it forget that.
+ * That a connection ends is told again: the daemon may have had no time for it, or a flood has put
  * other signals into its place.
  */
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *rest, __u64 now,
 				   int verdict)
 {
-	if ((pkt->tuple->protocol == PROTOCOL_TCP || rest->finished) && rest->passed_up != now)
-		signal(pkt, now);
+	if (rest->passed_up != now) {
+		if (rest->finished)
+			signal(pkt, now, BPF_ANY);
+		else if (pkt->tuple->protocol == PROTOCOL_TCP)
+			signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
+	}
 	rest->passed_up = now;
 	return verdict;
 }

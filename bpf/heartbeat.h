@@ -28,30 +28,40 @@ SEC("syscall") int bpfw_beat(void *ctx __attribute__((unused)))
 	return 0;
 }
 
+/*
+ * Both halves of the first word by one load, and before any look-up: what the look-ups find is at
+ * least this new.
+ */
+static __always_inline void read_generation(struct bpfw_generation *generation)
+{
+	*(__u64 *)generation = *(volatile __u64 *)&generation_now;
+}
+
+/* The daemon's only way to write the generation: a map's update is no single store. */
+SEC("syscall") int bpfw_set_generation(struct bpfw_generation *next)
+{
+	generation_now.period = next->period;
+	*(volatile __u64 *)&generation_now = *(__u64 *)next;
+	return 0;
+}
+
 /* Whether the devices and routes are still what they were when the packet's walk began. */
 static __always_inline int is_current(__u32 generation)
 {
 	return generation_now.current == generation;
 }
 
-/* Whether routing has been as it is since this generation. The numbers wrap around. */
-static __always_inline int is_routed_since(__u32 generation)
+/* No beat, 0, is too old, too: the kernel's jiffies begin near 2^32. */
+static __always_inline int is_late(__u64 now)
 {
-	return (__s32)(generation - generation_now.routing) >= 0;
+	return is_too_old(last_beat, now);
 }
 
-static __always_inline int check_daemon(__u64 now, __u32 *generation)
+static __always_inline int check_daemon(__u64 now, __u32 generation)
 {
-	__u64 beat = last_beat;
-
-	/* Read once, and before any look-up: what the look-ups find is at least this new. */
-	*generation = generation_now.current;
-	if (*generation == 0)
+	if (generation == 0)
 		return BPFW_PASS_REST;
-	/* No beat, 0, is too old, too: the kernel's jiffies begin near 2^32. */
-	if (is_too_old(beat, now))
-		return BPFW_PASS_HEARTBEAT;
-	return BPFW_GO_ON;
+	return is_late(now) ? BPFW_PASS_HEARTBEAT : BPFW_GO_ON;
 }
 
 #endif

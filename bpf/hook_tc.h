@@ -8,11 +8,13 @@
 
 #include <linux/pkt_cls.h>
 
+#define HOOK BPFW_HOOK_TC
+
 #include "checksum.h"
 #include "packet.h"
+#include "proof.h"
+#include "skb.h"
 
-#define HOOK      BPFW_HOOK_TC
-#define HOOK_PASS TC_ACT_UNSPEC /* the next program or filter has its say */
 #define HOOK_DROP TC_ACT_SHOT
 /*
  * Inline, its stack and the full lane's would be all of the 512 bytes that there are: older kernels
@@ -24,14 +26,6 @@ typedef struct __sk_buff hook_ctx;
 /* The sysctl net.ipv4.ip_forward_update_priority. Written by the daemon. */
 volatile __u32 update_priority SEC(".data.priority") = 1;
 
-static __always_inline void hook_set_data(struct __sk_buff *skb, struct packet *pkt)
-{
-	/* Clang 14 would rather remember the fields' addresses, which the verifier refuses. */
-	asm("" : "+r"(skb));
-	pkt->data = (void *)(long)skb->data;
-	pkt->end = (void *)(long)skb->data_end;
-}
-
 static __always_inline __u32 hook_ifindex(struct __sk_buff *skb)
 {
 	return skb->ifindex;
@@ -39,28 +33,18 @@ static __always_inline __u32 hook_ifindex(struct __sk_buff *skb)
 
 static __always_inline void hook_read(struct __sk_buff *skb, struct packet *pkt)
 {
-	if (skb->vlan_present) {
-		pkt->from.vlan_id = skb->vlan_tci & VLAN_ID_MASK;
-		pkt->from.vlan_proto = skb->vlan_proto;
-	}
-	hook_set_data(skb, pkt);
+	skb_read(skb, pkt);
 }
 
-/* Headers that lie in pages are brought to where they can be read. */
 static __always_inline void hook_open(struct __sk_buff *skb, struct packet *pkt)
 {
-	const __u32 length = HEADERS_MAX;
-
-	if (pkt->data + length > pkt->end && skb->len > pkt->end - pkt->data) {
-		bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
-		hook_set_data(skb, pkt);
-	}
+	skb_open(skb, pkt);
 }
 
 /* After a change, all pointers into the packet are void. */
 static __always_inline void set_headers(struct __sk_buff *skb, struct packet *pkt)
 {
-	hook_set_data(skb, pkt);
+	skb_set_data(skb, pkt);
 	pkt->l3 = pkt->data + sizeof(struct eth_header);
 }
 
@@ -216,9 +200,25 @@ static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_
 	copy_eth(pkt->data, hop->l2);
 }
 
-static __always_inline int hook_redirect(struct __sk_buff *skb __attribute__((unused)), __u32 port)
+/* Without a stamp: what the fast path sends proves nothing about the stack. */
+static __always_inline int hook_redirect(struct __sk_buff *skb, __u32 port)
 {
+	skb->tc_index = 0;
 	return bpf_redirect(port, 0);
+}
+
+/* If the stack sends this packet, that is a proof. */
+static __always_inline void hook_ask(struct __sk_buff *skb, __u16 stamp)
+{
+	skb->tc_index = stamp;
+}
+
+/* Only packets that ask keep a stamp; the next program has its say. */
+static __always_inline int hook_pass(struct __sk_buff *skb, int verdict)
+{
+	if (verdict != BPFW_PASS_UNPROVEN)
+		skb->tc_index = 0;
+	return TC_ACT_UNSPEC;
 }
 
 #endif

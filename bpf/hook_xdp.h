@@ -7,7 +7,6 @@
 #include "packet.h"
 
 #define HOOK      BPFW_HOOK_XDP
-#define HOOK_PASS XDP_PASS
 #define HOOK_DROP XDP_DROP
 /* A call would take a dozen instructions. */
 #define HOOK_EXPRESS __always_inline
@@ -134,6 +133,18 @@ static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_
 static __always_inline int hook_redirect(struct xdp_md *xdp __attribute__((unused)), __u32 port)
 {
 	return bpf_redirect(port, 0);
+}
+
+/* There is no sk_buff yet to put a stamp on: bpfw_stamp does that. */
+static __always_inline void hook_ask(struct xdp_md *xdp __attribute__((unused)),
+				     __u16 stamp __attribute__((unused)))
+{
+}
+
+static __always_inline int hook_pass(struct xdp_md *xdp __attribute__((unused)),
+				     int verdict __attribute__((unused)))
+{
+	return XDP_PASS;
 }
 
 #endif

@@ -37,7 +37,9 @@ struct {
 	MAP_TYPE(value, struct bpfw_conn);
 } conn_map SEC(".maps");
 
-/* Connections that the daemon should look at, with the jiffies64 of the first packet. */
+/* Connections that the daemon should look at, with the jiffies64 of the first packet, and
+ * BPFW_SIGNAL_SEGMENT.
+ */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
 	MAP_UINT(max_entries, BPFW_NEW_CONN_SLOTS);
@@ -84,7 +86,7 @@ struct {
  * reads them without a look-up.
  */
 
-/* The topology's generation. Written by the daemon. */
+/* The topology's generation. Written by bpfw_set_generation, which the daemon runs. */
 volatile struct bpfw_generation generation_now SEC(".data.topology") = {};
 
 /* jiffies64 of the last heartbeat. Written by bpfw_beat, and to 0 by the daemon. */

@@ -7,6 +7,7 @@
 #include "handover.h"
 #include "heartbeat.h"
 #include "log.h"
+#include "proof.h"
 #include "settings.h"
 
 #define FAMILY_IPV4 2
@@ -36,6 +37,7 @@ static __always_inline long ask_routing(void *ctx, struct bpf_fib_lookup *fib, _
 {
 	if (!settings.route_mark)
 		return bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	mark &= settings.route_mark;
 	__builtin_memcpy(fib->smac, &mark, sizeof(mark));
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), LOOK_UP_BY_MARK);
 }
@@ -76,14 +78,17 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	}
 }
 
+/* The way back is none; with the look-up's answer below. Interfaces have smaller numbers. */
+#define NO_WAY_BACK (1U << 31)
+
 /*
- * Reverse: a packet of the other direction, coming in where this one goes out, must leave where
- * this one came in. A stranger's packet with this connection's tuple fails here.
- * In the forward look-up's memory: the stack has no room for two.
+ * Reverse: where a packet of the other direction would leave, if it came in where this one goes
+ * out. The stack may forward this packet or not because of that (rp_filter, nftables' fib), so a
+ * proof holds for one answer only. In the forward look-up's memory: the stack has no room for two.
  */
-static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
-					const struct snapshot *snap, __u32 ingress, __u32 egress,
-					__u32 mark, struct bpf_fib_lookup *fib)
+static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
+				       const struct snapshot *snap, __u32 egress, __u32 mark,
+				       struct bpf_fib_lookup *fib)
 {
 	long answer;
 
@@ -100,9 +105,9 @@ static __always_inline int look_reverse(void *ctx, const struct packet *pkt,
 	};
 
 	answer = ask_routing(ctx, fib, mark);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return BPFW_PASS_REVERSE;
-	return fib->ifindex == ingress ? BPFW_GO_ON : BPFW_PASS_REVERSE;
+	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return fib->ifindex;
+	return NO_WAY_BACK | answer;
 }
 
 /* What routing says of the way out. */
@@ -165,18 +170,6 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 	return BPFW_GO_ON;
 }
 
-/*
- * Whether the stack has sent this connection out of this interface: it ends a masqueraded one that
- * leaves by another (nf_nat_oif_changed in net/netfilter/nf_nat_core.c), so it must see the change.
- * Before the first look-up the egress is not known; what has not changed since is the same.
- */
-static __always_inline int check_egress(const struct bpfw_rest *rest, __u32 since, __u32 egress)
-{
-	if (rest->egress)
-		return rest->egress == egress ? BPFW_GO_ON : BPFW_PASS_MOVED;
-	return is_routed_since(since) ? BPFW_GO_ON : BPFW_PASS_UNPROVEN;
-}
-
 /* No tag on the way in, nor one to write on the way out; and none wants to read of each packet. */
 static __always_inline int is_express(const struct bpfw_hop *hop)
 {
@@ -188,12 +181,9 @@ static __always_inline int is_express(const struct bpfw_hop *hop)
  * For the packets that follow. If the connection was found finished after this packet has asked for
  * that, it has no next hop any more; whoever ends it after the store takes the next hop away.
  */
-static __always_inline int note_hop(const struct conn *conn, struct snapshot *snap, __u64 hop_word,
-				    __u32 egress)
+static __always_inline int note_hop(const struct conn *conn, struct snapshot *snap, __u64 hop_word)
 {
-	if (__sync_val_compare_and_swap(&conn->cell->hop_word, snap->hop_word, hop_word) ==
-	    snap->hop_word)
-		conn->rest->egress = egress;
+	__sync_val_compare_and_swap(&conn->cell->hop_word, snap->hop_word, hop_word);
 	snap->hop_word = hop_word;
 	if (*(volatile __u32 *)&conn->rest->finished) {
 		__sync_lock_test_and_set(&conn->cell->hop_word, 0);
@@ -202,44 +192,62 @@ static __always_inline int note_hop(const struct conn *conn, struct snapshot *sn
 	return BPFW_GO_ON;
 }
 
+/*
+ * Whether the stack has sent such a packet by this next hop. If not, this one asks: it goes to the
+ * stack, and proves what its way back is now, if it leaves.
+ */
+static __always_inline int check_proof(struct bpfw_rest *rest, const struct snapshot *snap,
+				       const struct bpfw_hop *hop, const struct bpfw_link *link,
+				       __u32 way_back, __u32 epoch)
+{
+	const struct way way = {
+		.epoch = epoch,
+		.ingress = link->ifindex,
+		.egress = hop->egress,
+		.back = way_back,
+	};
+
+	if (rest->proof == proof_of(snap->seal, rest->id, &way, hop->l2))
+		return BPFW_GO_ON;
+	rest->way_back = way_back;
+	return BPFW_PASS_UNPROVEN;
+}
+
 /* Ask routing where this packet goes, and remember the answer for those that follow. */
 static __always_inline int look_up(void *ctx, const struct packet *pkt,
 				   const struct bpfw_link *link, const struct conn *conn,
-				   struct snapshot *snap, __u32 generation, __u64 now)
+				   struct snapshot *snap, const struct bpfw_generation *generation,
+				   __u64 now)
 {
+	__u32 mark = conn->rest->mark, slot, way_back;
 	struct bpf_fib_lookup fib;
 	struct bpfw_egress *egress;
 	struct bpfw_hop hop = {};
-	__u32 slot, mark, since;
 	int verdict;
 
-	verdict = take_routing(conn->rest, snap, &mark, &since);
-	if (verdict)
-		return verdict;
 	verdict = look_forward(ctx, pkt, snap, link->ifindex, mark, &fib);
 	if (verdict)
 		return verdict;
 	note_route(&hop, &fib);
-	verdict = look_reverse(ctx, pkt, snap, link->ifindex, hop.egress, mark, &fib);
-	if (verdict)
-		return verdict;
-	verdict = check_egress(conn->rest, since, hop.egress);
-	if (verdict) {
-		finish(pkt, conn, snap, now, BPFW_FINISHED_MOVED);
-		return verdict;
-	}
 	egress = bpf_map_lookup_elem(&egress_map, &hop.egress);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
+	way_back = look_back(ctx, pkt, snap, hop.egress, mark, &fib);
 	hop.from = pkt->from;
 	__builtin_memcpy(hop.from_mac, link->mac, sizeof(hop.from_mac));
 	note_egress(&hop, egress);
+	verdict = check_proof(conn->rest, snap, &hop, link, way_back,
+			      epoch_of(generation->policy, pkt->hash, now));
+	if (verdict)
+		return verdict;
 	if (is_express(&hop))
 		hop.express_mtu = hop.mtu;
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;
-	return note_hop(conn, snap, (__u64)slot << 32 | generation, hop.egress);
+	return note_hop(conn, snap,
+			(__u64)slot << 32 |
+				hop_generation_now(generation->current, pkt->hash, now));
 }
 
 #endif

@@ -2,6 +2,7 @@
 /* The TC object. */
 #include "hook_tc.h"
 #include "datapath.h"
+#include "egress.h"
 
 SEC("tc") int bpfw_tc(struct __sk_buff *skb)
 {

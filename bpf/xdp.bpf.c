@@ -2,6 +2,8 @@
 /* The XDP object. */
 #include "hook_xdp.h"
 #include "datapath.h"
+#include "egress.h"
+#include "stamp.h"
 
 SEC("xdp") int bpfw_xdp(struct xdp_md *xdp)
 {

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 7
+#define BPFW_ABI_VERSION 8
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -112,16 +112,19 @@ struct bpfw_rest {
 			  */
 	/* Forwarded, together with the cell's volume, which the full lane adds to this in time. */
 	__u64 packets;
-	__u64 bytes;    /* of IPv4 packets, header included */
-	__u32 finished; /* BPFW_FINISHED_*, 0: alive */
-	__u32 egress;   /* L3 interface of the first look-up, 0: none yet */
+	__u64 bytes; /* of IPv4 packets, header included */
+	/*
+	 * Written by bpfw_egress, by one store: a keyed hash over what the stack did with a packet
+	 * of this direction (bpf/proof.h); 0: it has sent none yet.
+	 */
+	__u64 proof;
+	__u32 finished; /* FIN or RST was seen */
+	__u32 way_back; /* where answers would leave, as the last packet that asked has found */
 	/* Written by the daemon before the insert, never changed. */
 	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
 	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
-	__u32 since;      /* the generation in which the stack is known to have forwarded it */
-	__u32 mark;       /* conntrack's mark, as far as routing depends on it */
-	__u32 seal;       /* the cell's, carried on over the mark and since */
+	__u32 mark;       /* conntrack's mark */
 };
 
 /*
@@ -139,8 +142,8 @@ struct bpfw_conn {
  */
 #define BPFW_VOLUME_FULL 0x80000000
 
-#define BPFW_FINISHED_TCP   1 /* FIN or RST was seen */
-#define BPFW_FINISHED_MOVED 2 /* the route leads, or may lead, elsewhere than at first */
+/* Of a signal's time: the stack has just seen a segment of an offloaded TCP connection, no more. */
+#define BPFW_SIGNAL_SEGMENT (1ULL << 63)
 
 /* Key of link_map: where a frame came in. */
 struct bpfw_link_key {
@@ -186,11 +189,19 @@ struct bpfw_egress {
 	__u32 flags; /* BPFW_EGRESS_* */
 };
 
-/* Value of .data.topology: how the topology ages. */
+/* Generations grow from here; the numbers of periods are far smaller. */
+#define BPFW_FIRST_GENERATION 0x80000000
+
+/*
+ * Value of .data.topology, and what bpfw_set_generation takes. Its first half is written by one
+ * store: a program that sees a new `current` sees the `policy` that belongs to it.
+ */
 struct bpfw_generation {
-	__u32 current; /* changes with whatever may send packets another way, 0 while at rest */
-	__u32 routing; /* the one since which routes, rules, addresses and links are as they are */
-};
+	__u32 current; /* grows with all that may send packets another way or nowhere; 0: paused */
+	__u32 policy;  /* grows with all that decides whether the stack forwards packets */
+	__u32 period;  /* how far jiffies are shifted to the right for the number of a period */
+	__u32 reserved;
+} __attribute__((aligned(8)));
 
 /* Value of refused_map: a connection that the daemon will not offload for now. */
 struct bpfw_refused {
@@ -248,12 +259,21 @@ enum bpfw_verdict {
 	BPFW_PASS_NO_ROUTE,    /* the route look-up gave no next hop */
 	BPFW_PASS_NO_NEIGHBOR, /* the next hop's MAC address is not known */
 	BPFW_PASS_EGRESS,      /* the egress interface cannot be redirected to */
-	BPFW_PASS_REVERSE,     /* the way back does not lead to where the packet came in */
-	BPFW_PASS_MOVED,       /* the route leads to another interface than at first */
-	BPFW_PASS_UNPROVEN,    /* routing changed before its first packet: the stack must see one */
+	BPFW_PASS_UNPROVEN,    /* the stack must send a packet of this direction first */
 	BPFW_PASS_HOPS_FULL,   /* no free slot for a new next hop */
 	BPFW_PASS_RESIZE,      /* no room for the new header */
 	BPFW_VERDICTS
+};
+
+/*
+ * What bpfw_egress makes of a packet that carries a stamp; these counters stand behind those of the
+ * verdicts.
+ */
+enum bpfw_testimony {
+	BPFW_PROVEN = BPFW_VERDICTS, /* the stack has sent it: a proof */
+	BPFW_STAMP_OLD,              /* something changed while it was on its way */
+	BPFW_NO_TESTIMONY,           /* of no offloaded connection, or no plain packet of one */
+	BPFW_TESTIMONIES
 };
 
 #define BPFW_SIZE_IS(type, size)                                                                   \
@@ -268,10 +288,10 @@ BPFW_SIZE_IS(bpfw_hop, 64);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 16);
-BPFW_SIZE_IS(bpfw_generation, 8);
+BPFW_SIZE_IS(bpfw_generation, 16);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 40);
 
-_Static_assert(BPFW_VERDICTS <= BPFW_COUNTERS, "each verdict has a counter");
+_Static_assert(BPFW_TESTIMONIES <= BPFW_COUNTERS, "each verdict and testimony has a counter");
 
 #endif

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 7;
+pub const BPFW_ABI_VERSION: u32 = 8;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -18,9 +18,9 @@ pub const BPFW_CONN_PORTS: u32 = 2;
 pub const BPFW_CONN_REPLY: u32 = 4;
 pub const BPFW_CONN_ASSURED: u32 = 8;
 pub const BPFW_VOLUME_FULL: u32 = 2147483648;
-pub const BPFW_FINISHED_TCP: u32 = 1;
-pub const BPFW_FINISHED_MOVED: u32 = 2;
+pub const BPFW_SIGNAL_SEGMENT: i64 = -9223372036854775808;
 pub const BPFW_EGRESS_REDIRECT: u32 = 1;
+pub const BPFW_FIRST_GENERATION: u32 = 2147483648;
 pub const BPFW_LOG_OFF: u32 = 0;
 pub const BPFW_LOG_INFO: u32 = 1;
 pub const BPFW_LOG_DEBUG: u32 = 2;
@@ -153,14 +153,13 @@ pub struct bpfw_rest {
     pub passed_up: __u64,
     pub packets: __u64,
     pub bytes: __u64,
+    pub proof: __u64,
     pub finished: __u32,
-    pub egress: __u32,
+    pub way_back: __u32,
     pub pass_from: __u32,
     pub idle_limit: __u32,
     pub id: __u32,
-    pub since: __u32,
     pub mark: __u32,
-    pub seal: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -176,27 +175,24 @@ const _: () = {
         "Offset of field: bpfw_rest::bytes",
     ][::std::mem::offset_of!(bpfw_rest, bytes) - 16usize];
     [
-        "Offset of field: bpfw_rest::finished",
-    ][::std::mem::offset_of!(bpfw_rest, finished) - 24usize];
+        "Offset of field: bpfw_rest::proof",
+    ][::std::mem::offset_of!(bpfw_rest, proof) - 24usize];
     [
-        "Offset of field: bpfw_rest::egress",
-    ][::std::mem::offset_of!(bpfw_rest, egress) - 28usize];
+        "Offset of field: bpfw_rest::finished",
+    ][::std::mem::offset_of!(bpfw_rest, finished) - 32usize];
+    [
+        "Offset of field: bpfw_rest::way_back",
+    ][::std::mem::offset_of!(bpfw_rest, way_back) - 36usize];
     [
         "Offset of field: bpfw_rest::pass_from",
-    ][::std::mem::offset_of!(bpfw_rest, pass_from) - 32usize];
+    ][::std::mem::offset_of!(bpfw_rest, pass_from) - 40usize];
     [
         "Offset of field: bpfw_rest::idle_limit",
-    ][::std::mem::offset_of!(bpfw_rest, idle_limit) - 36usize];
-    ["Offset of field: bpfw_rest::id"][::std::mem::offset_of!(bpfw_rest, id) - 40usize];
-    [
-        "Offset of field: bpfw_rest::since",
-    ][::std::mem::offset_of!(bpfw_rest, since) - 44usize];
+    ][::std::mem::offset_of!(bpfw_rest, idle_limit) - 44usize];
+    ["Offset of field: bpfw_rest::id"][::std::mem::offset_of!(bpfw_rest, id) - 48usize];
     [
         "Offset of field: bpfw_rest::mark",
-    ][::std::mem::offset_of!(bpfw_rest, mark) - 48usize];
-    [
-        "Offset of field: bpfw_rest::seal",
-    ][::std::mem::offset_of!(bpfw_rest, seal) - 52usize];
+    ][::std::mem::offset_of!(bpfw_rest, mark) - 52usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
@@ -332,21 +328,30 @@ const _: () = {
     ][::std::mem::offset_of!(bpfw_egress, flags) - 12usize];
 };
 #[repr(C)]
+#[repr(align(8))]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct bpfw_generation {
     pub current: __u32,
-    pub routing: __u32,
+    pub policy: __u32,
+    pub period: __u32,
+    pub reserved: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_generation"][::std::mem::size_of::<bpfw_generation>() - 8usize];
-    ["Alignment of bpfw_generation"][::std::mem::align_of::<bpfw_generation>() - 4usize];
+    ["Size of bpfw_generation"][::std::mem::size_of::<bpfw_generation>() - 16usize];
+    ["Alignment of bpfw_generation"][::std::mem::align_of::<bpfw_generation>() - 8usize];
     [
         "Offset of field: bpfw_generation::current",
     ][::std::mem::offset_of!(bpfw_generation, current) - 0usize];
     [
-        "Offset of field: bpfw_generation::routing",
-    ][::std::mem::offset_of!(bpfw_generation, routing) - 4usize];
+        "Offset of field: bpfw_generation::policy",
+    ][::std::mem::offset_of!(bpfw_generation, policy) - 4usize];
+    [
+        "Offset of field: bpfw_generation::period",
+    ][::std::mem::offset_of!(bpfw_generation, period) - 8usize];
+    [
+        "Offset of field: bpfw_generation::reserved",
+    ][::std::mem::offset_of!(bpfw_generation, reserved) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
@@ -444,10 +449,13 @@ pub const BPFW_PASS_PARTIAL_SUM: bpfw_verdict = 26;
 pub const BPFW_PASS_NO_ROUTE: bpfw_verdict = 27;
 pub const BPFW_PASS_NO_NEIGHBOR: bpfw_verdict = 28;
 pub const BPFW_PASS_EGRESS: bpfw_verdict = 29;
-pub const BPFW_PASS_REVERSE: bpfw_verdict = 30;
-pub const BPFW_PASS_MOVED: bpfw_verdict = 31;
-pub const BPFW_PASS_UNPROVEN: bpfw_verdict = 32;
-pub const BPFW_PASS_HOPS_FULL: bpfw_verdict = 33;
-pub const BPFW_PASS_RESIZE: bpfw_verdict = 34;
-pub const BPFW_VERDICTS: bpfw_verdict = 35;
+pub const BPFW_PASS_UNPROVEN: bpfw_verdict = 30;
+pub const BPFW_PASS_HOPS_FULL: bpfw_verdict = 31;
+pub const BPFW_PASS_RESIZE: bpfw_verdict = 32;
+pub const BPFW_VERDICTS: bpfw_verdict = 33;
 pub type bpfw_verdict = ::std::os::raw::c_uint;
+pub const BPFW_PROVEN: bpfw_testimony = 33;
+pub const BPFW_STAMP_OLD: bpfw_testimony = 34;
+pub const BPFW_NO_TESTIMONY: bpfw_testimony = 35;
+pub const BPFW_TESTIMONIES: bpfw_testimony = 36;
+pub type bpfw_testimony = ::std::os::raw::c_uint;

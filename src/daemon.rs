@@ -3,6 +3,7 @@
 
 mod firewall;
 mod others;
+mod period;
 mod rest;
 mod setup;
 mod shapers;
@@ -18,8 +19,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::abi::{bpfw_egress, bpfw_hop};
 use crate::cli::Run;
+use crate::clock::Jiffies;
 use crate::conntrack::events::{Drained, Events};
-use crate::datapath::attachment::{Attachment, Kind, Transmitting};
+use crate::datapath::attachment::{Attachment, Kind, Programs, Transmitting};
 use crate::datapath::claim::Claims;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
@@ -33,7 +35,7 @@ use crate::flow::decision::Refusal;
 use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link::Link;
-use crate::netlink::monitor::{Monitor, Network};
+use crate::netlink::monitor::{Changes, Monitor, Network};
 use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
@@ -49,6 +51,11 @@ const SLICE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// At most one bump in this time, however fast the topology changes.
 const BUMP_PAUSE: Duration = Duration::from_millis(20);
+/// How soon signals are looked at while connections come, whose first segments pass up.
+const SOON: Duration = Duration::from_millis(10);
+/// Sets may change many times a second, by programs that ban or resolve names. All connections
+/// would have to prove themselves as often. With an interval, this is less than a second.
+const ELEMENTS_PAUSE: Duration = Duration::from_millis(800);
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -76,6 +83,7 @@ pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
 struct Daemon<'obj> {
     request: &'obj Request,
     object: LoadedObject<'obj>,
+    programs: Programs,
     attachments: Vec<Attachment>,
     _claims: Claims,
     state: State,
@@ -93,6 +101,7 @@ struct Daemon<'obj> {
     xfrm: Xfrm,
     rules: Rules,
     shutdown: Shutdown,
+    jiffies: Jiffies,
     rest: Rest,
     /// What may have changed unnoticed before the fast path goes on.
     doubted: Change,
@@ -101,7 +110,12 @@ struct Daemon<'obj> {
     last_tick: Instant,
     last_beat: Instant,
     last_bump: Instant,
+    last_policy_bump: Instant,
+    /// Elements of nftables' sets changed, and nothing else of the ruleset.
+    elements_changed: bool,
     last_look_around: Instant,
+    /// The period that the datapath gets at the end of a pause.
+    period_due: Option<u32>,
     /// All must look up again because of this.
     bump_due: Option<Change>,
     /// Something changed at TC, and it was not looked at yet.
@@ -173,6 +187,7 @@ impl Daemon<'_> {
         self.notice_pause()?;
         // Once a tick in any case: what failed before is tried again.
         if ready.network || tick {
+            self.follow_firewall()?;
             self.read_firewall()?;
         }
         if ready.conntrack || self.rest.must_discard() {
@@ -187,6 +202,10 @@ impl Daemon<'_> {
         if tick {
             self.last_tick = Instant::now();
             self.tick()?;
+        }
+        let is_awake = matches!(self.rest, Rest::Awake);
+        if is_awake && (tick || self.offload.expects_signals()) {
+            self.offload.take_signals(SLICE)?;
         }
         self.busy = self.keep_house()?;
         self.go_on_resting()
@@ -204,6 +223,9 @@ impl Daemon<'_> {
         let mut timeout = self.request.options.interval().saturating_sub(self.last_tick.elapsed());
         if self.bump_due.is_some() || self.must_look_around {
             timeout = timeout.min(BUMP_PAUSE);
+        }
+        if self.offload.expects_signals() {
+            timeout = timeout.min(SOON);
         }
         if self.busy || self.rest.wants_time() {
             timeout = Duration::ZERO;
@@ -250,8 +272,8 @@ impl Daemon<'_> {
             Drained::More => self.notice_backlog(started)?,
             Drained::Overrun => {
                 tracing::warn!("conntrack events were lost: comparing with conntrack");
-                // Of routing we would have heard by another socket.
-                self.distrust(Change::NextHops)?;
+                // Of rules and routes we would have heard by other sockets.
+                self.distrust(Change::Topology)?;
             }
         }
         Ok(())
@@ -259,7 +281,6 @@ impl Daemon<'_> {
 
     fn conntrack_is_silent(&mut self) {
         self.pending.queue_was_empty = true;
-        self.offload.events_are_read();
         self.behind_since = None;
     }
 
@@ -272,6 +293,7 @@ impl Daemon<'_> {
     fn read_network(&mut self) -> Result<()> {
         // First of all: what a new IPsec policy covers must not leave in clear any longer.
         if self.xfrm.read(Instant::now() + SLICE)? {
+            self.bump_due = Some(Change::Policy);
             self.check_policies()?;
         }
         let changes = self.monitor.read(Instant::now() + SLICE)?;
@@ -285,10 +307,11 @@ impl Daemon<'_> {
             self.check_policies()?;
         }
         self.must_look_around |= changes.tc;
-        let change = match (changes.routing, changes.forwarding) {
-            (true, _) => Some(Change::Routing),
-            (false, true) => Some(Change::NextHops),
-            (false, false) => None,
+        let change = match changes {
+            Changes { policy: true, .. } => Some(Change::Policy),
+            Changes { routing: true, .. } if self.has_foreign_marks() => Some(Change::Policy),
+            Changes { forwarding: true, .. } => Some(Change::Topology),
+            _ => None,
         };
         self.bump_due = self.bump_due.max(change);
         Ok(())
@@ -299,6 +322,9 @@ impl Daemon<'_> {
         if self.must_look_around && self.last_look_around.elapsed() >= BUMP_PAUSE {
             self.look_around()?;
         }
+        if self.elements_changed && self.last_policy_bump.elapsed() >= ELEMENTS_PAUSE {
+            self.bump_due = Some(Change::Policy);
+        }
         match self.bump_due {
             Some(change) if self.last_bump.elapsed() >= BUMP_PAUSE => self.bump(change),
             _ => Ok(()),
@@ -306,7 +332,7 @@ impl Daemon<'_> {
     }
 
     fn check_policies(&mut self) -> Result<()> {
-        if self.forbid_by_policy()? { self.distrust(Change::Routing) } else { Ok(()) }
+        if self.forbid_by_policy()? { self.distrust(Change::Policy) } else { Ok(()) }
     }
 
     /// A sysctl changes without an event.
@@ -324,7 +350,9 @@ impl Daemon<'_> {
     fn forbid_by_policy(&mut self) -> Result<bool> {
         let Network { rules, multipath, .. } = self.monitor.network();
         let ipsec = self.xfrm.policies();
-        let unknown_marks = rules.fwmark_bits & !self.route_mark != 0;
+        // Without anybody who marks forwarded packets, look-ups agree with the stack (Tailscale,
+        // wg-quick), and where they do not, there is no proof.
+        let unknown_marks = self.has_foreign_marks() && self.rules.marks_packets();
         let reason = if ipsec.blocked_by_default || ipsec.selectors.are_too_many() {
             Some(Refusal::Ipsec)
         } else if unknown_marks || rules.tos {
@@ -332,7 +360,8 @@ impl Daemon<'_> {
         } else {
             (!multipath.is_empty() && !self.spreads_by_address).then_some(Refusal::Multipath)
         };
-        let by_mark = self.offload.require_route_mark(rules.fwmark_bits != 0);
+        let by_known_marks = rules.fwmark_bits != 0 && self.route_mark != 0;
+        let by_mark = self.offload.require_route_mark(by_known_marks);
         let changed = self.offload.forbid(reason);
         match reason {
             Some(reason) if changed => tracing::warn!("nothing is offloaded: {reason}"),
@@ -343,6 +372,12 @@ impl Daemon<'_> {
         Ok(changed || by_mark || covers_more)
     }
 
+    /// Routing rules go by bits of marks that look-ups do not ask with: a change of routes may concern
+    /// packets that look-ups know nothing of.
+    fn has_foreign_marks(&self) -> bool {
+        self.monitor.network().rules.fwmark_bits & !self.route_mark != 0
+    }
+
     fn bump(&mut self, change: Change) -> Result<()> {
         // At rest it is bumped anyway, at the end.
         if !matches!(self.rest, Rest::Awake) {
@@ -350,13 +385,11 @@ impl Daemon<'_> {
         }
         let change = self.bump_due.take().map_or(change, |due| due.max(change));
         self.last_bump = Instant::now();
-        self.state.bump(change)?;
-        if change == Change::Routing {
-            self.offload.routing_changed(self.state.generation());
-            // What waits is older; what comes after it is not.
-            self.read_conntrack()?;
+        if change == Change::Policy {
+            self.last_policy_bump = self.last_bump;
+            self.elements_changed = false;
         }
-        Ok(())
+        self.state.bump(change)
     }
 
     /// Brings the device maps up to date, at rest: a packet must not see half of the change.
@@ -394,7 +427,7 @@ impl Daemon<'_> {
         self.devices = Some(devices);
         self.offload.resend_flags();
         // With the others: links that come and go do not bump more often than routes.
-        self.bump_due = self.bump_due.max(Some(Change::NextHops));
+        self.bump_due = self.bump_due.max(Some(Change::Topology));
         Ok(())
     }
 

@@ -38,7 +38,7 @@ fn fin_and_rst_end_both_directions() {
             let frame = flow.incoming(reply).flags(flags).build();
             let input = Input::new(flow.ingress(reply), &frame);
             datapath.expect_passed(input, abi::BPFW_PASS_TCP_FLAGS);
-            assert_eq!(finished(datapath, &flow), [abi::BPFW_FINISHED_TCP; 2]);
+            assert_eq!(finished(datapath, &flow), [1; 2]);
             assert_eq!(datapath.take_signals(), [key(&flow, reply)]);
             // It is told again, once a jiffy of 10 ms at most, for as long as the entry is there.
             std::thread::sleep(Duration::from_millis(20));
@@ -79,7 +79,7 @@ fn syn_passes_and_ends_nothing() {
             datapath.expect_passed(input, abi::BPFW_PASS_TCP_FLAGS);
         }
         assert_eq!(finished(datapath, &flow), [0, 0]);
-        // Conntrack saw them: the daemon must tell it anew what not to check.
+        // Conntrack saw them: the daemon must make it forget what they acknowledge.
         let mut signals = datapath.take_signals();
         signals.sort_by_key(|signal| *signal != key(&flow, false));
         assert_eq!(signals, DIRECTIONS.map(|reply| key(&flow, reply)));
@@ -89,11 +89,10 @@ fn syn_passes_and_ends_nothing() {
     });
 }
 
-/// A packet of the connection that came in elsewhere: it passes, and leaves no trace.
+/// Packets of the connection that came in elsewhere all pass.
 #[track_caller]
-fn expect_no_trace(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u32) {
+fn expect_forged_passes(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u32) {
     let flags = [tcp::ACK, tcp::RST, tcp::RST | tcp::ACK, tcp::FIN | tcp::ACK, tcp::SYN];
-    let before = bytes(datapath, flow);
     for flags in flags {
         let packet = flow.incoming(false).mac(side.host_mac, side.router_mac);
         let packet = if flow.protocol == Protocol::Tcp { packet.flags(flags) } else { packet };
@@ -101,6 +100,29 @@ fn expect_no_trace(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u3
             datapath.expect_passed(Input::new(side, &packet.build()), verdict);
         }
     }
+}
+
+/// Where the next hop is not known, they ask as others do: conntrack sees them. They neither end the
+/// connection nor take its proof.
+#[track_caller]
+fn expect_no_harm(datapath: &Datapath<'_>, flow: &Flow, side: Side) {
+    let state = || {
+        DIRECTIONS.map(|reply| {
+            let abi::bpfw_conn { cell, rest } = datapath.entry(flow, reply);
+            (cell.hop_word, cell.last_seen, rest.proof, rest.finished, rest.way_back)
+        })
+    };
+    let before = state();
+    expect_forged_passes(datapath, flow, side, abi::BPFW_PASS_UNPROVEN);
+    assert_eq!(state(), before);
+    datapath.take_signals();
+}
+
+/// Where it is known, they leave no trace.
+#[track_caller]
+fn expect_no_trace(datapath: &Datapath<'_>, flow: &Flow, side: Side, verdict: u32) {
+    let before = bytes(datapath, flow);
+    expect_forged_passes(datapath, flow, side, verdict);
     assert_eq!(bytes(datapath, flow), before);
     assert!(datapath.take_signals().is_empty());
 }
@@ -111,8 +133,7 @@ fn hazard_09_a_forged_packet_leaves_no_trace() {
         for flow in PROTOCOLS.map(Flow::snat) {
             datapath.add(&flow);
             for side in [WAN, DMZ] {
-                // Nothing is known yet: the look-up says no.
-                expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_REVERSE);
+                expect_no_harm(datapath, &flow, side);
             }
             for reply in DIRECTIONS {
                 datapath.expect_flow(&flow, reply);
@@ -120,9 +141,9 @@ fn hazard_09_a_forged_packet_leaves_no_trace() {
             for side in [WAN, DMZ] {
                 expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_INGRESS);
             }
-            datapath.state.bump(Change::NextHops).expect("bump");
+            datapath.state.bump(Change::Topology).expect("bump");
             for side in [WAN, DMZ] {
-                expect_no_trace(datapath, &flow, side, abi::BPFW_PASS_REVERSE);
+                expect_no_harm(datapath, &flow, side);
             }
             for reply in DIRECTIONS {
                 datapath.expect_flow(&flow, reply);
@@ -137,6 +158,14 @@ fn set_neighbor(datapath: &Datapath<'_>, side: Side, mac: Mac) {
     datapath.namespace.ip(&command);
 }
 
+/// The first packet goes up, because the stack has sent none to this next hop.
+fn expect_new_proof(datapath: &Datapath<'_>, flow: &Flow) {
+    let frame = flow.incoming(false).build();
+    datapath.expect_passed(Input::new(flow.near, &frame), abi::BPFW_PASS_UNPROVEN);
+    datapath.prove(flow, false);
+    datapath.expect_flow(flow, false);
+}
+
 #[test]
 fn a_bump_makes_entries_look_up_again() {
     const NEW: Mac = [2, 0, 0, 0, 0x77, 7];
@@ -146,10 +175,9 @@ fn a_bump_makes_entries_look_up_again() {
         datapath.expect_flow(&flow, false);
         set_neighbor(datapath, WAN, NEW);
         datapath.expect_flow(&flow, false);
-        datapath.state.bump(Change::NextHops).expect("bump");
-        let before = flow.incoming(false).build();
-        let after = flow.outgoing(false).mac(WAN.router_mac, NEW).build();
-        datapath.expect_forwarded(Input::new(LAN, &before), &after);
+        datapath.state.bump(Change::Topology).expect("bump");
+        let moved = Flow { far: Side { host_mac: NEW, ..WAN }, ..flow };
+        expect_new_proof(datapath, &moved);
         // The other direction never used that neighbour.
         datapath.expect_flow(&flow, true);
     });
@@ -164,15 +192,17 @@ fn a_new_gateway_on_the_same_interface_is_followed() {
         datapath.add(&flow);
         datapath.expect_flow(&flow, false);
         datapath.namespace.ip(&format!("route replace 10.0.0.0/8 via {}\n", HOST2.host));
-        datapath.state.bump(Change::NextHops).expect("bump");
-        datapath.expect_flow(&Flow { far: HOST2, ..flow }, false);
+        datapath.state.bump(Change::Topology).expect("bump");
+        expect_new_proof(datapath, &Flow { far: HOST2, ..flow });
     });
 }
 
+/// The other direction's packets may be dropped now, because answers would leave elsewhere
+/// (rp_filter).
 #[test]
-fn a_move_to_another_interface_ends_both_directions() {
+fn a_move_to_another_interface_wants_a_proof_of_both_directions() {
     on_both_hooks("moved", |datapath| {
-        let flow = Flow::snat(Protocol::Udp);
+        let flow = Flow::plain(Protocol::Udp);
         datapath.add(&flow);
         for reply in DIRECTIONS {
             datapath.expect_flow(&flow, reply);
@@ -180,16 +210,19 @@ fn a_move_to_another_interface_ends_both_directions() {
         datapath.namespace.ip(&format!("route add {} via {}\n", WAN.host, DMZ.host));
         // Nobody has said so yet.
         datapath.expect_flow(&flow, false);
-        datapath.state.bump(Change::NextHops).expect("bump");
-        let frame = flow.incoming(false).build();
-        datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_MOVED);
-        assert_eq!(finished(datapath, &flow), [abi::BPFW_FINISHED_MOVED; 2]);
-        assert_eq!(datapath.take_signals(), [key(&flow, false)]);
-        for reply in DIRECTIONS {
-            let frame = flow.incoming(reply).build();
-            let input = Input::new(flow.ingress(reply), &frame);
-            datapath.expect_passed(input, abi::BPFW_PASS_FINISHED);
+        datapath.state.bump(Change::Topology).expect("bump");
+        let there = flow.incoming(false).build();
+        let back = flow.incoming(true).build();
+        for _ in 0..2 {
+            datapath.expect_passed(Input::new(LAN, &there), abi::BPFW_PASS_UNPROVEN);
+            datapath.expect_passed(Input::new(WAN, &back), abi::BPFW_PASS_UNPROVEN);
         }
+        assert_eq!(finished(datapath, &flow), [0, 0]);
+        // An answer still comes in where it did; the way to the server is another.
+        datapath.prove(&flow, true);
+        datapath.expect_flow(&flow, true);
+        datapath.expect_passed(Input::new(LAN, &there), abi::BPFW_PASS_UNPROVEN);
+        expect_new_proof(datapath, &Flow { far: DMZ, ..flow });
     });
 }
 
@@ -200,7 +233,7 @@ fn a_neighbor_that_went_and_came_back() {
         datapath.add(&flow);
         datapath.expect_flow(&flow, false);
         datapath.namespace.ip(&format!("neigh del {} dev {}\n", WAN.host, WAN.device));
-        datapath.state.bump(Change::NextHops).expect("bump");
+        datapath.state.bump(Change::Topology).expect("bump");
         let frame = flow.incoming(false).build();
         for _ in 0..2 {
             datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_NO_NEIGHBOR);
@@ -259,10 +292,11 @@ fn what_is_forwarded_is_counted() {
         assert_eq!(entry.volume(), (3, 3 * 28 + 101));
         let age = entry.cell.last_seen.wrapping_sub(before);
         assert!(age <= (datapath.now() as u32).wrapping_sub(before));
-        assert_eq!((entry.rest.passed_up, entry.rest.egress), (NEVER_IDLE, WAN.ifindex()));
+        assert_eq!(entry.rest.passed_up, NEVER_IDLE);
+        assert!(entry.hop_slot().is_some());
         let reply = datapath.entry(&flow, true);
         assert_eq!((reply.volume(), reply.cell.last_seen), ((0, 0), fresh.cell.last_seen));
-        assert_eq!(reply.rest.egress, 0);
+        assert_eq!(reply.hop_slot(), None);
     });
 }
 

@@ -135,6 +135,9 @@ fn run(datapath: &Datapath<'_>) {
             prop_assume!(
                 datapath.connections.borrow_mut().add(&flow.connection()).unwrap() == Added::Added
             );
+            for reply in [false, true] {
+                datapath.ask_and_prove(&flow, reply);
+            }
             check(datapath, &flow, false, &there);
             check(datapath, &flow, true, &back);
             datapath.remove(&flow);

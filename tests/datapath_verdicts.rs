@@ -64,8 +64,6 @@ verdicts! {
     no_route: BPFW_PASS_NO_ROUTE on BOTH;
     no_neighbor: BPFW_PASS_NO_NEIGHBOR on BOTH;
     no_egress: BPFW_PASS_EGRESS on BOTH;
-    reverse: BPFW_PASS_REVERSE on BOTH;
-    moved: BPFW_PASS_MOVED on BOTH;
     unproven: BPFW_PASS_UNPROVEN on BOTH;
     hops_full: BPFW_PASS_HOPS_FULL on BOTH;
     resize: BPFW_PASS_RESIZE on TC;
@@ -151,7 +149,7 @@ mod cases {
     pub fn rest(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
         datapath.state.rest().expect("rest");
         expect(datapath, verdict, |packet| packet);
-        datapath.state.bump(Change::NextHops).expect("bump");
+        datapath.state.bump(Change::Topology).expect("bump");
         forwarded(datapath, abi::BPFW_FORWARDED);
     }
 
@@ -325,15 +323,14 @@ mod cases {
             datapath.expect_passed(Input::new(LAN, &frame), verdict);
             assert_eq!(datapath.entry(&flow, false), entry, "not ours to write to");
         }
-        // What routing needs of the rest is under a seal of its own.
-        let mut wrong = [right; 3];
-        wrong[0].rest.seal ^= 1 << 20;
-        wrong[1].rest.mark ^= 1;
-        wrong[2].rest.since ^= 1;
+        // Of another connection's rest, nothing fits.
+        let mut wrong = [right; 2];
+        wrong[0].rest.proof ^= 1;
+        wrong[1].rest.id ^= 1;
         for entry in wrong {
             datapath.overwrite(&entry);
             let frame = flow.incoming(false).build();
-            datapath.expect_passed(Input::new(LAN, &frame), verdict);
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNPROVEN);
             assert_eq!(datapath.entry(&flow, false).hop_slot(), None, "nothing was looked up");
         }
         datapath.overwrite(&right);
@@ -353,9 +350,7 @@ mod cases {
         datapath.remove(&flow);
         datapath.add(&flow);
         let alive = datapath.entry(&flow, false);
-        for (hop_word, finished) in
-            [(0, 0), (alive.cell.hop_word, abi::BPFW_FINISHED_TCP), (0, abi::BPFW_FINISHED_TCP)]
-        {
+        for (hop_word, finished) in [(0, 0), (alive.cell.hop_word, 1), (0, 1)] {
             let mut entry = alive;
             entry.cell.hop_word = hop_word;
             entry.rest.finished = finished;
@@ -473,36 +468,12 @@ mod cases {
         expect(datapath, verdict, |packet| packet);
     }
 
-    pub fn reverse(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let flow = Flow::snat(Protocol::Udp);
-        datapath.add(&flow);
-        for side in [WAN, DMZ] {
-            let forged = flow.incoming(false).mac(side.host_mac, side.router_mac).build();
-            datapath.expect_passed(Input::new(side, &forged), verdict);
-        }
-    }
-
-    pub fn moved(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let flow = Flow::snat(Protocol::Udp);
-        datapath.add(&flow);
-        datapath.expect_flow(&flow, false);
-        datapath.namespace.ip(&format!("route add {} via {}\n", WAN.host, DMZ.host));
-        datapath.state.bump(Change::NextHops).expect("bump");
-        datapath.expect_passed(Input::new(LAN, &flow.incoming(false).build()), verdict);
-    }
-
     pub fn unproven(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let [first, second] = PROTOCOLS.map(Flow::snat);
-        datapath.add(&first);
-        datapath.state.bump(Change::NextHops).expect("bump");
-        datapath.expect_flow(&first, false);
-        datapath.add(&second);
-        datapath.state.bump(Change::Routing).expect("bump");
-        // Known since before the change, or not at all.
-        datapath.expect_flow(&first, false);
-        datapath.expect_passed(Input::new(LAN, &second.incoming(false).build()), verdict);
+        let flow = Flow::snat(Protocol::Udp);
+        datapath.add_unproven(&flow);
         for reply in [false, true] {
-            assert_eq!(datapath.entry(&second, reply).rest.finished, abi::BPFW_FINISHED_MOVED);
+            let frame = flow.incoming(reply).build();
+            datapath.expect_passed(Input::new(flow.ingress(reply), &frame), verdict);
         }
     }
 

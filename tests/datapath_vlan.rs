@@ -29,7 +29,7 @@ fn set_vlans(datapath: &mut Datapath<'_>, lan: Vlan, wan: Vlan) {
     let egresses = [egress(LAN, lan.0, lan.1, 1500), egress(WAN, wan.0, wan.1, 1500)];
     datapath.devices.set(&links, &egresses).expect("devices");
     // Next hops found before have the old tags.
-    datapath.state.bump(Change::NextHops).expect("bump");
+    datapath.state.bump(Change::Topology).expect("bump");
 }
 
 /// Both directions, with payloads of several lengths.

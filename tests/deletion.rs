@@ -7,7 +7,7 @@ mod support;
 use nix::sys::signal::Signal;
 use std::time::Instant;
 use support::capture::Capture;
-use support::outlaw::{Outlaw, conntrack};
+use support::outlaw::{Outlaw, allow_for_a_moment, conntrack};
 use support::router::*;
 use support::rules::snat_rules;
 use support::steady::{expect_frame, is_udp};
@@ -22,6 +22,7 @@ on_both_hooks!(
 fn outlaw(hook: &str, test: &str, options: &[&str]) -> Outlaw {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, options);
+    allow_for_a_moment(&lab);
     let ends = echo(&lab, 40000);
     Outlaw::new(lab, daemon, ends)
 }
@@ -44,6 +45,7 @@ fn hazard_04_a_found_connection_is_stopped(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     // With the default of 2 it would depend on whether someone listens in another namespace.
     lab.router.sysctl("net/netfilter/nf_conntrack_events", "0");
+    allow_for_a_moment(&lab);
     let ends = echo(&lab, 40000);
     assert!(ends.1.echoes(0, LIMIT));
     lab.router.sysctl("net/netfilter/nf_conntrack_events", "1");

@@ -40,9 +40,17 @@ fn strict_lab(hook: &str, test: &str) -> Lab {
 }
 
 fn open(lab: &Lab, daemon: &Daemon, port: u16, scale: Option<u8>) -> Segments {
-    let segments = Segments::open(lab, port, scale);
+    let mut segments = Segments::open(lab, port, scale);
     wait_until_known(daemon, &segments);
+    prove(&mut segments);
     segments
+}
+
+/// The stack sends the first segments of each direction. Then there is time for the daemon to make
+/// conntrack forget what they acknowledge.
+fn prove(segments: &mut Segments) {
+    segments.exchange();
+    std::thread::sleep(Duration::from_millis(300));
 }
 
 fn wait_until_known(daemon: &Daemon, segments: &Segments) {

@@ -240,6 +240,8 @@ fn hazard_03_a_packet_ends_another_timeout_of_tcp_without_an_event(hook: &str, t
         keep_sending(&mut tcp, Duration::from_millis(100));
         maps.has_connection(tcp.original())
     });
+    // The stack sends the first ones.
+    keep_sending(&mut tcp, Duration::from_millis(300));
     update(&lab, tcp.original(), "-t 200");
     std::thread::sleep(Duration::from_secs(2));
     let before = lab.stack_packets();

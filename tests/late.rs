@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use support::capture::{Capture, Frame};
 use support::lab::{CLIENT, SERVER, SERVER_MAC, show};
-use support::outlaw::{Outlaw, conntrack};
+use support::outlaw::{Outlaw, allow_for_a_moment, conntrack};
 use support::packet::Mac;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
@@ -30,6 +30,7 @@ fn pause() -> Duration {
 fn hazard_17_a_stopped_daemon_forwards_nothing_stale(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
+    allow_for_a_moment(&lab);
     let ends = echo(&lab, 40000);
     let outlaw = Outlaw::new(lab, daemon, ends);
     let stopped = Instant::now();
@@ -43,7 +44,7 @@ fn hazard_17_a_stopped_daemon_forwards_nothing_stale(hook: &str, test: &str) {
     outlaw.daemon.signal(Signal::SIGCONT);
     assert_eq!(last_of(&outlaw.capture, Instant::now(), is_udp), Duration::ZERO);
     outlaw.daemon.wait_for_line_after(mark, "forwarding", LIMIT);
-    outlaw.lab.nft("delete table ip forbidden");
+    outlaw.lab.nft("delete table ip beginning");
     let forwarded_before = forwarded(&outlaw.daemon);
     eventually(LIMIT, "the fast path is back", || {
         forwarded(&outlaw.daemon) > forwarded_before + 10

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bpfw::netlink::monitor::{Changes, Monitor};
-use bpfw::netlink::tc::{self, IngressQdisc};
+use bpfw::netlink::tc::{self, Filter, IngressQdisc};
 use bpfw::netlink::xfrm::Xfrm;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -319,6 +319,7 @@ fn hazard_30_lost_events_are_made_up_for() {
         let all = Changes {
             forwarding: true,
             routing: true,
+            policy: true,
             links: true,
             addresses: true,
             tc: true,
@@ -400,19 +401,28 @@ fn hazard_18_only_what_is_named_is_removed() {
         run("tc qdisc add dev v0 clsact");
         run("tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0");
         run("tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 1 1");
-        let handles = || -> Vec<u32> {
+        run("tc filter add dev v0 egress prio 5 protocol ip u32 match u32 1 1");
+        let filters = || -> Vec<Filter> {
             let filters = tc::ingress(v0).expect("readable").filters;
-            filters.iter().map(|filter| filter.handle).filter(|handle| handle & 0xfff > 0).collect()
+            filters.into_iter().filter(|filter| filter.handle & 0xfff > 0).collect()
         };
-        let before = handles();
-        assert_eq!(before.len(), 2);
-        tc::delete_filter(v0, 5, before[0], 0x0800).expect("it is there");
-        assert_eq!(handles(), before[1..]);
-        tc::delete_filter(v0, 5, before[0], 0x0800).expect_err("it is gone");
+        let before = filters();
+        assert_eq!(
+            before.iter().map(|filter| filter.egress).collect::<Vec<_>>(),
+            [false, false, true]
+        );
+        tc::delete_filter(v0, &before[0]).expect("it is there");
+        assert_eq!(filters(), before[1..]);
+        tc::delete_filter(v0, &before[0]).expect_err("it is gone");
+        tc::delete_filter(v0, &before[2]).expect("it is there");
+        assert_eq!(filters(), before[1..2]);
         add_classic_bpf(3, 9);
         let foremost = tc::ingress(v0).expect("readable").filters[0].clone();
-        assert_eq!((foremost.kind.as_str(), foremost.handle, foremost.bpf_name), ("bpf", 9, None));
-        tc::delete_filter(v0, 3, 9, 3).expect("it is there");
+        assert_eq!(
+            (foremost.kind.as_str(), foremost.handle, foremost.bpf_name.as_deref()),
+            ("bpf", 9, None)
+        );
+        tc::delete_filter(v0, &foremost).expect("it is there");
         tc::delete_clsact(v0).expect("it is there");
         assert_eq!(tc::ingress(v0).expect("readable").qdisc, None);
     });

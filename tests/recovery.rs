@@ -21,7 +21,7 @@ on_both_hooks!(
     a_crowd_stays_fast_although_its_events_are_lost,
     a_crowd_that_sends_events_is_offloaded_as_a_whole,
     a_found_connection_becomes_a_stream,
-    hazard_14_rules_by_mark_stop_offloading,
+    hazard_14_rules_by_mark_stop_offloading_where_packets_are_marked,
     a_vanished_interface_does_not_end_the_daemon,
     a_vanished_interface_that_was_left_to_the_stack_is_said,
     without_events_all_are_audited,
@@ -197,18 +197,30 @@ fn a_found_connection_becomes_a_stream(hook: &str, test: &str) {
     }
 }
 
-fn hazard_14_rules_by_mark_stop_offloading(hook: &str, test: &str) {
+fn hazard_14_rules_by_mark_stop_offloading_where_packets_are_marked(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
-    lab.router.ip("rule add fwmark 0x100 lookup 100\n");
+    // As Tailscale and wg-quick have them, for packets of the router's own.
+    lab.router.ip("rule add pref 5210 fwmark 0x80000/0xff0000 lookup main\n\
+         rule add pref 5250 fwmark 0x80000/0xff0000 type unreachable\n\
+         rule add pref 5260 not fwmark 0xca6c lookup 51820\n");
+    wait_until_fast(&lab, &client);
+    lab.nft(
+        "table ip marks {
+            chain c {
+                type filter hook prerouting priority -150; policy accept;
+                ip dscp cs1 meta mark set 0x80000
+            }
+        }",
+    );
     daemon.wait_for_line("nothing is offloaded", LIMIT);
     wait_until_offloaded(&daemon, 0);
     for number in 0..10 {
         assert!(!echo_is_fast(&lab, &client, number));
     }
-    lab.router.ip("rule del fwmark 0x100 lookup 100\n");
+    lab.nft("delete table ip marks");
     wait_until_fast(&lab, &client);
 }
 

@@ -23,7 +23,6 @@ use support::wait::eventually;
 on_both_hooks!(
     hazard_16_a_flood_takes_nothing_from_the_fast_path,
     hazard_30_storms_of_changes_are_bounded,
-    all_that_move_at_once_start_over,
 );
 
 const CROWD: u32 = 1_000;
@@ -154,57 +153,4 @@ fn hazard_30_storms_of_changes_are_bounded(hook: &str, test: &str) {
         assert!(bumps > 0 && forwarded(&daemon) > fast, "the fast path goes on in between");
         eventually(LIMIT, "and afterwards", || echo_is_fast(&lab, &client, 2));
     }
-}
-
-/// More signals at once than are looked at in one go: what gets lost of them is told again by the
-/// connections' next packets.
-fn all_that_move_at_once_start_over(hook: &str, test: &str) {
-    const MANY: u32 = 3_000;
-    let lab = lab(hook, test, &no_nat_rules());
-    lab.static_neighbours();
-    // The timeouts are so long that no round of the sweep comes to it first.
-    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "600");
-    lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "600");
-    lab.router.ip(&format!("route add default via {SERVER}\n"));
-    lab.router.ip("link add dmz0 type veth peer name dmz1\nlink set dmz1 up\nlink set dmz0 up\n\
-                   neigh add 198.18.0.2 lladdr 02:00:00:00:09:02 dev dmz0 nud permanent\n");
-    // Few cells, which are soon read through.
-    let limit = (2 * MANY).to_string();
-    let daemon = start(&lab, hook, &["--log-level", "info", "--max-connections", &limit]);
-    let (lan, wan) = (Capture::open(&lab.client, "eth0"), Capture::open(&lab.server, "eth0"));
-    let maps = Maps::of(daemon.pid());
-    // By events: whoever was found otherwise is looked at again and again.
-    for number in 0..MANY {
-        lan.send_frame(&crowd::frame(number));
-        let answer = Packet::udp(crowd::SERVICE, crowd::source(number));
-        wan.send_frame(&answer.mac(SERVER_MAC, ROUTER_WAN_MAC).build());
-    }
-    let offloaded = || maps.entries() / 2;
-    let most = MANY as usize / 100 * 99;
-    eventually(LIMIT, "they are offloaded", || offloaded() >= most);
-    // The short rounds of the start are over then, and conntrack calls all of them streams with
-    // their next packet: there are no events after that.
-    std::thread::sleep(Duration::from_secs(3));
-    (0..MANY).for_each(|number| lan.send_frame(&crowd::frame(number)));
-    let streams = || maps.connections().iter().filter(|conn| conn.is_assured()).count() / 2;
-    eventually(LIMIT, "they are streams", || streams() >= most);
-    let generation = maps.generation();
-    lab.router.ip("route replace default via 198.18.0.2 dev dmz0 onlink\n");
-    eventually(LIMIT, "the change is noticed", || ![0, generation].contains(&maps.generation()));
-    let moved = || maps.packets(abi::BPFW_PASS_MOVED) + maps.packets(abi::BPFW_PASS_UNPROVEN);
-    // Not all of them: those whose packet is the stack's, while the path rests for a moment, are
-    // offloaded anew by their event.
-    (0..MANY).for_each(|number| lan.send_frame(&crowd::frame(number)));
-    eventually(LIMIT, "very many have moved", || moved() >= u64::from(MANY / 4));
-    let started = Instant::now();
-    let finished = || maps.connections().iter().filter(|conn| conn.rest.finished != 0).count();
-    eventually(LIMIT, "none is left finished", || {
-        (0..MANY).for_each(|number| lan.send_frame(&crowd::frame(number)));
-        finished() == 0
-    });
-    println!(
-        "{hook}: {} connections moved, the last was looked at after {:?}",
-        moved(),
-        started.elapsed()
-    );
 }

@@ -34,7 +34,7 @@ pub struct Reroute {
     time: f64,
     /// The daemon's generations since the command's start, each of them a write.
     writes: u32,
-    /// The share of the next packets of all connections that took the fast path.
+    /// The share of all connections' packets, after one of each, that took the fast path.
     fast: f64,
     /// The share of a sample that has the new next hop after that.
     moved: f64,
@@ -68,6 +68,8 @@ pub fn measure(stage: &Stage, multitude: &Multitude<'_>) -> Result<Reroute, Stri
         return Err(format!("the daemon has not followed the route within {LIMIT:?}"));
     }
     let number = multitude.number();
+    // What the stack sends by the new gateway is the proof for the next packets.
+    multitude.speak(0..number)?;
     let fast = multitude.speak(0..number)?;
     let sample = (0..number).step_by((number as usize / SAMPLE).max(1));
     let moved = sample.clone().filter(|number| goes_by(stage, multitude.member(*number), OTHER));

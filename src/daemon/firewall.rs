@@ -5,10 +5,12 @@
 use std::time::Instant;
 
 use super::{Daemon, SLICE};
+use crate::datapath::state::Change;
 use crate::error::Result;
-use crate::netlink::firewall::Firewall;
+use crate::netlink::firewall::{Changed, Firewall};
 use crate::netlink::link::{Link, Links};
 use crate::netlink::ruleset::Chain;
+use crate::offload::per_packet::Kind;
 use crate::offload::rule_walk::{self, Findings};
 
 /// The firewall, and what was found in it.
@@ -33,8 +35,8 @@ impl Rules {
     }
 
     /// Reads the ruleset if it has changed; true if other interfaces may be left out now.
-    pub(super) fn read(&mut self, until: Instant) -> Result<bool> {
-        let Some(ruleset) = self.firewall.read(until)? else {
+    pub(super) fn read(&mut self) -> Result<bool> {
+        let Some(ruleset) = self.firewall.read()? else {
             return Ok(false);
         };
         let (chains, rules) = (ruleset.chains.len(), ruleset.rules.len());
@@ -65,6 +67,12 @@ impl Rules {
         })
     }
 
+    /// Whether rules mark packets of established connections. Those of iptables-legacy are not read:
+    /// its table for that is enough.
+    pub(super) fn marks_packets(&self) -> bool {
+        self.findings.contains_key(&Kind::Mark) || has_legacy_mangle()
+    }
+
     /// Whether packets of the interface with this name stay with the stack.
     pub(super) fn is_left_out(&self, name: &str) -> bool {
         self.left_out.iter().any(|(other, _)| other == name)
@@ -93,10 +101,31 @@ impl Rules {
     }
 }
 
+/// Whether the table `mangle` of iptables-legacy is in use in this network namespace.
+fn has_legacy_mangle() -> bool {
+    let tables = std::fs::read_to_string("/proc/self/net/ip_tables_names").unwrap_or_default();
+    tables.lines().any(|table| table == "mangle")
+}
+
 impl Daemon<'_> {
+    /// Before anything else: what a new rule drops must not be forwarded any longer. To read the
+    /// ruleset takes its time.
+    pub(super) fn follow_firewall(&mut self) -> Result<()> {
+        match self.rules.firewall.read_events(Instant::now() + SLICE)? {
+            Some(Changed::Rules) => self.bump_due = Some(Change::Policy),
+            Some(Changed::Elements) => self.elements_changed = true,
+            None => return Ok(()),
+        }
+        self.follow_topology()
+    }
+
     /// Before conntrack's events: a connection must not be judged by policies of yesterday.
     pub(super) fn read_firewall(&mut self) -> Result<()> {
-        let chains_changed = self.rules.read(Instant::now() + SLICE)?;
+        let marked = self.rules.marks_packets();
+        let chains_changed = self.rules.read()?;
+        if self.rules.marks_packets() != marked {
+            self.check_policies()?;
+        }
         self.offload.set_timeout_policies(self.rules.firewall.has_timeout_policies());
         if chains_changed { self.update_devices() } else { Ok(()) }
     }

@@ -2,7 +2,6 @@
 //! Whoever else is at our interfaces, and must go on seeing the packets.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
 use super::Daemon;
@@ -19,9 +18,7 @@ impl Daemon<'_> {
     pub(super) fn look_around(&mut self) -> Result<()> {
         self.must_look_around = false;
         self.last_look_around = Instant::now();
-        if self.request.hook == Hook::Tc {
-            self.keep_behind_others()?;
-        }
+        self.keep_in_place()?;
         let mut left_out = BTreeMap::new();
         for link in self.monitor.network().links.values() {
             if let Some(reason) = self.reason_to_leave_out(link)? {
@@ -34,8 +31,7 @@ impl Daemon<'_> {
         self.update_devices()
     }
 
-    fn keep_behind_others(&mut self) -> Result<()> {
-        let program = self.object.hook_program(self.request.hook)?;
+    fn keep_in_place(&mut self) -> Result<()> {
         let links = &self.monitor.network().links;
         let there = |attachment: &&mut Attachment| links.contains_key(&attachment.ifindex());
         for attachment in self.attachments.iter_mut().filter(there) {
@@ -44,11 +40,8 @@ impl Daemon<'_> {
             if !attachment.interface_exists() {
                 continue;
             }
-            match attachment.keep_behind_others(program.as_fd(), &at_tc) {
-                Ok(false) => {}
-                // The stack may have had packets that the datapath did not see go by.
-                Ok(true) => self.offload.resend_flags(),
-                Err(error) => tracing::warn!("{error}"),
+            if let Err(error) = attachment.keep_in_place(&self.programs, &at_tc) {
+                tracing::warn!("{error}");
             }
         }
         Ok(())
@@ -70,13 +63,12 @@ impl Daemon<'_> {
         if own.is_some_and(|own| !own.is_in_place(&at_tc) && own.interface_exists()) {
             return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
         }
-        let program = any.program();
-        let is_foreign = |handler: &&Handler| handler.program() != Some(program);
+        let is_foreign = |handler: &&Handler| !any.is_ours(handler.program());
         let blind = match self.request.hook {
-            Hook::Xdp => at_tc.ingress.iter().chain(&at_tc.egress).next(),
+            Hook::Xdp => at_tc.ingress.iter().chain(&at_tc.egress).find(is_foreign),
             // Frames with its tag are forwarded where they come in at the port.
             Hook::Tc if port.is_some() => at_tc.ingress.iter().find(is_foreign),
-            Hook::Tc => at_tc.behind(program),
+            Hook::Tc => at_tc.behind(any.program()),
         };
         let advice = if self.request.hook == Hook::Xdp { " (use the hook tc)" } else { "" };
         Ok(blind.map(|handler| format!("{handler} would not see them{advice}")))

@@ -8,7 +8,7 @@ use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::offload::Resync;
 
-/// How long the fast path rests before its next hops are emptied: no program runs as long.
+/// How long the fast path rests before what programs rely on changes: none runs as long.
 const GRACE: Duration = Duration::from_secs(1);
 /// After a failure, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,8 +27,9 @@ pub(super) enum Rest {
     CatchUp,
     /// The map was right, but so many events wait that a deletion among them would come late.
     Behind,
-    /// The next hops are emptied after this time.
-    HopsFull(Instant),
+    /// Since this time. When no program runs any longer that began before, the next hops are
+    /// emptied, and the period may change.
+    Grace(Instant),
 }
 
 impl Rest {
@@ -53,7 +54,7 @@ impl Rest {
 
     /// Whether nothing is doubted: heartbeats mean something.
     pub(super) fn is_sure(&self) -> bool {
-        matches!(self, Self::Awake | Self::HopsFull(_))
+        matches!(self, Self::Awake | Self::Grace(_))
     }
 }
 
@@ -69,7 +70,7 @@ impl Daemon<'_> {
     pub(super) fn is_late(&mut self) -> Result<()> {
         let late = self.last_beat.elapsed();
         tracing::warn!("late by {late:?}: comparing with conntrack");
-        self.distrust(Change::Routing)
+        self.distrust(Change::Policy)
     }
 
     /// There was more to read than fitted in a slice: the fast path does not go on with what
@@ -96,7 +97,7 @@ impl Daemon<'_> {
     /// Something failed that should not: the stack takes over, and after a pause all is compared.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
-        self.doubted = Change::Routing;
+        self.doubted = Change::Policy;
         self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now() + RETRY);
         self.busy = false;
@@ -133,11 +134,14 @@ impl Daemon<'_> {
                 Ok(())
             }
             Rest::CatchUp | Rest::Behind if caught_up => self.wake(),
-            Rest::HopsFull(since) if since.elapsed() >= GRACE && caught_up => {
+            Rest::Grace(since) if since.elapsed() >= GRACE && caught_up => {
                 self.hops.clear()?;
+                if let Some(shift) = self.period_due.take() {
+                    self.state.set_period(shift, self.offload.jiffies64());
+                }
                 self.wake()
             }
-            Rest::Awake | Rest::Discard(_) | Rest::CatchUp | Rest::Behind | Rest::HopsFull(_) => {
+            Rest::Awake | Rest::Discard(_) | Rest::CatchUp | Rest::Behind | Rest::Grace(_) => {
                 Ok(())
             }
         }
@@ -158,7 +162,7 @@ impl Daemon<'_> {
             tracing::info!("forwarding");
         }
         // Which reads conntrack's events: they may tell of another loss.
-        let change = std::mem::replace(&mut self.doubted, Change::NextHops);
+        let change = std::mem::replace(&mut self.doubted, Change::Topology);
         self.bump(change)
     }
 
@@ -166,9 +170,15 @@ impl Daemon<'_> {
     pub(super) fn watch_hops(&mut self) -> Result<()> {
         if matches!(self.rest, Rest::Awake) && self.hops.nearly_full()? {
             tracing::info!("the table of next hops is full: starting it anew");
-            self.state.rest()?;
-            self.rest = Rest::HopsFull(Instant::now());
+            self.start_grace()?;
         }
+        Ok(())
+    }
+
+    /// Pauses until no program runs any longer that has begun before.
+    pub(super) fn start_grace(&mut self) -> Result<()> {
+        self.state.rest()?;
+        self.rest = Rest::Grace(Instant::now());
         Ok(())
     }
 }

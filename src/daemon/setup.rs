@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::sysinfo::sysinfo;
 
 use super::firewall::Rules;
 use super::rest::Rest;
-use super::{Daemon, Pending, Request};
+use super::{Daemon, Pending, Request, period};
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
 use crate::conntrack::events::Events;
@@ -81,15 +80,20 @@ impl<'obj> Daemon<'obj> {
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER, offload.own_port())?;
         let now = Instant::now();
+        let mut state = State::new(object.object())?;
+        let asked = request.options.prove_every();
+        let period = period::period(asked, sysctls.count as usize);
+        state.set_period(period::shift(period, jiffies), 0);
         let mut daemon = Self {
-            state: State::new(object.object())?,
+            state,
             hops: Hops::new(object.object())?,
             counters: Counters::new(object.object())?,
             priority: Priority::new(object.object(), request.hook)?,
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
             rest: Rest::Resync(offload.start_resync()?),
-            doubted: Change::Routing,
+            doubted: Change::Policy,
+            programs: object.programs(request.hook)?,
             request,
             object,
             attachments: Vec::new(),
@@ -101,11 +105,15 @@ impl<'obj> Daemon<'obj> {
             xfrm,
             rules,
             shutdown,
+            jiffies,
             limit,
             last_tick: now,
             last_beat: now,
             last_bump: now,
+            last_policy_bump: now,
+            elements_changed: false,
             last_look_around: now,
+            period_due: None,
             bump_due: None,
             must_look_around: false,
             left_out: BTreeMap::new(),
@@ -132,11 +140,9 @@ impl<'obj> Daemon<'obj> {
 
     /// All interfaces or none: what is attached already goes with the error.
     fn attach(&mut self, interfaces: &[Interface]) -> Result<()> {
-        let program = self.object.hook_program(self.request.hook)?;
         for interface in interfaces {
             self.attachments.push(Attachment::attach(
-                self.request.hook,
-                program.as_fd(),
+                &self.programs,
                 interface,
                 self.request.options.xdp_mode,
             )?);

@@ -2,7 +2,7 @@
 //! The end: everything is taken off, whatever else fails.
 
 use super::Daemon;
-use crate::datapath::counters::VERDICTS;
+use crate::datapath::counters::{TESTIMONIES, VERDICTS};
 use crate::error::Result;
 
 impl Daemon<'_> {
@@ -15,7 +15,7 @@ impl Daemon<'_> {
     }
 
     fn report(&self) -> Result<()> {
-        for (verdict, name) in VERDICTS {
+        for (verdict, name) in VERDICTS.into_iter().chain(TESTIMONIES) {
             let packets = self.counters.packets(verdict)?;
             if packets != 0 {
                 tracing::info!("{packets} packets {name}");

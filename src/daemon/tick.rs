@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::rest::Rest;
-use super::{Daemon, Pending, SLICE};
+use super::{Daemon, Pending};
 use crate::abi;
 use crate::error::Result;
 use crate::offload::Round;
@@ -28,9 +28,6 @@ impl Daemon<'_> {
             self.priority.follow()?;
         }
         self.watch_drivers()?;
-        if matches!(self.rest, Rest::Awake) {
-            self.offload.take_signals(SLICE)?;
-        }
         if !self.rest.is_sure() {
             return self.beat();
         }
@@ -54,6 +51,7 @@ impl Daemon<'_> {
                 self.hops_in_use = hops;
                 self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
                 self.watch_hops()?;
+                self.watch_period()?;
                 false
             }
         };

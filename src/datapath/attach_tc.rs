@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use libbpf_rs::{TC_INGRESS, TcHookBuilder};
+use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
 
 use super::attachment::Interface;
 use super::libbpf_error;
@@ -15,6 +15,35 @@ use crate::netlink::tc::{self, Filter, IngressQdisc};
 /// The last of all priorities: nothing stands behind it but what shares it.
 const PRIORITY: u16 = u16::MAX;
 const HANDLE: u32 = 0xbf;
+
+/// The programs that may be attached by TC, as the kernel shortens their names.
+const PROGRAMS: [&str; 3] = ["bpfw_tc", "bpfw_stamp", "bpfw_egress"];
+
+/// A side of an interface at TC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where packets come in.
+    Ingress,
+    /// Where packets go out.
+    Egress,
+}
+
+impl Side {
+    fn point(self) -> TcAttachPoint {
+        match self {
+            Self::Ingress => TC_INGRESS,
+            Self::Egress => TC_EGRESS,
+        }
+    }
+
+    /// How TCX calls it.
+    pub(super) fn tcx(self) -> AttachType {
+        match self {
+            Self::Ingress => AttachType::TcxIngress,
+            Self::Egress => AttachType::TcxEgress,
+        }
+    }
+}
 
 /// Our program in TC's hands.
 #[derive(Debug)]
@@ -28,29 +57,33 @@ pub(super) enum AtHook {
 /// Our filter at an interface, which stays until it is removed.
 #[derive(Debug)]
 pub(super) struct OurFilter {
-    made_qdisc: bool,
+    /// The qdisc was added for it.
+    pub(super) made_qdisc: bool,
 }
 
-/// TCX runs in front of clsact: filters there would never see our packets. So it is only for
-/// interfaces without.
-pub(super) fn attach_tc(program: BorrowedFd<'_>, interface: &Interface) -> Result<AtHook> {
+/// TCX runs in front of clsact: filters there would never see packets that our program takes at
+/// the ingress. So it is only for interfaces without.
+pub(super) fn attach_tc(
+    program: BorrowedFd<'_>,
+    interface: &Interface,
+    side: Side,
+) -> Result<AtHook> {
     let Interface { index, name, .. } = interface;
-    remove_leftover(interface)?;
-    if AtTc::read(*index)?.has_ingress_filters() {
+    if side == Side::Ingress && AtTc::read(*index)?.has_ingress_filters() {
         tracing::info!("{name} has TC filters: attaching behind them");
-        return OurFilter::add(program, interface).map(AtHook::Filter);
+        return OurFilter::add(program, interface, side).map(AtHook::Filter);
     }
     if !sys::has_tcx() {
-        return OurFilter::add(program, interface).map(AtHook::Filter);
+        return OurFilter::add(program, interface, side).map(AtHook::Filter);
     }
-    sys::link_create(program, *index, AttachType::TcxIngress)
+    sys::link_create(program, *index, side.tcx())
         .map(AtHook::Tcx)
         .map_err(|error| Error::system(format!("attaching TC to {name}"), error))
 }
 
 impl OurFilter {
     /// Adds it behind everything that is there.
-    pub(super) fn add(program: BorrowedFd<'_>, interface: &Interface) -> Result<Self> {
+    pub(super) fn add(program: BorrowedFd<'_>, interface: &Interface, side: Side) -> Result<Self> {
         let Interface { index, name, .. } = interface;
         let made_qdisc = tc::ingress(*index)?.qdisc.is_none();
         let mut hook = TcHookBuilder::new(program.as_fd())
@@ -58,7 +91,7 @@ impl OurFilter {
             .replace(false)
             .handle(HANDLE)
             .priority(u32::from(PRIORITY))
-            .hook(TC_INGRESS);
+            .hook(side.point());
         if made_qdisc {
             hook.create().map_err(|error| {
                 libbpf_error(format!("adding the qdisc clsact to {name}"), &error)
@@ -72,51 +105,51 @@ impl OurFilter {
             remove_unused_clsact(*index)?;
         }
         Err(libbpf_error(format!("adding the TC filter to {name}"), &error).with_advice(
-            "another filter may have the last priority, 65535, or the interface a shared block; on \
-             OpenWrt, install kmod-sched-bpf",
+            "another filter may have the last priority, 65535, the interface a shared block, or the \
+             qdisc ingress instead of clsact; on OpenWrt, install kmod-sched-bpf",
         ))
-    }
-
-    /// Removes it, if it is still there; `program` is the id of our program.
-    pub(super) fn remove(&self, interface: &Interface, program: u32) -> Result<()> {
-        remove_filter(interface, |filter| filter.bpf_program == Some(program))?;
-        if self.made_qdisc { remove_unused_clsact(interface.index) } else { Ok(()) }
     }
 }
 
-/// Removes the first ingress filter of this kind; `true` if there was one.
-fn remove_filter(interface: &Interface, wanted: impl Fn(&Filter) -> bool) -> Result<bool> {
+/// Removes our filter, if it is still there; `program` is the id of our program.
+pub(super) fn remove_filter(interface: &Interface, program: u32) -> Result<()> {
+    remove_filters(interface, |filter| filter.bpf_program == Some(program)).map(drop)
+}
+
+/// Removes the filters of this kind; `true` if there were some.
+fn remove_filters(interface: &Interface, wanted: impl Fn(&Filter) -> bool) -> Result<bool> {
     // No answer: the interface is gone, and its filters with it.
     let Ok(found) = tc::ingress(interface.index) else {
         return Ok(false);
     };
-    let Some(filter) = found.filters.iter().find(|filter| !filter.egress && wanted(filter)) else {
-        return Ok(false);
-    };
-    tc::delete_filter(interface.index, filter.priority, filter.handle, filter.protocol)?;
-    Ok(true)
+    let mut removed = false;
+    for filter in found.filters.iter().filter(|filter| wanted(filter)) {
+        tc::delete_filter(interface.index, filter)?;
+        removed = true;
+    }
+    Ok(removed)
 }
 
 /// A filter of ours is what a killed bpfw left: one that runs would hold the interface's claim.
-fn remove_leftover(interface: &Interface) -> Result<()> {
-    if !remove_filter(interface, is_leftover)? {
+pub(super) fn remove_leftovers(interface: &Interface) -> Result<()> {
+    if !remove_filters(interface, is_leftover)? {
         return Ok(());
     }
-    tracing::warn!("{}: removed the filter that another bpfw left", interface.name);
+    tracing::warn!("{}: removed the filters that another bpfw left", interface.name);
     remove_unused_clsact(interface.index)
 }
 
 /// libbpf names filters by program and id.
 fn is_leftover(filter: &Filter) -> bool {
-    let Some(id) = filter.bpf_program else {
+    let (Some(id), Some(name)) = (filter.bpf_program, &filter.bpf_name) else {
         return false;
     };
     filter.priority == PRIORITY
         && filter.handle == HANDLE
-        && filter.bpf_name.as_deref() == Some(&format!("bpfw_tc:[{id}]"))
+        && PROGRAMS.iter().any(|program| *name == format!("{program}:[{id}]"))
 }
 
-fn remove_unused_clsact(ifindex: u32) -> Result<()> {
+pub(super) fn remove_unused_clsact(ifindex: u32) -> Result<()> {
     // No answer: the interface is gone, and its qdisc with it.
     let Ok(found) = tc::ingress(ifindex) else {
         return Ok(());
@@ -148,6 +181,7 @@ mod tests {
     fn hazard_32_only_our_own_leftover_is_recognised() {
         let name = Some("bpfw_tc:[7]");
         assert!(is_leftover(&filter(PRIORITY, HANDLE, name, Some(7))));
+        assert!(is_leftover(&filter(PRIORITY, HANDLE, Some("bpfw_egress:[7]"), Some(7))));
         for other in [
             filter(PRIORITY - 1, HANDLE, name, Some(7)),
             filter(PRIORITY, HANDLE + 1, name, Some(7)),

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Attaching the program to an interface, and taking it off again: only what is ours.
+//! Attaching the programs to an interface, and taking them off again: only what is ours.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::Program;
 use nix::net::if_::if_indextoname;
 
-use super::attach_tc::{AtHook, OurFilter, attach_tc};
+use super::attach_tc::{
+    AtHook, OurFilter, Side, attach_tc, remove_filter, remove_leftovers, remove_unused_clsact,
+};
 use super::attach_xdp::attach_xdp;
 use super::others::AtTc;
 use super::{Hook, libbpf_error, sys};
@@ -40,7 +42,7 @@ pub struct Interface {
     pub mtu: u32,
 }
 
-/// The way in which the program is attached.
+/// The way in which a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// XDP in the driver.
@@ -53,6 +55,35 @@ pub enum Kind {
     Clsact,
 }
 
+/// Where a program belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Xdp,
+    Tc(Side),
+}
+
+/// The programs that belong at each interface.
+#[derive(Debug)]
+pub struct Programs {
+    /// In the order in which they are attached; the hook's own program is the first.
+    all: Vec<(Place, OwnedFd)>,
+}
+
+impl Programs {
+    /// The hook's own program, and those of the proof (bpf/proof.h): `stamp` at TC ingress, where
+    /// the hook's own program is not there itself, and `egress`.
+    pub fn new(hook: Hook, own: OwnedFd, stamp: Option<OwnedFd>, egress: OwnedFd) -> Self {
+        let place = match hook {
+            Hook::Xdp => Place::Xdp,
+            Hook::Tc => Place::Tc(Side::Ingress),
+        };
+        let mut all = vec![(place, own)];
+        all.extend(stamp.map(|stamp| (Place::Tc(Side::Ingress), stamp)));
+        all.push((Place::Tc(Side::Egress), egress));
+        Self { all }
+    }
+}
+
 #[derive(Debug)]
 enum Holder {
     /// Detaches when it is closed, also when the process is killed.
@@ -61,37 +92,37 @@ enum Holder {
     Gone,
 }
 
-/// The program at one interface; dropping it detaches.
+/// One of our programs at an interface.
 #[derive(Debug)]
-pub struct Attachment {
-    interface: Interface,
+struct Attached {
+    place: Place,
     /// The program's id.
     program: u32,
     kind: Kind,
     holder: Holder,
+}
+
+/// Our programs at one interface; dropping it detaches them.
+#[derive(Debug)]
+pub struct Attachment {
+    interface: Interface,
+    /// The hook's own program is the first.
+    attached: Vec<Attached>,
     /// Among these handlers, ours could not be put where it belongs.
     given_up: Option<AtTc>,
 }
 
 impl Attachment {
-    /// Attaches the program.
-    pub fn attach(
-        hook: Hook,
-        program: BorrowedFd<'_>,
-        interface: &Interface,
-        mode: XdpMode,
-    ) -> Result<Self> {
-        let id = Program::id_from_fd(program)
-            .map_err(|error| libbpf_error("reading our program's id", &error))?;
-        let (kind, holder) = match hook {
-            Hook::Xdp => {
-                let (kind, link) = attach_xdp(program, interface, mode)?;
-                (kind, Holder::Link(link))
-            }
-            Hook::Tc => held(attach_tc(program, interface)?),
-        };
-        tracing::info!("attached to {} ({kind:?})", interface.name);
-        Ok(Self { interface: interface.clone(), program: id, kind, holder, given_up: None })
+    /// Attaches all programs, or none.
+    pub fn attach(programs: &Programs, interface: &Interface, mode: XdpMode) -> Result<Self> {
+        remove_leftovers(interface)?;
+        let mut attachment =
+            Self { interface: interface.clone(), attached: Vec::new(), given_up: None };
+        for (place, program) in &programs.all {
+            attachment.attached.push(Attached::attach(*place, program, interface, mode)?);
+        }
+        tracing::info!("attached to {} ({:?})", interface.name, attachment.kind());
+        Ok(attachment)
     }
 
     /// The interface's index.
@@ -104,14 +135,19 @@ impl Attachment {
         &self.interface.name
     }
 
-    /// How the program is attached.
+    /// How the hook's own program is attached.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.attached[0].kind
     }
 
-    /// The id of the program.
+    /// The id of the hook's own program.
     pub fn program(&self) -> u32 {
-        self.program
+        self.attached[0].program
+    }
+
+    /// Whether the program with this id is one of ours.
+    pub fn is_ours(&self, program: Option<u32>) -> bool {
+        self.attached.iter().any(|ours| Some(ours.program) == program)
     }
 
     /// Whether the interface is still there: the kernel takes it off its lists before its filters.
@@ -119,50 +155,31 @@ impl Attachment {
         if_indextoname(self.interface.index).is_ok()
     }
 
-    /// Whether the program is still where it was attached.
+    /// Whether all programs are still where they were attached.
     pub fn is_in_place(&self, at_tc: &AtTc) -> bool {
-        match self.kind {
-            Kind::XdpNative | Kind::XdpGeneric => {
-                sys::xdp_program(self.interface.index).is_ok_and(|program| program == self.program)
+        self.attached.iter().all(|ours| match ours.place {
+            Place::Xdp => {
+                sys::xdp_program(self.interface.index).is_ok_and(|program| program == ours.program)
             }
-            Kind::Tcx | Kind::Clsact => at_tc.has(self.program),
-        }
+            Place::Tc(side) => at_tc.has(side, ours.program),
+        })
     }
 
-    /// At TC, sees to it that all others get the packets first; `at_tc` is what there is at this
-    /// interface. `true` if the program is in another place now. What cannot be done is not tried
-    /// again until something else has changed.
-    pub fn keep_behind_others(&mut self, program: BorrowedFd<'_>, at_tc: &AtTc) -> Result<bool> {
-        let name = &self.interface.name;
+    /// Adds filters again that someone removed, and sees to it that all others get the packets
+    /// before the hook's own program; `at_tc` is what there is at this interface. What cannot be
+    /// done is not tried again until something else has changed.
+    pub fn keep_in_place(&mut self, programs: &Programs, at_tc: &AtTc) -> Result<()> {
         if self.given_up.as_ref() == Some(at_tc) {
-            return Ok(false);
+            return Ok(());
         }
-        let attached = match self.kind {
-            Kind::Tcx if at_tc.behind(self.program).is_some() => {
-                if at_tc.qdisc.is_some() {
-                    OurFilter::add(program, &self.interface).map(AtHook::Filter)
-                } else {
-                    // A new qdisc stops the interface's queues for a moment, and loses packets
-                    // (qdisc_graft in net/sched/sch_api.c). So the stack has those in between.
-                    self.holder = Holder::Gone;
-                    attach_tc(program, &self.interface)
-                }
-            }
-            // A qdisc that is removed, or a flush, takes the filters of all with it.
-            Kind::Clsact if !at_tc.has(self.program) => {
-                tracing::warn!("{name}: someone removed bpfw's TC filter, attaching again");
-                attach_tc(program, &self.interface)
-            }
-            _ => return Ok(false),
-        };
-        self.given_up = attached.is_err().then(|| at_tc.clone());
-        // Only now the old link, if there still is one, is closed.
-        let was_at_tcx = self.kind == Kind::Tcx;
-        (self.kind, self.holder) = held(attached?);
-        if was_at_tcx {
-            tracing::info!("{}: went behind others at TC", self.interface.name);
+        self.given_up = Some(at_tc.clone());
+        for (number, (_, program)) in programs.all.iter().enumerate() {
+            // The programs of the proof take no packets from anyone.
+            let takes_packets = number == 0;
+            self.attached[number].keep_in_place(program, &self.interface, at_tc, takes_packets)?;
         }
-        Ok(true)
+        self.given_up = None;
+        Ok(())
     }
 
     /// Detaches in the orderly way.
@@ -171,12 +188,86 @@ impl Attachment {
     }
 
     fn detach(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.holder, Holder::Gone) {
-            Holder::Link(link) => drop(link),
-            Holder::Filter(filter) => filter.remove(&self.interface, self.program)?,
-            Holder::Gone => return Ok(()),
+        let (mut result, mut made_qdisc) = (Ok(()), false);
+        let attached = std::mem::take(&mut self.attached);
+        if attached.is_empty() {
+            return result;
         }
-        tracing::info!("detached from {}", self.interface.name);
+        for ours in attached {
+            match ours.holder {
+                Holder::Link(link) => drop(link),
+                Holder::Filter(filter) => {
+                    made_qdisc |= filter.made_qdisc;
+                    result = result.and(remove_filter(&self.interface, ours.program));
+                }
+                Holder::Gone => {}
+            }
+        }
+        // Only when all filters are gone.
+        if made_qdisc {
+            result = result.and(remove_unused_clsact(self.interface.index));
+        }
+        if result.is_ok() {
+            tracing::info!("detached from {}", self.interface.name);
+        }
+        result
+    }
+}
+
+impl Attached {
+    fn attach(
+        place: Place,
+        program: &OwnedFd,
+        interface: &Interface,
+        mode: XdpMode,
+    ) -> Result<Self> {
+        let id = Program::id_from_fd(program.as_fd())
+            .map_err(|error| libbpf_error("reading our program's id", &error))?;
+        let (kind, holder) = match place {
+            Place::Xdp => {
+                let (kind, link) = attach_xdp(program.as_fd(), interface, mode)?;
+                (kind, Holder::Link(link))
+            }
+            Place::Tc(side) => held(attach_tc(program.as_fd(), interface, side)?),
+        };
+        Ok(Self { place, program: id, kind, holder })
+    }
+
+    fn keep_in_place(
+        &mut self,
+        program: &OwnedFd,
+        interface: &Interface,
+        at_tc: &AtTc,
+        takes_packets: bool,
+    ) -> Result<()> {
+        let Place::Tc(side) = self.place else {
+            return Ok(());
+        };
+        let name = &interface.name;
+        let was_at_tcx = self.kind == Kind::Tcx;
+        let attached = match self.kind {
+            Kind::Tcx if takes_packets && at_tc.behind(self.program).is_some() => {
+                if at_tc.qdisc.is_some() {
+                    OurFilter::add(program.as_fd(), interface, side).map(AtHook::Filter)
+                } else {
+                    // A new qdisc stops the interface's queues for a moment, and loses packets
+                    // (qdisc_graft in net/sched/sch_api.c). So the stack has those in between.
+                    self.holder = Holder::Gone;
+                    attach_tc(program.as_fd(), interface, side)
+                }
+            }
+            // A qdisc that is removed, or a flush, takes the filters of all with it.
+            Kind::Clsact if !at_tc.has(side, self.program) => {
+                tracing::warn!("{name}: someone removed bpfw's TC filter, attaching again");
+                attach_tc(program.as_fd(), interface, side)
+            }
+            _ => return Ok(()),
+        };
+        // Only now the old link, if there still is one, is closed.
+        (self.kind, self.holder) = held(attached?);
+        if was_at_tcx {
+            tracing::info!("{name}: went behind others at TC");
+        }
         Ok(())
     }
 }
@@ -204,7 +295,7 @@ impl Attachment {
             let features = drivers.features(self.interface.index).unwrap_or(0);
             return Transmitting::Told(features & CAN_TRANSMIT != 0);
         }
-        let native = self.kind == Kind::XdpNative;
+        let native = self.kind() == Kind::XdpNative;
         Transmitting::Untold { driver_is_known: native && is_known_to_transmit(self.name()) }
     }
 }

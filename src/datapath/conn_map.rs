@@ -30,9 +30,7 @@ pub struct Connection {
     pub assured: bool,
     /// jiffies64 from which its packets go to the stack, 0 for never.
     pub pass_from: u64,
-    /// The generation of the topology in which the stack forwarded a packet of it.
-    pub since: u32,
-    /// The bits of conntrack's mark that packets are routed by.
+    /// Conntrack's mark: rules and routes may go by it.
     pub mark: u32,
     /// jiffies64 of the last packet that the stack saw, or a time after it.
     pub seen: u64,
@@ -66,9 +64,7 @@ impl Connection {
             pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
             idle_limit: self.idle_limit,
             id: self.id,
-            since: self.since,
             mark: self.mark,
-            seal: seal_step(seal_step(seal.into(), self.mark.into()), self.since.into()) as u32,
             ..Default::default()
         };
         (tuple, bpfw_conn { cell, rest })
@@ -222,6 +218,11 @@ impl ConnMap {
         Ok(self.cells.id(tuple)? == Some(id) || spilled()? == Some(id))
     }
 
+    /// Whether there may be an entry with this tuple, as far as is known without asking the kernel.
+    pub fn may_have(&self, tuple: &bpfw_tuple) -> bool {
+        self.cells.note(tuple).is_some() || self.spilled.may_have(self.cells.first_of(tuple))
+    }
+
     fn get_spilled(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
         if !self.spilled.may_have(self.cells.first_of(tuple)) {
             return Ok(None);
@@ -312,7 +313,6 @@ mod tests {
                 id: 1,
                 assured: pass_from == 0,
                 pass_from,
-                since: 1,
                 mark: 0,
                 seen: 1,
                 idle_limit,

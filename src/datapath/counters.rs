@@ -4,7 +4,7 @@
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 
 use super::libbpf_error;
-use crate::abi::{self, Pod, bpfw_verdict};
+use crate::abi::{self, Pod, bpfw_testimony, bpfw_verdict};
 use crate::error::{Error, Result};
 
 /// The verdicts with their names for people, in the order of their numbers.
@@ -38,11 +38,16 @@ pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_PASS_NO_ROUTE, "passed: no route"),
     (abi::BPFW_PASS_NO_NEIGHBOR, "passed: neighbor not resolved"),
     (abi::BPFW_PASS_EGRESS, "passed: egress cannot be redirected to"),
-    (abi::BPFW_PASS_REVERSE, "passed: the way back leads elsewhere"),
-    (abi::BPFW_PASS_MOVED, "passed: egress changed"),
-    (abi::BPFW_PASS_UNPROVEN, "passed: routing changed before the first packet"),
+    (abi::BPFW_PASS_UNPROVEN, "passed: the stack must send one first"),
     (abi::BPFW_PASS_HOPS_FULL, "passed: next hops full"),
     (abi::BPFW_PASS_RESIZE, "passed: frame cannot be resized"),
+];
+
+/// What the way out made of packets with a stamp, with names for people.
+pub const TESTIMONIES: [(bpfw_testimony, &str); 3] = [
+    (abi::BPFW_PROVEN, "proved that the stack forwards them"),
+    (abi::BPFW_STAMP_OLD, "proved nothing: something changed on their way"),
+    (abi::BPFW_NO_TESTIMONY, "proved nothing: not of a connection in the table"),
 ];
 
 /// The variable with the counters.

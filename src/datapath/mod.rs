@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The BPF side as the daemon sees it: loading, maps, attaching.
 
-mod attach_tc;
+pub mod attach_tc;
 mod attach_xdp;
 pub mod attachment;
 pub mod cells;

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 use nix::sys::utsname::uname;
 
+use super::attachment::Programs;
 use super::cells::{CELLS, RESTS};
 use super::conn_map::CONN_MAP;
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
@@ -18,6 +19,8 @@ use crate::error::{Error, Result};
 
 pub(super) const SETTINGS: &str = ".rodata.settings";
 const BEAT: &str = "bpfw_beat";
+const STAMP: &str = "bpfw_stamp";
+const EGRESS: &str = "bpfw_egress";
 
 /// What the programs are written for (README.md, "Kernel requirements").
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -101,12 +104,25 @@ impl<'obj> LoadedObject<'obj> {
             .map_err(|error| libbpf_error("running the heartbeat program", &error))
     }
 
-    /// A descriptor of the hook's program.
-    pub fn hook_program(&self, hook: Hook) -> Result<std::os::fd::OwnedFd> {
-        self.program(hook.program_name())?
+    /// A descriptor of the hook's own program.
+    pub fn hook_program(&self, hook: Hook) -> Result<OwnedFd> {
+        self.descriptor(hook.program_name())
+    }
+
+    /// All programs that belong at each interface.
+    pub fn programs(&self, hook: Hook) -> Result<Programs> {
+        let stamp = match hook {
+            Hook::Xdp => Some(self.descriptor(STAMP)?),
+            Hook::Tc => None,
+        };
+        Ok(Programs::new(hook, self.hook_program(hook)?, stamp, self.descriptor(EGRESS)?))
+    }
+
+    fn descriptor(&self, program: &str) -> Result<OwnedFd> {
+        self.program(program)?
             .as_fd()
             .try_clone_to_owned()
-            .map_err(|error| Error::system("duplicating the program's descriptor", error))
+            .map_err(|error| Error::system("duplicating a program's descriptor", error))
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 
 use libbpf_rs::ProgramHandle;
 
-use super::sys::{self, AttachType};
+use super::attach_tc::Side;
+use super::sys;
 use crate::error::{Error, Result};
 use crate::netlink::tc::{self, Filter, IngressQdisc};
 
@@ -62,16 +63,16 @@ pub struct AtTc {
 impl AtTc {
     /// Asks the kernel.
     pub fn read(ifindex: u32) -> Result<Self> {
-        let programs = |side| {
-            let programs = sys::tcx_programs(ifindex, side).map_err(|error| {
+        let programs = |side: Side| {
+            let programs = sys::tcx_programs(ifindex, side.tcx()).map_err(|error| {
                 Error::system(format!("reading the TCX programs of interface {ifindex}"), error)
             })?;
             Ok::<_, Error>(programs.into_iter().map(Handler::Tcx).collect::<Vec<_>>())
         };
         let found = tc::ingress(ifindex)?;
         let mut all = Self {
-            ingress: programs(AttachType::TcxIngress)?,
-            egress: programs(AttachType::TcxEgress)?,
+            ingress: programs(Side::Ingress)?,
+            egress: programs(Side::Egress)?,
             qdisc: found.qdisc,
         };
         // Packets get to the other chains only by way of a filter in chain 0.
@@ -82,9 +83,13 @@ impl AtTc {
         Ok(all)
     }
 
-    /// Whether packets that come in meet this program.
-    pub fn has(&self, program: u32) -> bool {
-        self.ingress.iter().any(|handler| handler.program() == Some(program))
+    /// Whether packets meet this program at this side.
+    pub fn has(&self, side: Side, program: u32) -> bool {
+        let mut handlers = match side {
+            Side::Ingress => self.ingress.iter(),
+            Side::Egress => self.egress.iter(),
+        };
+        handlers.any(|handler| handler.program() == Some(program))
     }
 
     /// The first handler that packets meet after this program: those that it redirects, never.

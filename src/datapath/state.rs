@@ -1,43 +1,89 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the daemon tells the datapath about itself: the topology's generation, the heartbeat.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use libbpf_rs::Object;
 
+use super::sys;
 use super::typed_map::TypedMap;
-use crate::abi::bpfw_generation;
-use crate::error::Result;
+use crate::abi::{self, Pod, bpfw_generation};
+use crate::error::{Error, Result};
+
+const SET_GENERATION: &str = "bpfw_set_generation";
+/// Jiffies are shifted by so much that there is only one period.
+pub const NO_PERIODS: u32 = 63;
 
 /// What has changed with a new generation of the topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Neighbors or devices: packets leave by the same interface as before.
-    NextHops,
-    /// Whatever decides on the interface, too.
-    Routing,
+    /// Routes, neighbors or devices: packets may have to go another way.
+    Topology,
+    /// Whatever decides whether the stack forwards packets, too: each direction needs a new proof.
+    Policy,
+}
+
+/// The last generation but one: there must be room for the number of a period above it. At 50 changes a second
+/// it comes after a year.
+const LAST: u32 = 0xf000_0000;
+
+fn next(generation: u32) -> u32 {
+    match generation.wrapping_add(1) {
+        next @ abi::BPFW_FIRST_GENERATION..=LAST => next,
+        _ => abi::BPFW_FIRST_GENERATION,
+    }
 }
 
 /// The generation, as the datapath sees it; 0 is rest.
 pub struct State {
-    generation_map: TypedMap<u32, bpfw_generation>,
+    set_generation: OwnedFd,
     beat_map: TypedMap<u32, u64>,
-    generation: u32,
-    routing: u32,
+    generation: bpfw_generation,
 }
 
 impl State {
     /// The object's state: at rest.
     pub fn new(object: &Object) -> Result<Self> {
+        let program = object
+            .progs_mut()
+            .find(|program| program.name() == SET_GENERATION)
+            .ok_or_else(|| Error::refused(format!("the object has no program {SET_GENERATION}")))?;
+        let set_generation = program
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| Error::system("duplicating a program's descriptor", error))?;
         Ok(Self {
-            generation_map: TypedMap::new(object, ".data.topology")?,
+            set_generation,
             beat_map: TypedMap::new(object, ".data.beat")?,
-            generation: 0,
-            routing: 0,
+            generation: bpfw_generation { period: NO_PERIODS, ..Default::default() },
         })
+    }
+
+    /// Sets how far jiffies are shifted for the number of a period, as of the next
+    /// [`State::bump`]. Only at rest, and when no program still runs that began before: `now` is
+    /// jiffies64, and no program has seen a later one.
+    pub fn set_period(&mut self, shift: u32, now: u64) {
+        // Sums of a generation and the number of a period must not come twice: the largest that has
+        // come yet, with the largest stagger (period_of in bpf/proof.h), and the least to come.
+        let last = now.wrapping_add(u64::from(u16::MAX)) >> self.generation.period;
+        let difference = last.saturating_sub(now >> shift) as u32;
+        let generation = &mut self.generation;
+        // Before the first bump there is nothing to grow from.
+        if generation.current != 0 {
+            generation.current = generation.current.wrapping_add(difference);
+        }
+        generation.policy = generation.policy.wrapping_add(difference).wrapping_add(1);
+        generation.period = shift;
+    }
+
+    /// How far jiffies are shifted for the number of a period.
+    pub fn period(&self) -> u32 {
+        self.generation.period
     }
 
     /// All packets go to the stack until the next [`State::bump`].
     pub fn rest(&self) -> Result<()> {
-        self.write(0)
+        self.write(bpfw_generation { current: 0, ..self.generation })
     }
 
     /// As [`State::rest`]; the next heartbeat is the first, and so cannot be late.
@@ -48,23 +94,24 @@ impl State {
 
     /// All connections look their next hop up again, one write for all of them.
     pub fn bump(&mut self, change: Change) -> Result<()> {
-        self.generation = match self.generation.wrapping_add(1) {
-            0 => 1,
-            next => next,
-        };
-        if change == Change::Routing {
-            self.routing = self.generation;
+        let generation = &mut self.generation;
+        generation.current = next(generation.current);
+        if change == Change::Policy {
+            generation.policy = generation.policy.wrapping_add(1);
         }
         self.write(self.generation)
     }
 
-    fn write(&self, current: u32) -> Result<()> {
-        self.generation_map.set(&0, &bpfw_generation { current, routing: self.routing })
+    fn write(&self, generation: bpfw_generation) -> Result<()> {
+        let mut context = generation.bytes().to_vec();
+        sys::run_syscall(self.set_generation.as_fd(), &mut context)
+            .map(drop)
+            .map_err(|error| Error::system("writing the generation", error))
     }
 
     /// The generation of the last [`State::bump`], also at rest; 0 before the first.
     pub fn generation(&self) -> u32 {
-        self.generation
+        self.generation.current
     }
 
     /// jiffies64 at the last heartbeat, 0 before the first.

@@ -116,6 +116,24 @@ pub fn run_once(program: &[libbpf_sys::bpf_insn], trial: Trial) -> io::Result<i3
     Ok(options.retval as i32)
 }
 
+/// Runs a loaded program of type syscall with this context, and returns its answer. The kernel
+/// writes the context back.
+pub fn run_syscall(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32> {
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        ctx_in: context.as_mut_ptr().cast(),
+        ctx_size_in: u32::try_from(context.len()).map_err(io::Error::other)?,
+        ..Default::default()
+    };
+    // SAFETY: the descriptor is open while it is borrowed; options and context, whose sizes are
+    // given, live through the call, which may write to both.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(options.retval)
+}
+
 /// As many programs as the kernel lets stand in one place (`BPF_MPROG_MAX`).
 const MOST_PROGRAMS: usize = 64;
 /// The index of every namespace's loopback interface.

@@ -86,14 +86,10 @@ pub enum Refusal {
     Multipath,
     /// An IPsec policy may cover its packets.
     Ipsec,
-    /// Routing may have changed since the stack saw a packet of it.
-    Unproven,
     /// There are policies for timeouts, and its own does not tell whether it has one.
     TimeoutUnclear,
     /// There is no room for more connections.
     Full,
-    /// There is no room for more connections that send no events.
-    AuditFull,
 }
 
 impl Refusal {
@@ -111,7 +107,6 @@ impl Refusal {
                 | Self::NotTranslated
                 | Self::Ipsec
                 | Self::Full
-                | Self::AuditFull
         )
     }
 }
@@ -138,10 +133,8 @@ impl fmt::Display for Refusal {
             Self::PolicyRouting => "routing rules by mark or type of service",
             Self::Multipath => "routes over several next hops, by more than addresses",
             Self::Ipsec => "IPsec policies",
-            Self::Unproven => "no packet seen yet",
             Self::TimeoutUnclear => "timeout not clear yet",
             Self::Full => "too many connections",
-            Self::AuditFull => "too many connections without events",
         })
     }
 }

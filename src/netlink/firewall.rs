@@ -26,6 +26,9 @@ const NFT_MSG_DELCHAIN: u16 = NFTABLES | 5;
 const NFT_MSG_NEWRULE: u16 = NFTABLES | 6;
 const NFT_MSG_GETRULE: u16 = NFTABLES | 7;
 const NFT_MSG_DELRULE: u16 = NFTABLES | 8;
+const NFT_MSG_NEWSETELEM: u16 = NFTABLES | 12;
+const NFT_MSG_DELSETELEM: u16 = NFTABLES | 14;
+const NFT_MSG_NEWGEN: u16 = NFTABLES | 15;
 const NFT_MSG_NEWOBJ: u16 = NFTABLES | 18;
 const NFT_MSG_GETOBJ: u16 = NFTABLES | 19;
 const NFT_MSG_DELOBJ: u16 = NFTABLES | 20;
@@ -51,6 +54,9 @@ pub struct Firewall {
     stale: bool,
     /// So did what packets must not get around: it is read again as soon as possible.
     urgent: bool,
+    /// What has changed and was not reported yet.
+    changed: Option<Changed>,
+    transaction: Transaction,
     /// There are timeout policies of nftables', of ctnetlink's own.
     policies: [bool; 2],
     /// The kernel knows of no policies of ctnetlink's.
@@ -68,6 +74,8 @@ impl Firewall {
             questions: Socket::open_for(NETLINK_NETFILTER)?,
             stale: true,
             urgent: false,
+            changed: None,
+            transaction: Transaction::default(),
             policies: [false; 2],
             no_ctnetlink_policies: false,
             last_reading: None,
@@ -75,11 +83,15 @@ impl Firewall {
         })
     }
 
-    /// Takes the events that are waiting, until none is or the time is over, and after any of them
-    /// reads the ruleset again, at most once in a while. `None` if there is nothing new. After an
-    /// error, what could not be read is tried again by a later call.
-    pub fn read(&mut self, until: Instant) -> Result<Option<Ruleset>> {
+    /// Takes the events that are waiting, until none is or the time is over; says what they tell.
+    pub fn read_events(&mut self, until: Instant) -> Result<Option<Changed>> {
         while self.read_one()? && Instant::now() < until {}
+        Ok(self.changed.take())
+    }
+
+    /// If the ruleset has changed, reads it again, at most once in a while. `None` if there is
+    /// nothing new. After an error, what could not be read is tried again by a later call.
+    pub fn read(&mut self) -> Result<Option<Ruleset>> {
         let started = Instant::now();
         if started >= self.next_policies {
             self.policies[1] = self.has_ctnetlink_policies()?;
@@ -132,6 +144,8 @@ impl Firewall {
         match self.events.receive() {
             Ok(datagram) => {
                 for message in messages(datagram) {
+                    let kind = message.map(|message| message.kind);
+                    self.changed = self.changed.max(self.transaction.tells(kind));
                     self.stale |= message.is_none_or(|message| is_change(message.kind));
                     // At once: a connection may begin under it before the ruleset is read.
                     self.policies[0] |= message.is_some_and(is_new_policy);
@@ -141,6 +155,7 @@ impl Firewall {
             Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => {
                 (self.stale, self.urgent) = (true, true);
+                self.changed = Some(Changed::Rules);
             }
             Err(cause) => return Err(Error::system(READING_EVENTS, cause)),
         }
@@ -151,6 +166,41 @@ impl Firewall {
 impl AsFd for Firewall {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
+    }
+}
+
+/// What has changed for packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changed {
+    /// Elements of sets alone.
+    Elements,
+    /// Rules, or what they refer to.
+    Rules,
+}
+
+/// The messages of a transaction so far; the one about the ruleset's new generation is its last.
+#[derive(Debug, Default)]
+struct Transaction {
+    elements: bool,
+    others: bool,
+}
+
+impl Transaction {
+    /// What a message tells; `None` as kind is one that could not be read.
+    fn tells(&mut self, kind: Option<u16>) -> Option<Changed> {
+        match kind {
+            Some(NFT_MSG_NEWSETELEM | NFT_MSG_DELSETELEM) => self.elements = true,
+            Some(NFT_MSG_NEWGEN) => {
+                let Self { elements, others } = std::mem::take(self);
+                // Whatever it was that had no message of its own.
+                let only_elements = elements && !others;
+                return Some(if only_elements { Changed::Elements } else { Changed::Rules });
+            }
+            // A quota that is used up says so without a new generation.
+            None | Some(NFT_MSG_NEWOBJ) => return Some(Changed::Rules),
+            Some(_) => self.others = true,
+        }
+        None
     }
 }
 

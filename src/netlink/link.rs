@@ -76,8 +76,10 @@ pub struct Vlan {
 pub(super) enum Outcome {
     /// Nothing that is kept.
     Unchanged,
-    /// The table changed, but no packet goes another way: a new or renamed link.
-    Noted,
+    /// A new link: no packet goes another way.
+    New,
+    /// A link with another name: rules may go by names.
+    Renamed,
     /// Packets may have to go another way.
     Forwarding,
     /// As `Forwarding`: this interface was set down or is gone, and its routes with it.
@@ -112,12 +114,12 @@ pub(super) fn change(links: &mut Links, message: &Message<'_>) -> Outcome {
 fn put(links: &mut Links, link: Link) -> Outcome {
     let Some(old) = links.get_mut(&link.index) else {
         links.insert(link.index, link);
-        return Outcome::Noted;
+        return Outcome::New;
     };
     let renamed_only = Link { name: old.name.clone(), ..link.clone() } == *old;
     let outcome = match () {
         () if *old == link => Outcome::Unchanged,
-        () if renamed_only => Outcome::Noted,
+        () if renamed_only => Outcome::Renamed,
         () if old.up && !link.up => Outcome::Down(link.index),
         () => Outcome::Forwarding,
     };

@@ -36,7 +36,7 @@ fn vlan_info(data: Vec<InfoVlan>) -> LinkAttribute {
 
 fn parsed(message: &LinkMessage) -> Link {
     let mut links = Links::new();
-    assert_eq!(apply(&mut links, RTM_NEWLINK, message), Outcome::Noted);
+    assert_eq!(apply(&mut links, RTM_NEWLINK, message), Outcome::New);
     links.remove(&7).unwrap()
 }
 
@@ -83,11 +83,11 @@ fn a_port_in_another_namespace_is_not_resolved() {
 fn only_what_is_kept_counts_as_change() {
     let mut links = Links::new();
     let mut link = message(vec![]);
-    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Noted);
+    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::New);
     link.attributes.push(LinkAttribute::TxQueueLen(9));
     assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Unchanged);
     link.attributes.push(LinkAttribute::IfName("other".into()));
-    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Noted);
+    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Renamed);
     link.attributes.push(LinkAttribute::Controller(4));
     assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Forwarding);
     link.header.flags = LinkFlags::Up;

@@ -41,6 +41,8 @@ pub struct Changes {
     pub forwarding: bool,
     /// More than neighbors: packets may have to leave by another interface.
     pub routing: bool,
+    /// What decides whether packets are forwarded at all.
+    pub policy: bool,
     /// The links or the route MTUs changed: what was derived from them must be derived anew.
     pub links: bool,
     /// The router's own addresses changed.
@@ -56,6 +58,7 @@ impl Changes {
     pub(super) const ALL: Self = Self {
         forwarding: true,
         routing: true,
+        policy: true,
         links: true,
         addresses: true,
         tc: true,
@@ -67,6 +70,7 @@ impl BitOrAssign for Changes {
     fn bitor_assign(&mut self, other: Self) {
         self.forwarding |= other.forwarding;
         self.routing |= other.routing;
+        self.policy |= other.policy;
         self.links |= other.links;
         self.addresses |= other.addresses;
         self.tc |= other.tc;
@@ -109,8 +113,12 @@ impl Network {
                 self.multipath.change(message);
                 changes.routing = true;
             }
-            RTM_NEWRULE | RTM_DELRULE | RTM_NEWNETCONF | RTM_DELNETCONF | RTM_NEWNEXTHOP
-            | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
+            // Sysctls: rp_filter, forwarding.
+            RTM_NEWRULE | RTM_DELRULE | RTM_NEWNETCONF | RTM_DELNETCONF => {
+                changes.routing = true;
+                changes.policy = true;
+            }
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
                 changes.routing = true;
             }
             RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => changes.tc = true,
@@ -131,6 +139,7 @@ impl Network {
             links: outcome != Outcome::Unchanged,
             forwarding: routing,
             routing,
+            policy: outcome == Outcome::Renamed,
             ..Changes::default()
         }
     }

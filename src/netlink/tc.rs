@@ -100,14 +100,17 @@ pub fn delete_clsact(ifindex: u32) -> Result<()> {
     Socket::open()?.execute(&doing, RTM_DELQDISC, &request)
 }
 
-/// Removes one filter from chain 0 of the interface's ingress; `protocol` is in the machine's byte
-/// order. Zeros, which mean "all" to the kernel, are refused.
-pub fn delete_filter(ifindex: u32, priority: u16, handle: u32, protocol: u16) -> Result<()> {
-    let doing = format!("removing filter {handle:#x} from the ingress of interface {ifindex}");
+/// Removes one filter from chain 0 of the interface's ingress or egress. A priority or handle of 0,
+/// which means "all" to the kernel, is refused.
+pub fn delete_filter(ifindex: u32, filter: &Filter) -> Result<()> {
+    let Filter { priority, handle, protocol, egress, .. } = *filter;
+    let (side, parent) =
+        if egress { ("egress", CLSACT_EGRESS) } else { ("ingress", CLSACT_INGRESS) };
+    let doing = format!("removing filter {handle:#x} from the {side} of interface {ifindex}");
     if priority == 0 || handle == 0 {
         return Err(Error::refused(format!("{doing}: no priority or handle given")));
     }
-    let mut request = request(ifindex, CLSACT_INGRESS);
+    let mut request = request(ifindex, parent);
     request.header.handle = TcHandle::from(handle);
     request.header.info = u32::from(priority) << 16 | u32::from(protocol.to_be());
     Socket::open()?.execute(&doing, RTM_DELTFILTER, &request)
@@ -240,7 +243,8 @@ mod tests {
 
     #[test]
     fn zeros_do_not_remove_everything() {
-        assert!(delete_filter(1, 0, 1, 3).is_err());
-        assert!(delete_filter(1, 1, 0, 3).is_err());
+        let found = filter(1, vec![TcAttribute::Kind("bpf".into())]).unwrap();
+        assert!(delete_filter(1, &Filter { priority: 0, ..found.clone() }).is_err());
+        assert!(delete_filter(1, &Filter { handle: 0, ..found }).is_err());
     }
 }

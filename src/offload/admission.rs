@@ -20,12 +20,15 @@ const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
 const REFUSED_BRIEFLY: Duration = Duration::from_secs(1);
 const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
 
+/// So long after a refusal, the sweep looks for connections that take room for nothing.
+const LACKS_ROOM: Duration = Duration::from_secs(30);
+
 /// How a connection came to our attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// By its own event, which a packet caused that the stack forwarded.
+    /// By its own event, which a packet has just caused.
     Event,
-    /// By a packet that the datapath handed to the stack: it may never send events.
+    /// By a packet that the datapath has just handed to the stack: it may never send events.
     Signal,
     /// By conntrack's table alone: nobody knows when the stack has seen a packet of it.
     Table,
@@ -87,10 +90,9 @@ impl Offload {
         if !self.has_usual_timeout(entry, assured) {
             return self.reject(entry, Refusal::OddTimeout);
         }
-        let has_room = !self.is_full() && (self.events_sent || self.audit.has_room());
-        if source == Source::Event && given == Given::Ordinary && has_room {
-            let connection = self.connection(entry, assured, self.events_since);
-            self.comes(entry, connection);
+        if source != Source::Signal && given == Given::Ordinary && !self.is_full() {
+            let connection = self.connection(entry, assured);
+            self.comes(entry, connection, source);
             return Ok(None);
         }
         self.offload_or_keep(entry, assured, source, given)
@@ -106,11 +108,7 @@ impl Offload {
     ) -> Result<Option<Refusal>> {
         let standing = self.conn_map.get(&entry.original.into())?;
         let known = standing.filter(|known| is_of(known, entry));
-        let mark = self.route_mark.of(entry.mark);
-        let Some(since) = self.proven_since(known.as_ref(), mark, source) else {
-            return self.stays(entry, Refusal::Unproven);
-        };
-        let connection = self.connection(entry, assured, since);
+        let connection = self.connection(entry, assured);
         if source == Source::Event {
             self.sends_events(entry);
         }
@@ -130,15 +128,12 @@ impl Offload {
         if given == Given::Unclear {
             return self.stays(entry, Refusal::TimeoutUnclear);
         }
-        if audited && !self.audit.has_room() {
-            return self.stays(entry, Refusal::AuditFull);
-        }
         let refusal = self.add(&connection, audited)?;
         self.note_told(entry, assured);
         Ok(refusal)
     }
 
-    fn connection(&self, entry: &Entry, assured: bool, since: u32) -> Connection {
+    fn connection(&self, entry: &Entry, assured: bool) -> Connection {
         let unassured_udp = entry.original.protocol == Protocol::Udp && !assured;
         Connection {
             original: entry.original,
@@ -146,11 +141,10 @@ impl Offload {
             id: entry.id,
             assured,
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
-            since,
-            mark: self.route_mark.of(entry.mark),
-            // A jiffy ago: the datapath signals only the first packet of a jiffy that it hands up
-            // (`hand_up` in bpf/handover.h), and one of this jiffy may still come.
-            seen: self.clock.now().wrapping_sub(1),
+            mark: entry.mark,
+            // Some jiffies ago, however well this clock goes: the datapath signals only the first packet
+            // of a jiffy that it hands up (`hand_up` in bpf/handover.h), and one may come now.
+            seen: self.clock.now().wrapping_sub(4),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         }
     }
@@ -181,6 +175,11 @@ impl Offload {
                 Ok(Some(Refusal::Full))
             }
         }
+    }
+
+    /// Connections were refused for want of room, not long ago.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.full_since.is_some_and(|since| since.elapsed() < LACKS_ROOM)
     }
 
     fn is_full(&self) -> bool {
@@ -227,19 +226,6 @@ impl Offload {
         u32::try_from(self.clock.jiffies.in_duration(limit)).unwrap_or(u32::MAX)
     }
 
-    /// The generation of the topology in which the stack has forwarded a packet of the connection,
-    /// if that is known: the datapath takes the way that the stack took, see `check_egress` in
-    /// bpf/next_hop.h.
-    fn proven_since(&self, known: Option<&bpfw_conn>, mark: u32, source: Source) -> Option<u32> {
-        match source {
-            Source::Event => Some(self.events_since),
-            Source::Signal => Some(self.routing.generation),
-            Source::Table => {
-                known.filter(|known| known.rest.mark == mark).map(|known| known.rest.since)
-            }
-        }
-    }
-
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
     /// former owners.
     fn clear_way(&mut self, original: Tuple, reply: Tuple) -> Result<()> {
@@ -252,18 +238,18 @@ impl Offload {
     }
 
     pub(super) fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
-        if audited {
+        // What finds no room there is removed when it is silent for long, or finished; and without
+        // conntrack's entry, its next proof is another connection's.
+        if audited && self.audit.has_room() {
             self.audit.add(connection);
         }
-        if connection.original.protocol == Protocol::Udp && !connection.assured {
-            self.note_unassured();
+        match connection.original.protocol {
+            Protocol::Udp if !connection.assured => self.note_unassured(),
+            Protocol::Udp => {}
+            Protocol::Tcp => self.last_tcp = Some(Instant::now()),
         }
         if let Some(admitted) = &mut self.admitted {
             admitted.insert(connection.id);
-        }
-        // Again: it is to forget what it has seen acknowledged in between.
-        if connection.original.protocol == Protocol::Tcp && self.admitted.is_none() {
-            self.requests.queue_update(&connection.original, None, true)?;
         }
         tracing::debug!("{}: offloaded", connection.original);
         Ok(())

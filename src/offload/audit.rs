@@ -196,7 +196,7 @@ impl Offload {
     /// Whether the entry is what was offloaded. Ids repeat, so the tuples count as well.
     fn confirms(&self, known: &Connection, entry: &Entry) -> bool {
         (known.id, known.original, known.reply) == (entry.id, entry.original, entry.reply)
-            && known.mark == self.route_mark.of(entry.mark)
+            && known.mark == entry.mark
             && self.decide(entry) == (Decision::Offload { assured: known.assured })
             && self.has_usual_timeout(entry, known.assured)
     }

@@ -21,7 +21,7 @@ const EVENTS: usize = 64;
 #[derive(Default)]
 pub(super) struct Crowd {
     events: usize,
-    coming: Vec<(Entry, Connection)>,
+    coming: Vec<(Entry, Connection, Source)>,
     going: Vec<bpfw_tuple>,
     tuples: HashSet<Tuple>,
 }
@@ -67,10 +67,10 @@ impl Offload {
         Ok(())
     }
 
-    /// A connection that comes by its own event, and most probably is not there yet.
-    pub(super) fn comes(&mut self, entry: &Entry, connection: Connection) {
+    /// A connection that most probably is not there yet.
+    pub(super) fn comes(&mut self, entry: &Entry, connection: Connection, source: Source) {
         self.crowd.note(entry);
-        self.crowd.coming.push((entry.clone(), connection));
+        self.crowd.coming.push((entry.clone(), connection, source));
     }
 
     /// Does what events have asked for.
@@ -83,21 +83,30 @@ impl Offload {
         if coming.is_empty() {
             return Ok(());
         }
-        self.prepare(coming.iter().map(|(_, connection)| connection))?;
-        let added = self.conn_map.add_all(coming.iter().map(|(_, connection)| connection))?;
-        for ((entry, connection), added) in coming.iter().zip(added) {
-            self.arrives(entry, connection, added)?;
+        self.prepare(coming.iter().map(|(_, connection, _)| connection))?;
+        let added = self.conn_map.add_all(coming.iter().map(|(_, connection, _)| connection))?;
+        for ((entry, connection, source), added) in coming.iter().zip(added) {
+            self.arrives(entry, connection, *source, added)?;
         }
         Ok(())
     }
 
-    fn arrives(&mut self, entry: &Entry, connection: &Connection, added: Added) -> Result<()> {
+    fn arrives(
+        &mut self,
+        entry: &Entry,
+        connection: &Connection,
+        source: Source,
+        added: Added,
+    ) -> Result<()> {
         match added {
-            Added::Added => self.offloaded(connection, !self.events_sent),
+            Added::Added => {
+                let audited = !self.events_sent || source != Source::Event;
+                self.offloaded(connection, audited)
+            }
             // It is known, or others have its tuples; or there is no room.
             Added::Exists | Added::Full => {
                 let (assured, given) = (connection.assured, Given::Ordinary);
-                let refusal = self.offload_or_keep(entry, assured, Source::Event, given)?;
+                let refusal = self.offload_or_keep(entry, assured, source, given)?;
                 if let Some(refusal) = refusal {
                     self.refusals.note(refusal);
                     self.tell_if_lasting(entry, refusal);

@@ -34,7 +34,7 @@ use crate::error::Result;
 use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
 use crate::flow::selector::Selectors;
-use crate::flow::tuple::{Protocol, Tuple};
+use crate::flow::tuple::Tuple;
 
 use admission::Source;
 use refusals::Refusals;
@@ -79,14 +79,6 @@ impl RouteMark {
     }
 }
 
-/// Routing as the datapath knows it.
-#[derive(Clone, Copy, Debug)]
-struct Routing {
-    /// The topology's generation that began with it.
-    generation: u32,
-    since: Instant,
-}
-
 /// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
 /// here is its tag and a note in [`ConnMap`].
 pub struct Offload {
@@ -109,9 +101,6 @@ pub struct Offload {
     /// Some connections may have others.
     timeout_policies: bool,
     local_addresses: HashSet<Ipv4Addr>,
-    routing: Routing,
-    /// The generation of routing in which, or after which, all events happened that are to come.
-    events_since: u32,
     clock: JiffyClock,
     sweep: sweep::Sweep,
     audit: audit::Audit,
@@ -119,6 +108,8 @@ pub struct Offload {
     admitted: Option<HashSet<u32>>,
     /// When the map had no room for a connection.
     full_since: Option<Instant>,
+    /// When the last TCP connection came.
+    last_tcp: Option<Instant>,
     refusals: Refusals,
 }
 
@@ -146,15 +137,24 @@ impl Offload {
             timeouts: timeouts(sysctls),
             timeout_policies: false,
             local_addresses: HashSet::new(),
-            routing: Routing { generation: 0, since: Instant::now() },
-            events_since: 0,
             clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
             sweep: sweep::Sweep::default(),
             audit: audit::Audit::default(),
             admitted: None,
             full_since: None,
+            last_tcp: None,
             refusals: Refusals::default(),
         })
+    }
+
+    /// How many connections are offloaded.
+    pub fn connections(&self) -> usize {
+        self.conn_map.len() / 2
+    }
+
+    /// jiffies64 now, as the datapath sees it.
+    pub fn jiffies64(&self) -> u64 {
+        self.clock.now()
     }
 
     /// Why connections stayed with the stack so far.
@@ -189,17 +189,6 @@ impl Offload {
         }
         self.forbidden = reason;
         true
-    }
-
-    /// Routing has changed, and the datapath is told so by this generation: what happened before
-    /// now tells nothing of the way that packets take from now on.
-    pub fn routing_changed(&mut self, generation: u32) {
-        self.routing = Routing { generation, since: Instant::now() };
-    }
-
-    /// No event waits: those to come are younger than the last change of routing.
-    pub fn events_are_read(&mut self) {
-        self.events_since = self.routing.generation;
     }
 
     /// Says whether routing rules go by the marks of connections; `true` if that is a change, which
@@ -257,16 +246,14 @@ impl Offload {
         Ok(())
     }
 
-    /// Conntrack was not told what it should have been. A stream is left to the stack, whose next packet
-    /// sets the timeout; of TCP it is told again with the next look after a period.
+    /// Conntrack was not told what it should have been: the connection is left to the stack, whose next
+    /// packet sets the timeout. Of TCP it would call segments invalid.
     fn take_as_untold(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
         self.forget_told(&tuple);
         match self.conn_map.get(&tuple)? {
-            Some(conn) if original.protocol == Protocol::Udp => {
-                self.remove(&tuple, &conn.reverse(), conn.rest.id)
-            }
-            _ => Ok(()),
+            Some(conn) => self.remove(&tuple, &conn.reverse(), conn.rest.id),
+            None => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::netlink::expression::{Expression, Field};
 use crate::netlink::ruleset::{Object, Table};
 
 /// Keys and types of linux/netfilter/nf_tables.h.
+const NFT_META_LEN: u32 = 0;
 const NFT_META_PRIORITY: u32 = 2;
 const NFT_META_MARK: u32 = 3;
 const NFT_META_PRANDOM: u32 = 24;
@@ -16,6 +17,9 @@ const NFT_META_TIME_HOUR: u32 = 32;
 const NFT_CT_MARK: u32 = 3;
 const NFT_CT_PKTS: u32 = 14;
 const NFT_CT_AVGPKT: u32 = 16;
+const LINK_LAYER_HEADER: u32 = 0;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 const TCPOPT_MAXSEG: u8 = 2;
 const NFT_OBJECT_QUOTA: u32 = 2;
 const NFT_OBJECT_LIMIT: u32 = 4;
@@ -50,8 +54,8 @@ pub enum Kind {
     Copy,
     /// Takes packets away from conntrack.
     Untrack,
-    /// Drops packets of established connections, as lists of banned addresses do.
-    Drop,
+    /// Decides by what differs from packet to packet of a connection.
+    Field,
 }
 
 impl fmt::Display for Kind {
@@ -70,9 +74,32 @@ impl fmt::Display for Kind {
             Self::Volume => "a connection's packets or bytes",
             Self::Copy => "copied packets",
             Self::Untrack => "untracked packets",
-            Self::Drop => "drops before established connections are accepted",
+            Self::Field => "verdicts by a packet's length, TTL, DSCP, flags, options or payload",
         })
     }
+}
+
+/// Whether the field may differ between two packets that the fast path forwards in the same direction
+/// of a connection.
+pub(super) fn differs_by_packet(field: Field) -> bool {
+    match field {
+        Field::Meta(key) => [NFT_META_LEN, NFT_META_PRIORITY].contains(&key),
+        // Version, protocol, addresses.
+        Field::Payload { base: NETWORK_HEADER, offset, length } => {
+            !(offset == 0 && length == 1 || offset == 9 && length == 1 || offset >= 12)
+        }
+        // Ports.
+        Field::Payload { base: TRANSPORT_HEADER, offset, length } => offset + length > 4,
+        // MAC addresses.
+        Field::Payload { base: LINK_LAYER_HEADER, .. } => false,
+        Field::Payload { .. } | Field::Option(_) => true,
+        Field::Ct(_) => false,
+    }
+}
+
+/// The same for what a match of xtables looks at.
+pub(super) fn matches_packet(name: &str) -> bool {
+    ["bpf", "dscp", "ecn", "length", "string", "tcpmss", "tos", "ttl", "u32"].contains(&name)
 }
 
 /// What an expression does, if it looks at each packet. A verdict is no such thing by itself.

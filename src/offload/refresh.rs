@@ -49,8 +49,8 @@ struct Last {
 }
 
 impl Offload {
-    /// Tells conntrack anew not to check a TCP connection's window, and to forget what it has seen
-    /// acknowledged: by such a number it would judge a RST, when the numbers have moved on.
+    /// Makes conntrack forget what it has seen acknowledged of a TCP connection: by such a number it would
+    /// judge a RST, when the numbers have moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
         let reply = conn.is_reply();
         let original = if reply { conn.reverse() } else { conn.cell.tuple };

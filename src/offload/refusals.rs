@@ -16,7 +16,7 @@ impl Refusals {
     pub(super) fn note(&mut self, refusal: Refusal) {
         let count = self.counts.entry(refusal).or_default();
         *count = count.wrapping_add(1);
-        if *count == 1 && matches!(refusal, Refusal::Full | Refusal::AuditFull) {
+        if *count == 1 && refusal == Refusal::Full {
             tracing::warn!("{refusal}: further ones stay with the stack");
         }
     }

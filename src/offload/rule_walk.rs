@@ -9,14 +9,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::known_packet::{Registers, STATE_ESTABLISHED, Truth};
-use super::per_packet::{Kind, kinds};
-use crate::netlink::expression::{Expression, Field, Verdict};
+use super::per_packet::{Kind, differs_by_packet, kinds, matches_packet};
+use crate::netlink::expression::{Expression, Verdict};
 use crate::netlink::ruleset::{Chain, Object, Place, Rule, Ruleset, Table};
 
 /// The kernel allows 16 chains within each other (NFT_JUMP_STACK_SIZE).
 const DEEPEST: usize = 16;
-const NFT_META_IIF: u32 = 4;
-const NFT_META_IIFNAME: u32 = 6;
 
 /// The chain where the first statement of a kind was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,10 +158,10 @@ struct Judged<'a> {
     /// It looks the connection's state up in a set. Its elements are not read: one that accepts is
     /// taken for the usual `established, related`, one that drops for `invalid`.
     state_by_set: bool,
-    /// It asks for the way in, or back. A packet that comes in elsewhere is not forwarded anyway.
-    asks_ingress: bool,
-    /// It looks up a set that may change.
-    named_set: bool,
+    /// It has read what differs from packet to packet of a connection's direction.
+    reads_packet: bool,
+    /// Its verdict depends on that.
+    by_packet: bool,
 }
 
 impl<'a> Judged<'a> {
@@ -174,14 +172,17 @@ impl<'a> Judged<'a> {
             for_all: true,
             end: End::None,
             state_by_set: false,
-            asks_ingress: false,
-            named_set: false,
+            reads_packet: false,
+            by_packet: false,
         };
         let mut registers = Registers::default();
         for expression in &rule.expressions {
             match judged.read(expression, &mut registers) {
                 Truth::Always => {}
-                Truth::Maybe => judged.for_all = false,
+                Truth::Maybe => {
+                    judged.for_all = false;
+                    judged.by_packet |= judged.reads_packet;
+                }
                 Truth::Never => return None,
             }
             judged.kinds.extend(kinds(expression, &rule.table, objects));
@@ -193,8 +194,7 @@ impl<'a> Judged<'a> {
     fn read(&mut self, expression: &'a Expression, registers: &mut Registers) -> Truth {
         match expression {
             Expression::Load { register, field } => {
-                let ingress = [NFT_META_IIF, NFT_META_IIFNAME].map(Field::Meta);
-                self.asks_ingress |= ingress.contains(field);
+                self.reads_packet |= differs_by_packet(*field);
                 registers.load(*register, *field);
                 Truth::Always
             }
@@ -209,8 +209,8 @@ impl<'a> Judged<'a> {
                 let is_meant = (states & STATE_ESTABLISHED != 0) != *inverted;
                 if is_meant { Truth::Always } else { Truth::Never }
             }
-            Expression::Lookup { set, register, into } => {
-                self.look_up(set, *into, registers.is_state(*register));
+            Expression::Lookup { register, into, .. } => {
+                self.look_up(*into, registers.is_state(*register));
                 if let Some(into) = into {
                     registers.forget(*into);
                 }
@@ -221,22 +221,20 @@ impl<'a> Judged<'a> {
             Expression::Other(name) if name == "reject" => self.decide(&Verdict::Drop),
             Expression::Other(name) if name == "queue" => self.decide(&Verdict::Accept),
             Expression::Other(name) => {
-                self.asks_ingress |= name == "fib";
                 // Whichever it may have written.
                 *registers = Registers::default();
                 if passes_all(name) { Truth::Always } else { Truth::Maybe }
             }
             Expression::Store(_) | Expression::XtTarget(_) => Truth::Always,
             Expression::XtMatch(name) => {
-                self.named_set |= name == "set";
+                self.reads_packet |= matches_packet(name);
                 if name == "comment" { Truth::Always } else { Truth::Maybe }
             }
             Expression::Object(_) => Truth::Maybe,
         }
     }
 
-    fn look_up(&mut self, set: &str, into: Option<u32>, by_state: bool) {
-        self.named_set |= !set.starts_with("__");
+    fn look_up(&mut self, into: Option<u32>, by_state: bool) {
         self.state_by_set |= by_state;
         if into == Some(0) {
             self.end = if by_state { End::Decided } else { End::Map };
@@ -246,17 +244,15 @@ impl<'a> Judged<'a> {
     fn decide(&mut self, verdict: &'a Verdict) -> Truth {
         self.end = match verdict {
             Verdict::Drop if self.state_by_set => return Truth::Never,
-            Verdict::Drop => {
-                if !self.asks_ingress || self.named_set {
-                    self.kinds.push(Kind::Drop);
-                }
-                End::Decided
-            }
-            Verdict::Accept => End::Decided,
+            Verdict::Drop | Verdict::Accept => End::Decided,
             Verdict::Return => End::Return,
             Verdict::Jump(chain) => End::Jump(chain),
             Verdict::Goto(chain) => End::Goto(chain),
         };
+        // Of all others, the packet that proves a direction speaks for those behind it.
+        if self.by_packet {
+            self.kinds.push(Kind::Field);
+        }
         Truth::Always
     }
 }

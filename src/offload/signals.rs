@@ -15,6 +15,9 @@ use crate::flow::state::TcpState;
 /// How long conntrack may keep an entry at most after a FIN or a RST.
 const LONGEST_END: Duration = Duration::from_secs(300);
 
+/// So long after a TCP connection came, its first segments are waited for.
+const EXPECTED: Duration = Duration::from_millis(100);
+
 /// A signal's time is exact to a jiffy, of 10 ms at most, and so is the clock that it is read by.
 const SIGNAL_AGE_ERROR: Duration = Duration::from_millis(20);
 /// With the second that conntrack rounds away, within [`crate::flow::expiry::JUST_GIVEN`].
@@ -29,10 +32,16 @@ pub(super) struct Taken {
 }
 
 impl Offload {
+    /// Whether a TCP connection has just come, and its first segments may pass up at any moment.
+    pub fn expects_signals(&self) -> bool {
+        self.last_tcp.is_some_and(|at| at.elapsed() < EXPECTED)
+    }
+
     /// Takes out what the datapath points at. Looking at it may take so much time; what is not
     /// looked at by then is pointed at again by its next packet.
     pub fn take_signals(&mut self, time: Duration) -> Result<()> {
-        let signals = self.signals.take(Instant::now() + time)?;
+        let mut signals = self.signals.take(Instant::now() + time)?;
+        signals.append(&mut self.taken.signals);
         self.taken = Taken { signals, time };
         Ok(())
     }
@@ -42,7 +51,11 @@ impl Offload {
         let started = Instant::now();
         let until = until.min(started + self.taken.time);
         while let Some((tuple, at)) = self.taken.signals.pop() {
-            self.look_at(&tuple, at)?;
+            if at & abi::BPFW_SIGNAL_SEGMENT as u64 != 0 {
+                self.forget_acknowledged(&tuple)?;
+            } else {
+                self.look_at(&tuple, at)?;
+            }
             if Instant::now() >= until {
                 break;
             }
@@ -55,6 +68,17 @@ impl Offload {
         Ok(!self.taken.signals.is_empty())
     }
 
+    /// There may be many in each period, so it is not asked what the map holds. Conntrack finds a
+    /// connection by the tuple of either direction.
+    fn forget_acknowledged(&mut self, tuple: &bpfw_tuple) -> Result<()> {
+        match tuple.decode() {
+            Some(plain) if self.conn_map.may_have(tuple) => {
+                self.requests.queue_update(&plain, None, true)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Looks at the connection of a packet that the datapath handed up at this time in jiffies64.
     pub(super) fn look_at(&mut self, tuple: &bpfw_tuple, at: u64) -> Result<()> {
         let Some(plain) = tuple.decode() else {
@@ -62,8 +86,8 @@ impl Offload {
         };
         let known = self.conn_map.get(tuple)?;
         match &known {
-            // Conntrack saw a segment of it, or its event was faster than this signal.
-            Some(known) if known.rest.finished == 0 => return self.renew_flags(known),
+            // Its event was faster than this signal.
+            Some(known) if known.rest.finished == 0 => return Ok(()),
             Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
             None => {}
         }
@@ -75,7 +99,7 @@ impl Offload {
             self.refuse_tuple(&plain, Refusal::NotTracked);
             return Ok(());
         };
-        let finished = known.is_some_and(|known| known.rest.finished == abi::BPFW_FINISHED_TCP);
+        let finished = known.is_some_and(|known| known.rest.finished != 0);
         self.limit_the_end(&entry, finished)?;
         if self.is_outdated(at) {
             return Ok(());
@@ -86,12 +110,10 @@ impl Offload {
         Ok(())
     }
 
-    /// Whether the packet of this signal may have been routed otherwise than packets are now, or
-    /// is too old to tell which timeout packets are given.
+    /// Whether the packet of this signal is too old to tell which timeout packets are given.
     fn is_outdated(&self, at: u64) -> bool {
-        let routed_for = self.routing.since.elapsed();
-        let limit = if self.timeout_policies { routed_for.min(NEW_ENOUGH) } else { routed_for };
-        self.clock.age(at).is_none_or(|age| age + SIGNAL_AGE_ERROR >= limit)
+        let is_new = |age: Duration| age + SIGNAL_AGE_ERROR < NEW_ENOUGH;
+        self.timeout_policies && !self.clock.age(at).is_some_and(is_new)
     }
 
     /// A connection that has ended in all likelihood does not stay in conntrack for days. Two

@@ -15,12 +15,14 @@ use crate::abi::bpfw_conn;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
-use crate::flow::tuple::Protocol;
+use crate::flow::tuple::{Protocol, Tuple};
 
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// A round may be late by this, and by half of the one before. What expires because it is later, a
 /// daemon that has so much else to do, is new to the stack with its next packet.
 const LATE: Duration = Duration::from_secs(2);
+/// So long a connection without proof keeps its room when others find none.
+const WAITS_FOR_PROOF: Duration = Duration::from_secs(5);
 /// How often the sysctls are read; nobody says when they change.
 const SYSCTLS: Duration = Duration::from_secs(10);
 
@@ -53,8 +55,9 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    fn is_due(&self, planned: Duration) -> bool {
-        let planned = if self.flags_wanted || self.all_wanted { SHORTEST_ROUND } else { planned };
+    fn is_due(&self, planned: Duration, hurried: bool) -> bool {
+        let planned =
+            if self.flags_wanted || self.all_wanted || hurried { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
@@ -126,7 +129,7 @@ impl Offload {
         if !self.sweep.running {
             self.read_sysctls()?;
             let planned = self.timeouts.round(self.sweep.unassured);
-            if !self.sweep.is_due(planned) {
+            if !self.sweep.is_due(planned, self.lacks_room()) {
                 return Ok(Round::Idle);
             }
             self.sweep.start(planned);
@@ -168,8 +171,8 @@ impl Offload {
         self.sweep.unassured = true;
     }
 
-    /// All packets went to the stack for a while: conntrack has seen some of TCP's again, and
-    /// must be told anew not to check windows.
+    /// All packets went to the stack for a while: conntrack has seen segments of TCP that nobody
+    /// signaled.
     pub fn resend_flags(&mut self) {
         self.sweep.flags_wanted = true;
     }
@@ -202,13 +205,16 @@ impl Offload {
         if now.was_lately(last_seen) {
             self.sweep.hops.extend(conn.hop_slot());
         }
-        if now.was_lately(rest.passed_up) || (self.sweep.flags_now && !reply) {
+        if self.sweep.flags_now && !reply {
             self.renew_flags(conn)?;
         }
         let assured = conn.is_assured();
         // The timeouts were longer when it was offloaded.
         let is_outdated = rest.idle_limit > now.idle_limit(tuple.protocol, assured);
-        if is_outdated || now.is_forgotten(last_seen) {
+        if is_outdated || now.is_forgotten(last_seen) || self.is_long_silent(conn, tuple, now)? {
+            return self.remove(&cell.tuple, &conn.reverse(), rest.id);
+        }
+        if self.lacks_room() && self.is_in_the_way(conn, now)? {
             return self.remove(&cell.tuple, &conn.reverse(), rest.id);
         }
         if reply {
@@ -217,6 +223,26 @@ impl Offload {
         }
         self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
         self.refresh(conn, tuple, now)
+    }
+
+    /// Whether it takes room for nothing: neither direction is proven, nor has packets that might prove it.
+    fn is_in_the_way(&self, conn: &bpfw_conn, now: &Moment) -> Result<bool> {
+        let is_idle = |conn: &bpfw_conn| {
+            conn.rest.proof == 0 && now.age(conn.rest.passed_up) > WAITS_FOR_PROOF
+        };
+        Ok(is_idle(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| is_idle(&other)))
+    }
+
+    /// Whether both directions have been silent for so long that conntrack's entry must be gone, whether
+    /// it says so or not.
+    fn is_long_silent(&self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<bool> {
+        let longest = self.timeouts.of(tuple.protocol, conn.is_assured()).full + LATE;
+        let silent = |conn: &bpfw_conn| {
+            let last = now.widen(conn.cell.last_seen).max(conn.rest.passed_up);
+            now.age(last) > longest
+        };
+        // The other direction takes a call of the kernel.
+        Ok(silent(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| silent(&other)))
     }
 }
 

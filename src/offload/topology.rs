@@ -70,7 +70,7 @@ impl View<'_> {
     }
 
     fn egress(&self, link: &Link) -> Option<bpfw_egress> {
-        if !is_l3(link) || link.mac.is_none() || !link.up {
+        if !is_l3(link) || link.mac.is_none() || !link.up || !self.is_named(link) {
             return None;
         }
         let mtu = (self.route_mtu)(link.index).map_or(link.mtu, |mtu| mtu.min(link.mtu));
@@ -97,6 +97,11 @@ impl View<'_> {
                 (up && self.takes_xdp(vlan.port)).then_some(tagged)
             }
         }
+    }
+
+    /// An interface that was named, or a VLAN on one: packets leave by no other.
+    fn is_named(&self, link: &Link) -> bool {
+        (self.attached)(link.index) || link.vlan.is_some_and(|vlan| (self.attached)(vlan.port))
     }
 
     fn takes_xdp(&self, ifindex: u32) -> bool {
@@ -201,10 +206,12 @@ mod tests {
         let mut marked = vlan(6, 1, 20);
         marked.vlan = marked.vlan.map(|vlan| Vlan { has_egress_qos: true, ..vlan });
         let links = vec![link(1, "a"), link(3, "not attached"), vlan(5, 3, 10), marked];
-        let found = devices(Hook::Xdp, links.clone());
-        assert_eq!(found.egresses.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
-        let found = devices(Hook::Tc, links);
-        assert_eq!(found.egresses.len(), 4, "TC needs neither");
+        let egresses = |hook| {
+            let found = devices(hook, links.clone());
+            found.egresses.iter().map(|(index, _)| *index).collect::<Vec<_>>()
+        };
+        assert_eq!(egresses(Hook::Xdp), [1]);
+        assert_eq!(egresses(Hook::Tc), [1, 6], "TC leaves tag and priority to the device");
     }
 
     #[test]

@@ -44,8 +44,7 @@ impl Bystander {
     }
 
     fn program(&self, name: &str) -> OwnedFd {
-        let program = self.object.progs().find(|program| program.name() == name).expect("there");
-        program.as_fd().try_clone_to_owned().expect("a descriptor")
+        descriptor(&self.object, name)
     }
 
     /// The UDP packets that came by, wherever it is attached.
@@ -53,6 +52,44 @@ impl Bystander {
         let map = self.object.maps().find(|map| map.name() == "seen").expect("a map");
         let value = map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).expect("readable");
         u64::from_ne_bytes(value.expect("one entry").try_into().expect("eight bytes"))
+    }
+}
+
+fn descriptor(object: &Object, program: &str) -> OwnedFd {
+    let program = object.progs().find(|each| each.name() == program).expect("there");
+    program.as_fd().try_clone_to_owned().expect("a descriptor")
+}
+
+/// Somebody else who uses tc_index.
+pub struct IndexUser {
+    object: Object,
+}
+
+impl IndexUser {
+    pub fn load() -> Self {
+        let open = ObjectBuilder::default().open_memory(&compile("tc_index"));
+        Self { object: open.expect("opening").load().expect("loading") }
+    }
+
+    /// Puts `set_index` or `count_index` at a side of an interface, for as long as the link is open.
+    pub fn attach(
+        &self,
+        namespace: &Namespace,
+        device: &str,
+        to: AttachType,
+        name: &str,
+    ) -> OwnedFd {
+        let (program, index) = (descriptor(&self.object, name), ifindex(namespace, device));
+        namespace.enter(|| link_create(program.as_fd(), index, to)).expect("attached")
+    }
+
+    /// Packets that came by `count_index`, and those of them that had one.
+    pub fn seen(&self) -> [u64; 2] {
+        let map = self.object.maps().find(|map| map.name() == "seen").expect("a map");
+        [0_u32, 1].map(|place| {
+            let value = map.lookup(&place.to_ne_bytes(), MapFlags::ANY).expect("readable");
+            u64::from_ne_bytes(value.expect("an entry").try_into().expect("eight bytes"))
+        })
     }
 }
 

@@ -8,17 +8,18 @@ use super::live::root_or_skip;
 use super::netns::Namespace;
 use super::prelude::Prelude;
 use bpfw::abi::{
-    BPFW_EGRESS_REDIRECT, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, Pod, bpfw_cell, bpfw_conn,
-    bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_tuple, bpfw_verdict,
+    BPFW_EGRESS_REDIRECT, BPFW_FACTOR, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, Pod, bpfw_cell,
+    bpfw_conn, bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_testimony, bpfw_tuple,
+    bpfw_verdict,
 };
 use bpfw::datapath::Hook;
-use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
-use bpfw::datapath::counters::{Counters, VERDICTS};
+use bpfw::datapath::conn_map::{Added, ConnMap};
+use bpfw::datapath::counters::{Counters, TESTIMONIES, VERDICTS};
 use bpfw::datapath::devices::Devices;
 use bpfw::datapath::object::{LoadedObject, Settings};
 use bpfw::datapath::signals::Signals;
 use bpfw::datapath::skeleton::Storage;
-use bpfw::datapath::state::{Change, State};
+use bpfw::datapath::state::{Change, NO_PERIODS, State};
 use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
 use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
@@ -26,6 +27,7 @@ use libbpf_sys::xdp_md;
 use std::cell::RefCell;
 use std::mem::offset_of;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::Tc];
@@ -43,6 +45,7 @@ const OUTPUT: usize = 4096;
 /// Where the fields are in `struct __sk_buff` of linux/bpf.h, which libbpf-sys does not have.
 mod skb {
     pub const PRIORITY: usize = 32;
+    pub const INGRESS_IFINDEX: usize = 36;
     pub const IFINDEX: usize = 40;
     pub const CB: usize = 48;
     pub const GSO_SIZE: usize = 176;
@@ -91,6 +94,17 @@ pub fn on_hook_with(
             check(&mut datapath);
         });
     }
+}
+
+/// As `on_hook` with the programs of another object, and connections in cells.
+pub fn on_hook_from(test: &str, hook: Hook, object: &Path, check: fn(&mut Datapath<'_>)) {
+    let namespace = router(&format!("{}-{test}", hook.name()));
+    namespace.enter(|| {
+        let mut storage = Storage::uninit();
+        let settings = settings(hook, PATIENT);
+        let object = LoadedObject::load(Some(object), &settings, &mut storage).expect("loading");
+        check(&mut Datapath::new(hook, &namespace, object));
+    });
 }
 
 fn settings(hook: Hook, beat_limit: u32) -> Settings {
@@ -180,6 +194,18 @@ impl<'a> Input<'a> {
     }
 }
 
+/// A packet at the way out.
+pub struct Sent<'a> {
+    pub frame: &'a [u8],
+    /// The index of the interface where it came in.
+    pub ingress: u32,
+    /// The index of the device that it leaves by.
+    pub egress: u32,
+    /// The tag beside it, by protocol and word; 0: none.
+    pub tag: (u16, u16),
+    pub stamp: u16,
+}
+
 /// A hook's loaded program and its maps.
 pub struct Datapath<'obj> {
     pub hook: Hook,
@@ -192,14 +218,18 @@ pub struct Datapath<'obj> {
     counters: Counters,
     pusher: Option<Prelude>,
     cutter: Option<Prelude>,
+    stamper: Prelude,
 }
 
 impl<'obj> Datapath<'obj> {
     fn new(hook: Hook, namespace: &'obj Namespace, object: LoadedObject<'obj>) -> Self {
         let inner = object.object();
         let mut state = State::new(inner).expect("state");
-        state.bump(Change::NextHops).expect("bump");
+        state.bump(Change::Topology).expect("bump");
         object.beat().expect("beat");
+        let egress = object.program("bpfw_egress").expect("the program");
+        let egress = egress.as_fd().try_clone_to_owned().expect("a descriptor");
+        let stamper = Prelude::load("stamp", &egress);
         let datapath = Self {
             hook,
             namespace,
@@ -211,6 +241,7 @@ impl<'obj> Datapath<'obj> {
             object,
             pusher: None,
             cutter: None,
+            stamper,
         };
         datapath.devices.set(&links(), &egresses()).expect("devices");
         datapath
@@ -241,9 +272,100 @@ impl<'obj> Datapath<'obj> {
 
     /// Offloads a connection, which the stack forwards as routing is now.
     pub fn add(&self, flow: &Flow) {
-        let connection = Connection { since: self.state.generation(), ..flow.connection() };
-        let added = self.connections.borrow_mut().add(&connection).expect("adding");
+        self.add_unproven(flow);
+        for reply in [false, true] {
+            self.ask_and_prove(flow, reply);
+        }
+    }
+
+    /// Offloads a connection of which the stack has sent nothing.
+    pub fn add_unproven(&self, flow: &Flow) {
+        let added = self.connections.borrow_mut().add(&flow.connection()).expect("adding");
         assert_eq!(added, Added::Added);
+    }
+
+    /// A packet of a direction comes in and goes up, and the stack sends it. No other trace of that
+    /// is left in the entry.
+    pub fn ask_and_prove(&self, flow: &Flow, reply: bool) {
+        let tag = self.tag_of(flow.ingress(reply));
+        let before = flow.incoming(reply);
+        let before = if tag.0 == 0 { before } else { before.vlan(tag.1, 0, tag.0) }.build();
+        let passed_up = self.entry(flow, reply).rest.passed_up;
+        self.run_uncounted(Input::new(flow.ingress(reply), &before)).expect("a test run");
+        self.take_signals();
+        let mut entry = self.entry(flow, reply);
+        entry.rest.passed_up = passed_up;
+        self.overwrite(&entry);
+        self.prove(flow, reply);
+    }
+
+    /// The tag of frames that come in at this interface, by protocol and number; 0: none.
+    fn tag_of(&self, side: Side) -> (u16, u16) {
+        let map = TypedMap::<bpfw_link_key, bpfw_link>::new(self.object.object(), "link_map");
+        let entries = map.expect("a map").entries().expect("readable");
+        let found = entries.into_iter().find(|(_, link)| link.ifindex == side.ifindex());
+        found.map_or((0, 0), |(key, _)| (u16::from_be(key.vlan_proto), key.vlan_id))
+    }
+
+    /// The stack sends a packet of a direction that has come in since the last change.
+    pub fn prove(&self, flow: &Flow, reply: bool) {
+        self.prove_with(flow, reply, self.entry(flow, reply).rest.way_back);
+    }
+
+    /// The same, if answers leave by this interface.
+    pub fn prove_with(&self, flow: &Flow, reply: bool, way_back: u32) {
+        let frame = flow.outgoing(reply).build();
+        let interface = flow.egress(reply).ifindex();
+        let egresses = TypedMap::<u32, bpfw_egress>::new(self.object.object(), "egress_map");
+        let found = egresses.expect("a map").get(&interface).expect("reading");
+        // At TC the device puts the tag on, behind the way out.
+        let port = found.filter(|found| self.hook == Hook::Xdp && found.vlan_proto != 0);
+        self.send(&Sent {
+            frame: &frame,
+            ingress: flow.ingress(reply).ifindex(),
+            egress: port.map_or(interface, |port| port.port),
+            tag: port.map_or((0, 0), |port| (u16::from_be(port.vlan_proto), port.vlan_id)),
+            stamp: self.stamp(way_back),
+        });
+    }
+
+    /// The stamp that packets get now, as `stamp_of` in bpf/proof.h.
+    pub fn stamp(&self, way_back: u32) -> u16 {
+        let back = way_back.wrapping_mul(BPFW_FACTOR as u32);
+        let period = match self.state.period() {
+            NO_PERIODS => 0,
+            shift => (self.now() >> shift) as u32,
+        };
+        self.state.generation().wrapping_add(period).wrapping_add(back) as u16 | 1 << 15
+    }
+
+    /// Runs the program at the way out; says which counter went up, if one did.
+    pub fn send(&self, sent: &Sent<'_>) -> Option<bpfw_testimony> {
+        let before = self.count_testimonies();
+        let mut context = vec![0; skb::SIZE];
+        put(&mut context, skb::IFINDEX, sent.egress);
+        put(&mut context, skb::INGRESS_IFINDEX, sent.ingress);
+        let mut frame = vec![0; OUTPUT];
+        self.stamper.set("stamp", u32::from(sent.stamp).to_ne_bytes());
+        let tag = u32::from(sent.tag.0) << 16 | u32::from(sent.tag.1);
+        self.stamper.set("tag", tag.to_ne_bytes());
+        let run = ProgramInput {
+            context_in: Some(&mut context),
+            data_in: Some(sent.frame),
+            data_out: Some(&mut frame),
+            ..Default::default()
+        };
+        let output = self.stamper.run(run).expect("a test run");
+        assert_eq!(output.return_value as i32, -1, "the next program has its say");
+        let length = output.data.map_or(0, |data| data.len());
+        if sent.tag.0 == 0 {
+            assert_eq!(&frame[..length], sent.frame, "the way out changes nothing");
+        }
+        let after = self.count_testimonies();
+        let mut counted = (0..before.len()).filter(|at| before[*at] != after[*at]);
+        let first = counted.next();
+        assert_eq!(counted.next(), None, "one packet, one testimony");
+        first.map(|at| TESTIMONIES[at].0)
     }
 
     /// Ends the offload of a connection.
@@ -363,6 +485,10 @@ impl<'obj> Datapath<'obj> {
             Hook::Tc => get(&context_out, skb::PRIORITY),
         };
         Ok(Outcome { verdict: 0, action, frame, priority })
+    }
+
+    fn count_testimonies(&self) -> [u64; TESTIMONIES.len()] {
+        TESTIMONIES.map(|(kind, _)| self.counters.packets(kind).expect("counters"))
     }
 
     fn count(&self) -> [u64; BPFW_VERDICTS as usize - 1] {

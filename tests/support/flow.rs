@@ -130,7 +130,6 @@ impl Flow {
             pass_from: self.pass_from,
             seen: self.seen,
             idle_limit: self.idle_limit,
-            since: 0,
             mark: 0,
         }
     }

@@ -81,6 +81,8 @@ pub struct State {
     pub helped: bool,
     /// A rule drops it when it begins.
     pub forbidden: bool,
+    /// Rules drop its packets: of the original direction, of the replies.
+    pub banned: [bool; 2],
     /// TCP: its ends are connected.
     pub open: bool,
 }
@@ -111,6 +113,7 @@ impl Model {
             has_helper: false,
             helped: false,
             forbidden: false,
+            banned: [false; 2],
             open: false,
         };
         Self {
@@ -136,15 +139,18 @@ impl Model {
         let toward = conn.toward(way);
         let known = state.phase != Phase::Unknown || (way == Way::Original && !state.forbidden);
         let fits = ip_length <= self.net.largest(toward);
-        self.net.hop(toward).filter(|_| known && fits && self.net.is_up(from))
+        let banned = state.banned[way as usize];
+        self.net.hop(toward).filter(|_| known && !banned && fits && self.net.is_up(from))
     }
 
-    /// Both ways lead through the router.
+    /// Both ways lead through the router, and no rule drops them.
     pub fn passes(&self, conn: Conn) -> bool {
-        [Way::Original, Way::Reply].into_iter().all(|way| {
-            let toward = conn.toward(way);
-            self.net.hop(toward).is_some() && self.net.is_up(self.net.ingress(toward))
-        })
+        let is_banned = self.state(conn).banned.contains(&true);
+        !is_banned
+            && [Way::Original, Way::Reply].into_iter().all(|way| {
+                let toward = conn.toward(way);
+                self.net.hop(toward).is_some() && self.net.is_up(self.net.ingress(toward))
+            })
     }
 
     /// Whether the connection may be in the map.
@@ -154,7 +160,6 @@ impl Model {
             && state.mark & REFUSED_MARK == 0
             && !state.has_helper
             && !(self.ipsec && conn == Conn::UdpSnat)
-            && !self.mark_rule
     }
 
     /// Whether the datapath may forward such a packet of this connection.

@@ -97,6 +97,8 @@ pub enum Op {
     Mark(Conn, u32),
     /// A rule that drops it, or no longer, and its entry deleted.
     Forbid(Conn, bool),
+    /// A rule that drops the packets of one direction, or no longer; its entry stays.
+    Ban(Conn, Way, bool),
     /// A rule that gives it a helper, or no longer, and its entry deleted.
     Help(Conn, bool),
     Route(Route),
@@ -181,6 +183,7 @@ fn policy() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         3 => (conn(), mark).prop_map(|(conn, mark)| Op::Mark(conn, mark)),
         2 => (conn(), seldom()).prop_map(|(conn, yes)| Op::Forbid(conn, yes)),
+        3 => (conn(), way(), seldom()).prop_map(|(conn, way, yes)| Op::Ban(conn, way, yes)),
         2 => (conn(), seldom()).prop_map(|(conn, yes)| Op::Help(conn, yes)),
         2 => seldom().prop_map(Op::Policy),
         2 => seldom().prop_map(Op::MarkRule),

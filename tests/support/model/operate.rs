@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Longer than the heartbeat may be late.
 const PAUSE: Duration = Duration::from_millis(1250);
 const WAIT: Duration = Duration::from_millis(300);
+/// Until a new rule counts, and some more for a busy machine.
+const BAN: Duration = Duration::from_millis(250);
 
 /// Runs the operations in a lab of their own, where all connections are fast. An error says what the model did not allow.
 pub fn run(hook: &str, test: &str, ops: &[Op]) -> Result<Seen, String> {
@@ -63,6 +65,7 @@ impl World {
                 self.conntrack(op);
                 Ok(())
             }
+            Op::Ban(conn, way, yes) => self.ban(conn, way, yes),
             Op::Start | Op::Stop | Op::Kill | Op::Pause | Op::Resume | Op::Flood => self.daemon(op),
             Op::Wait => {
                 std::thread::sleep(WAIT);
@@ -168,6 +171,23 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Within a tenth of a second, no packet of this direction is forwarded any more.
+    fn ban(&mut self, conn: Conn, way: Way, yes: bool) -> Result<(), String> {
+        if self.model.state(conn).banned[way as usize] == yes {
+            return Ok(());
+        }
+        router::ban(&self.lab, conn, way, yes);
+        self.model.state_mut(conn).banned[way as usize] = yes;
+        std::thread::sleep(BAN);
+        self.check()?;
+        for way in [way, way.other()] {
+            if !conn.is_tcp() || self.model.state(conn).open {
+                self.data(conn, way, Size::Small)?;
+            }
+        }
+        Ok(())
     }
 
     fn delete(&mut self, conn: Conn) {

@@ -2,7 +2,7 @@
 //! The lab of the model, and the router's configuration as the model's network has it.
 
 use super::net::{GATEWAY_MAC, MOVED_MAC, Net, SMALL_MTU};
-use super::op::{Conn, Link, Neighbor, Route};
+use super::op::{Conn, Link, Neighbor, Route, Way};
 use crate::support::flow::{DMZ, LAN, Side, WAN};
 use crate::support::lab::{Lab, SERVER, show};
 use crate::support::packet::Mac;
@@ -156,6 +156,25 @@ pub fn delete(lab: &Lab, conn: Conn) {
 pub fn set_member(lab: &Lab, set: &str, conn: Conn, yes: bool) {
     let verb = if yes { "add" } else { "delete" };
     lab.nft(&format!("{verb} element ip rules {set} {{ {} }}\n", names(conn)[1]));
+}
+
+/// Drops the packets of one direction of a connection, or no longer.
+pub fn ban(lab: &Lab, conn: Conn, way: Way, yes: bool) {
+    let port = conn.flow().before.0.port();
+    let field = if way == Way::Original { "sport" } else { "dport" };
+    let table = format!("table ip ban_{field}_{port}");
+    lab.nft(&if yes {
+        format!(
+            "{table} {{
+                chain c {{
+                    type filter hook forward priority -10; policy accept;
+                    meta l4proto {{ tcp, udp }} th {field} {port} drop
+                }}
+            }}"
+        )
+    } else {
+        format!("delete {table}")
+    });
 }
 
 /// How many packets conntrack called invalid.

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The way out: what the stack sends is the proof that it forwards (proof.h). */
+#ifndef EGRESS_H
+#define EGRESS_H
+
+#include <linux/pkt_cls.h>
+
+#include "counters.h"
+#include "proof.h"
+#include "skb.h"
+
+/* The tuple of packets that come in as this one goes out, turned around. */
+static __always_inline void turn_around(const struct bpfw_tuple *tuple, struct bpfw_tuple *reverse)
+{
+	*reverse = (struct bpfw_tuple){
+		.src_addr = tuple->dst_addr,
+		.dst_addr = tuple->src_addr,
+		.src_port = tuple->dst_port,
+		.dst_port = tuple->src_port,
+		.protocol = tuple->protocol,
+	};
+}
+
+/*
+ * A packet that the stack sends: its tuple turned around is how answers come in, and their entry
+ * tells how the packet itself came in.
+ */
+static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 stamp)
+{
+	struct bpfw_tuple sent, tuple;
+	struct packet pkt = {.tuple = &sent};
+	struct bpfw_generation generation;
+	struct way way = {.ingress = skb->ingress_ifindex};
+	__u64 now = bpf_jiffies64(), hash;
+	struct conn reply, conn;
+	struct bpfw_link *link;
+	struct snapshot snap;
+
+	read_generation(&generation);
+	/* The machine's own packets have no ingress; others may bring a stamp of another's. */
+	if (!bpf_map_lookup_elem(&egress_map, &way.ingress) || !parse_skb(skb, &pkt))
+		return BPFW_NO_TESTIMONY;
+	link = bpf_map_lookup_elem(&link_map, &pkt.from);
+	if (!link)
+		return BPFW_NO_TESTIMONY;
+	turn_around(&sent, &tuple);
+	hash = hash_tuple(words_of(&tuple));
+	if (!find_conn(&tuple, hash, &reply) || take_snapshot(hash, reply.cell, &snap))
+		return BPFW_NO_TESTIMONY;
+	reverse_tuple(sent.protocol, &snap, &tuple);
+	hash = hash_tuple(words_of(&tuple));
+	if (!find_conn(&tuple, hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
+	    conn.rest->id != reply.rest->id)
+		return BPFW_NO_TESTIMONY;
+	way.back = *(volatile __u32 *)&conn.rest->way_back;
+	if (!generation.current || stamp != stamp_of(generation.current, way.back, now))
+		return BPFW_STAMP_OLD;
+	if (pkt.data + sizeof(struct eth_header) > pkt.end)
+		return BPFW_NO_TESTIMONY;
+	way.epoch = epoch_of(generation.policy, hash, now);
+	way.egress = link->ifindex;
+	conn.rest->proof = proof_of(snap.seal, conn.rest->id, &way, pkt.data);
+	return BPFW_PROVEN;
+}
+
+/* Taken away, because lower devices see the packet again: the first is the L3 interface. */
+SEC("tc") int bpfw_egress(struct __sk_buff *skb)
+{
+	__u32 stamp = skb->tc_index;
+
+	if (stamp) {
+		skb->tc_index = 0;
+		count(bear_witness(skb, stamp));
+	}
+	return TC_ACT_UNSPEC;
+}
+
+#endif

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Proof at the way out: nothing is forwarded that the stack does not forward. Each case is a row of
+//! one table; all rows run side by side, in a lab with bpfw and in one without, and what arrives
+//! in each direction must be the same.
+
+mod support;
+
+use bpfw::abi;
+use bpfw::datapath::sys::AttachType;
+use bpfw::flow::tuple::Protocol;
+use std::time::Duration;
+use support::bystander::IndexUser;
+use support::daemon::Daemon;
+use support::lab::{CLIENT, Lab, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC, show};
+use support::live::{lacking, root_or_skip};
+use support::maps::Maps;
+use support::router::*;
+use support::rules::{no_nat_rules, snat_rules};
+use support::talk::{Talks, silence};
+use support::wait::eventually;
+
+on_both_hooks!(
+    hazard_55_drops_from_the_beginning,
+    hazard_55_drops_before_the_start_and_a_restart,
+    hazard_56_a_new_drop_counts_at_once,
+    hazard_63_packets_that_waited_for_a_neighbor_prove_nothing,
+    hazard_66_the_way_back_decides,
+    hazard_67_changes_without_a_word_count_within_two_periods,
+    hazard_68_a_stamp_from_elsewhere_goes_nowhere,
+);
+
+/// Long enough to hear something, if there is something to hear.
+const LISTEN: Duration = Duration::from_millis(500);
+/// Many packets do not come one after the other: they do not come at all.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A way to drop packets of one conversation. `PORT` stands for the server's port, `DROP` for a
+/// statement that drops.
+struct Row {
+    name: &'static str,
+    /// How the drop comes.
+    change: Change,
+    /// What the server does not hear any longer, and what the client does not.
+    dropped: [bool; 2],
+}
+
+enum Change {
+    /// A chain of this body, with the policy accept.
+    Chain(&'static str),
+    /// A whole table.
+    Table(&'static str),
+    /// A command, and what takes it back.
+    Command(&'static str, &'static str),
+}
+
+use Change::{Chain, Command, Table};
+
+const THERE: [bool; 2] = [true, false];
+const BACK: [bool; 2] = [false, true];
+const BOTH: [bool; 2] = [true, true];
+const NONE: [bool; 2] = [false, false];
+
+const ROWS: [Row; 9] = [
+    Row { name: "nothing", change: Chain("th dport PORT counter"), dropped: NONE },
+    Row {
+        name: "the client's address",
+        change: Chain("iifname lan0 ip saddr CLIENT th dport PORT drop"),
+        dropped: THERE,
+    },
+    Row {
+        name: "the ingress interface of the answers",
+        change: Chain("iifname wan0 oifname lan0 th sport PORT drop"),
+        dropped: BACK,
+    },
+    Row {
+        name: "the server's address",
+        change: Chain("iifname wan0 ip saddr SERVER th sport PORT drop"),
+        dropped: BACK,
+    },
+    Row { name: "reject", change: Chain("iifname lan0 th dport PORT reject"), dropped: THERE },
+    Row {
+        name: "a chain's policy",
+        change: Table(
+            "chain c {
+                type filter hook forward priority -10; policy drop;
+                th sport != PORT accept
+                iifname lan0 accept
+            }",
+        ),
+        dropped: BACK,
+    },
+    Row {
+        name: "a zone",
+        change: Table(
+            "chain from_wan {
+                th sport PORT drop
+            }
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                iifname wan0 jump from_wan
+            }",
+        ),
+        dropped: BACK,
+    },
+    Row {
+        name: "a set",
+        change: Table(
+            "set banned {
+                type inet_service
+                elements = { PORT }
+            }
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                th dport @banned drop
+                th sport @banned drop
+            }",
+        ),
+        dropped: BOTH,
+    },
+    Row {
+        name: "iptables-nft",
+        change: Command(
+            "for p in tcp udp; do iptables-nft -I FORWARD -i lan0 -p $p --dport PORT -j DROP; done",
+            "for p in tcp udp; do iptables-nft -D FORWARD -i lan0 -p $p --dport PORT -j DROP; done",
+        ),
+        dropped: THERE,
+    },
+];
+
+/// The server's port in a row.
+fn port(row: usize) -> u16 {
+    6000 + row as u16
+}
+
+impl Row {
+    /// Makes the drop come, or go.
+    fn apply(&self, lab: &Lab, port: u16, comes: bool) {
+        let table = format!("table inet row_{port}");
+        let body = match self.change {
+            Chain(rule) => format!(
+                "chain c {{
+                    type filter hook forward priority -10; policy accept;
+                    {rule}
+                }}"
+            ),
+            Table(body) => body.to_owned(),
+            Command(there, back) => {
+                let command = if comes { there } else { back };
+                lab.router.sh(&command.replace("PORT", &port.to_string()));
+                return;
+            }
+        };
+        let body = [("PORT", port.to_string()), ("CLIENT", CLIENT.to_string())]
+            .into_iter()
+            .chain([("SERVER", SERVER.to_string())])
+            .fold(body, |body, (name, value)| body.replace(name, &value));
+        if comes {
+            lab.nft(&format!("{table} {{\n{body}\n}}"));
+        } else {
+            lab.nft(&format!("delete {table}"));
+        }
+    }
+}
+
+fn apply_all(lab: &Lab, comes: bool) {
+    for (number, row) in ROWS.iter().enumerate() {
+        row.apply(lab, port(number), comes);
+    }
+}
+
+/// All rows with UDP and, if asked, TCP.
+fn conversations(with_tcp: bool) -> Vec<(Protocol, u16)> {
+    let protocols: &[Protocol] =
+        if with_tcp { &[Protocol::Udp, Protocol::Tcp] } else { &[Protocol::Udp] };
+    let rows = || 0..ROWS.len();
+    protocols.iter().flat_map(|protocol| rows().map(|row| (*protocol, port(row)))).collect()
+}
+
+/// The row of a conversation.
+fn row_of((_, talk): (Protocol, u16)) -> &'static Row {
+    &ROWS[usize::from(talk - port(0))]
+}
+
+/// Two labs that are alike; bpfw runs in the second one, if it runs.
+fn labs(hook: &str, test: &str, nat: bool) -> [Lab; 2] {
+    let rules = if nat { snat_rules() } else { no_nat_rules() };
+    ["k", "b"].map(|which| lab(hook, &format!("{test}{which}"), &rules))
+}
+
+/// Each direction of each conversation is heard in both labs, or in neither, as its row says.
+fn expect_alike(talks: &[Talks; 2], all: &[(Protocol, u16)], dropped: bool) {
+    let heard = || {
+        let before = talks.each_ref().map(|talks| talks.heard().iter().map(|h| h.so_far()));
+        let before = before.map(Iterator::collect::<Vec<_>>);
+        std::thread::sleep(LISTEN);
+        let after = talks.each_ref().map(|talks| talks.heard().iter().map(|h| h.so_far()));
+        let after = after.map(Iterator::collect::<Vec<_>>);
+        [0, 1].map(|lab: usize| {
+            let both = before[lab].iter().zip(&after[lab]);
+            both.map(|(old, new)| [0, 1].map(|end: usize| new[end] - old[end])).collect::<Vec<_>>()
+        })
+    };
+    let [stack, bpfw] = heard();
+    for (number, talk) in all.iter().enumerate() {
+        let row = row_of(*talk);
+        for end in 0..2 {
+            let who = ["the server", "the client"][end];
+            let what = format!("{:?}, {}: {who}", talk.0, row.name);
+            let (stack, bpfw) = (stack[number][end], bpfw[number][end]);
+            if dropped && row.dropped[end] {
+                assert_eq!(bpfw, 0, "{what} hears what the rules drop (the stack's: {stack})");
+            }
+            // TCP's other direction goes on for a while after one has stopped, as it happens.
+            if talk.0 == Protocol::Udp || row.dropped == NONE || !dropped {
+                assert_eq!(stack > 0, bpfw > 0, "{what} hears {bpfw} instead of {stack}");
+            }
+        }
+    }
+}
+
+/// Packets of what no rule drops take the fast path.
+fn expect_others_fast(daemon: &Daemon) {
+    let maps = Maps::of(daemon.pid());
+    let before = maps.packets(abi::BPFW_FORWARDED);
+    eventually(LIMIT, "what no rule drops is fast", || {
+        maps.packets(abi::BPFW_FORWARDED) > before + 100
+    });
+}
+
+/// The answers of UDP are dropped from the first packet on, and conntrack calls the connection
+/// established and assured all the same.
+fn hazard_55_drops_from_the_beginning(hook: &str, test: &str) {
+    let labs = labs(hook, test, true);
+    labs.iter().for_each(|lab| apply_all(lab, true));
+    let daemon = start(&labs[1], hook, &[]);
+    let all = conversations(false);
+    let talks = labs.each_ref().map(|lab| Talks::start(lab, &all));
+    // Until conntrack calls them streams.
+    expect_others_fast(&daemon);
+    std::thread::sleep(Duration::from_millis(2500));
+    expect_alike(&talks, &all, true);
+    labs.iter().for_each(|lab| apply_all(lab, false));
+    talks.iter().for_each(|talks| talks.wait_until_heard(LIMIT));
+}
+
+/// Connections live, and then rules drop their packets: bpfw, which starts after that, must not
+/// revive them; nor one that starts again.
+fn hazard_55_drops_before_the_start_and_a_restart(hook: &str, test: &str) {
+    let labs = labs(hook, test, true);
+    let all = conversations(true);
+    let talks = labs.each_ref().map(|lab| Talks::start(lab, &all));
+    talks.iter().for_each(|talks| talks.wait_until_heard(LIMIT));
+    labs.iter().for_each(|lab| apply_all(lab, true));
+    for _ in 0..2 {
+        let daemon = start(&labs[1], hook, &[]);
+        expect_others_fast(&daemon);
+        expect_alike(&talks, &all, true);
+        assert!(daemon.stop(LIMIT).success());
+    }
+}
+
+/// Connections on the fast path, and then rules drop their packets. The others go on, and are fast
+/// again; and so are those that the rules dropped, when the rules have gone.
+fn hazard_56_a_new_drop_counts_at_once(hook: &str, test: &str) {
+    for nat in [true, false] {
+        let labs = labs(hook, test, nat);
+        let daemon = start(&labs[1], hook, &[]);
+        let all = conversations(true);
+        let talks = labs.each_ref().map(|lab| Talks::start(lab, &all));
+        talks.iter().for_each(|talks| talks.wait_until_heard(LIMIT));
+        wait_until_offloaded(&daemon, all.len());
+        expect_others_fast(&daemon);
+        // Where conntrack translates, the end of an entry is the end of TCP.
+        let deletions = if nat { &[false][..] } else { &[false, true] };
+        for deleted in deletions {
+            labs.iter().for_each(|lab| apply_all(lab, true));
+            let heard = talks[1].heard();
+            for (talk, heard) in all.iter().zip(heard) {
+                for end in (0..2).filter(|end| row_of(*talk).dropped[*end]) {
+                    let name = row_of(*talk).name;
+                    let last = silence(heard, end, QUIET, LIMIT);
+                    assert!(last.is_some(), "{:?}, {name}: they still come", talk.0);
+                }
+            }
+            if *deleted {
+                // Conntrack begins anew, for TCP in mid-flow (nf_conntrack_tcp_loose).
+                labs.iter().for_each(|lab| drop(lab.conntrack(&["-F"])));
+            }
+            expect_alike(&talks, &all, true);
+            expect_others_fast(&daemon);
+            labs.iter().for_each(|lab| apply_all(lab, false));
+            talks.iter().for_each(|talks| talks.wait_until_heard(LIMIT));
+            expect_others_fast(&daemon);
+        }
+    }
+}
+
+/// Elements of a set come one by one; those of other connections do not stop this one for long.
+#[test]
+fn hazard_56_elements_of_sets_count() {
+    for hook in ["xdp", "tc"] {
+        if !root_or_skip("hazard_56_elements_of_sets_count") {
+            return;
+        }
+        let lab = lab(hook, "elements", &snat_rules());
+        lab.nft(
+            "table inet bans {
+                set banned {
+                    type inet_service
+                }
+                chain c {
+                    type filter hook forward priority -10; policy accept;
+                    th dport @banned drop
+                }
+            }",
+        );
+        let daemon = start(&lab, hook, &[]);
+        let talks = Talks::start(&lab, &[(Protocol::Udp, 6000), (Protocol::Tcp, 6001)]);
+        talks.wait_until_heard(LIMIT);
+        wait_until_offloaded(&daemon, 2);
+        expect_others_fast(&daemon);
+        for (number, heard) in talks.heard().iter().enumerate() {
+            lab.nft(&format!("add element inet bans banned {{ {} }}", 6000 + number));
+            let last = silence(heard, 0, QUIET, LIMIT).expect("a ban ends it");
+            println!("{hook}: the last packet {last:?} after the element");
+            lab.nft(&format!("delete element inet bans banned {{ {} }}", 6000 + number));
+            talks.wait_until_heard(LIMIT);
+        }
+    }
+}
+
+/// Packets that the old rules let pass wait for the next hop's MAC address, and leave after a ban.
+fn hazard_63_packets_that_waited_for_a_neighbor_prove_nothing(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    // The server does not answer ARP for a while; what it has learned of the router it keeps.
+    lab.server.ip(&format!(
+        "neigh replace {ROUTER_WAN} lladdr {} dev eth0 nud permanent\nlink set eth0 arp off\n",
+        show(ROUTER_WAN_MAC)
+    ));
+    lab.router.ip(&format!("neigh del {SERVER} dev wan0\n"));
+    let seen = lab.stack_packets();
+    eventually(LIMIT, "packets go to the stack, and wait there", || {
+        client.send(1);
+        lab.stack_packets() > seen + 2
+    });
+    lab.nft(
+        "table ip ban {
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                udp dport 7 drop
+            }
+        }",
+    );
+    lab.router.ip(&format!(
+        "neigh replace {SERVER} lladdr {} dev wan0 nud permanent\n",
+        show(SERVER_MAC)
+    ));
+    while client.recv(QUIET).is_some() {}
+    let before = forwarded(&daemon);
+    for number in 100..150 {
+        assert!(!client.echoes(number, Duration::from_millis(10)), "the ban holds");
+    }
+    assert_eq!(forwarded(&daemon), before);
+}
+
+/// Where answers leave decides whether the stack forwards: by rp_filter, and by a rule.
+fn hazard_66_the_way_back_decides(hook: &str, test: &str) {
+    let strict = "table ip strict {
+        chain c {
+            type filter hook prerouting priority -10; policy accept;
+            fib saddr . iif oif missing drop
+        }
+    }";
+    for by_rule in [false, true] {
+        let lab = lab(hook, test, &no_nat_rules());
+        lab.router
+            .ip("link add dmz0 type veth peer name dmz1\nlink set dmz1 up\nlink set dmz0 up\n");
+        if by_rule {
+            lab.nft(strict);
+        } else {
+            lab.router.sysctl("net/ipv4/conf/lan0/rp_filter", "1");
+        }
+        let daemon = start(&lab, hook, &[]);
+        let talks = Talks::start(&lab, &[(Protocol::Udp, 6000)]);
+        talks.wait_until_heard(LIMIT);
+        expect_others_fast(&daemon);
+        // The client's packets still come in at lan0; answers would leave by dmz0.
+        lab.router.ip(&format!("route add {CLIENT}/32 dev dmz0\n"));
+        let last = silence(&talks.heard()[0], 0, QUIET, LIMIT);
+        assert!(last.is_some(), "the stack drops them: by a rule {by_rule}");
+        lab.router.ip(&format!("route del {CLIENT}/32 dev dmz0\n"));
+        talks.wait_until_heard(LIMIT);
+        expect_others_fast(&daemon);
+    }
+}
+
+/// An element that expires is told to nobody. Neither are the rules of iptables-legacy.
+fn hazard_67_changes_without_a_word_count_within_two_periods(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.nft(
+        "table inet allow {
+            set allowed {
+                type inet_service
+                flags timeout
+                elements = { 6000 timeout 4s }
+            }
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                th dport { 6000, 6001 } th dport != @allowed drop
+            }
+        }",
+    );
+    let daemon = start(&lab, hook, &["--prove-every", "1"]);
+    let talks = Talks::start(&lab, &[(Protocol::Udp, 6000), (Protocol::Udp, 6002)]);
+    talks.wait_until_heard(LIMIT);
+    expect_others_fast(&daemon);
+    let last = silence(&talks.heard()[0], 0, QUIET, LIMIT).expect("the element's end counts");
+    println!("{hook}: the last packet {last:?} after the start");
+    let [there, back] = talks.heard()[1].within(LISTEN);
+    assert!(there > 0 && back > 0, "the other one goes on");
+    expect_others_fast(&daemon);
+    let legacy = |what| format!("iptables-legacy {what} FORWARD -p udp --dport 6002 -j DROP");
+    if !lab.router.try_run(&["sh", "-c", &legacy("-I")]).status.success() {
+        println!("iptables-legacy has no tables in this kernel");
+        return;
+    }
+    silence(&talks.heard()[1], 0, QUIET, LIMIT).expect("the rule counts");
+    lab.router.sh(&legacy("-D"));
+    eventually(LIMIT, "it goes on", || talks.heard()[1].within(LISTEN)[0] > 0);
+}
+
+/// tc_index as somebody has set it in another namespace, or before bpfw: no packet leaves with one.
+fn hazard_68_a_stamp_from_elsewhere_goes_nowhere(hook: &str, test: &str) {
+    if !bpfw::datapath::sys::has_tcx() {
+        return lacking(test, "this kernel has no TCX, by which the test's programs are attached");
+    }
+    let (sender, receiver) = (IndexUser::load(), IndexUser::load());
+    let lab = lab(hook, test, &snat_rules());
+    let _links = [
+        sender.attach(&lab.client, "eth0", AttachType::TcxEgress, "set_index"),
+        receiver.attach(&lab.server, "eth0", AttachType::TcxIngress, "count_index"),
+    ];
+    // Without bpfw they pass through the router: else the test would show nothing.
+    let (_server, client) = echo(&lab, 40000);
+    assert_eq!(client.count_echoes(0..20, LIMIT), 20);
+    let [seen, with_index] = receiver.seen();
+    assert!(with_index >= 20, "of {seen} packets, {with_index} have an index");
+    // At an interface without the way out, it is the way in that takes them.
+    let daemon = Daemon::start(&lab.router, &[hook, "--max-connections", "16000", "lan0"]);
+    daemon.wait_for_line("forwarding", LIMIT);
+    lab.conntrack(&["-F"]);
+    let before = receiver.seen();
+    lab.client.sh(&format!("ping -c 3 -i 0.2 {SERVER}"));
+    let after = receiver.seen();
+    assert!(after[0] >= before[0] + 3);
+    assert_eq!(after[1], before[1], "of packets that are no connection's");
+    assert!(daemon.stop(LIMIT).success());
+    // The whole way, slow and fast.
+    let _daemon = start(&lab, hook, &[]);
+    let before = receiver.seen();
+    wait_until_fast(&lab, &client);
+    let after = receiver.seen();
+    assert!(after[0] > before[0] + 20);
+    assert_eq!(after[1], before[1], "of a connection's packets");
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Somebody else who uses tc_index: sets it on all packets, or counts those that have one. */
+#include <linux/pkt_cls.h>
+
+#include "kernel.h"
+
+/* Packets seen; of these, packets with tc_index. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, 2);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u64);
+} seen SEC(".maps");
+
+static __u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
+
+static __always_inline void add(__u32 place)
+{
+	__u64 *count = bpf_map_lookup_elem(&seen, &place);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* As stamps look: the highest bit is set. */
+SEC("tc") int set_index(struct __sk_buff *skb)
+{
+	skb->tc_index = bpf_get_prandom_u32() | 1U << 15;
+	return TC_ACT_UNSPEC;
+}
+
+SEC("tc") int count_index(struct __sk_buff *skb)
+{
+	add(0);
+	if (skb->tc_index)
+		add(1);
+	return TC_ACT_UNSPEC;
+}
+
+char LICENSE[] SEC("license") = "GPL";
