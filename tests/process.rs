@@ -3,19 +3,26 @@
 
 mod support;
 
+use bpfw::datapath::sys::{self, AttachType};
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use support::bystander::Bystander;
 use support::daemon::Daemon;
-use support::lab::Lab;
-use support::live::skip;
+use support::lab::{Lab, SERVER};
+use support::live::{root_or_skip, skip};
 use support::netns::text;
 use support::outcome::{BPFW, attached, refuses, run};
 use support::router::*;
 use support::rules::snat_rules;
 use support::wait::eventually;
+
+/// `XDP_FLAGS_SKB_MODE` of linux/if_link.h.
+const XDP_GENERIC: u32 = 1 << 1;
+/// One of `BPF_MPROG_MAX` places of the kernel stays empty.
+const MOST_PROGRAMS: usize = 63;
 
 on_both_hooks!(
     hazard_17_sigkill_leaves_the_stack_in_charge,
@@ -230,6 +237,84 @@ fn hazard_24_an_interface_in_use_attaches_none(hook: &str, test: &str) {
     assert!(other.stop(LIMIT).success());
 }
 
+/// The kernel attaches no XDP below an interface that has some.
+#[test]
+fn hazard_24_stacked_interfaces_are_attached_in_any_order() {
+    if !root_or_skip("hazard_24_stacked_interfaces_are_attached_in_any_order") {
+        return;
+    }
+    let lab = lab("xdp", "stacked", &snat_rules());
+    lab.router.ip(&format!(
+        "link add vx0 type vxlan id 5 dev wan0 dstport 4789 remote {SERVER}\nlink set vx0 up\n\
+         link add mv0 link lan0 type macvlan\nlink set mv0 up\n"
+    ));
+    let before = attached(&lab);
+    for order in [["vx0", "mv0", "lan0", "wan0"], ["wan0", "lan0", "mv0", "vx0"]] {
+        let daemon = Daemon::start(&lab.router, &[&["xdp"][..], &order].concat());
+        daemon.wait_for_line("forwarding", LIMIT);
+        for [interface, mode] in
+            [["lan0", "Native"], ["wan0", "Native"], ["vx0", "Generic"], ["mv0", "Generic"]]
+        {
+            daemon.wait_for_line(&format!("attached to {interface} (Xdp{mode})"), LIMIT);
+        }
+        assert!(daemon.stop(LIMIT).success());
+        assert_eq!(attached(&lab), before);
+    }
+}
+
+#[test]
+fn hazard_24_errors_of_xdp_name_the_cause() {
+    if !root_or_skip("hazard_24_errors_of_xdp_name_the_cause") {
+        return;
+    }
+    let lab = lab("xdp", "causes", &snat_rules());
+    lab.router.ip("link add mv0 link wan0 type macvlan\nlink set mv0 up\n\
+         link add few0 numrxqueues 2 type veth peer name few1 numtxqueues 2\nlink set few0 up\nlink set few1 up\n");
+    lab.router.sh("ethtool -L few0 rx 1; ethtool -L few1 tx 2");
+    let before = attached(&lab);
+    let refuses_with = |mode: &str, bad: &str, words: &[&str]| {
+        let output = run(&lab, &["xdp", "--xdp-mode", mode, "lan0", bad]);
+        refuses(&output, 1, words);
+        assert!(!text(&output.stderr).contains("MTU"), "{}", text(&output.stderr));
+        assert_eq!(attached(&lab), before);
+    };
+    refuses_with("native", "mv0", &["mv0: Operation not supported", "driver has no native XDP"]);
+    refuses_with("auto", "few0", &["few0: No space left", "queues"]);
+    let bystander = Bystander::load();
+    let link = bystander.attach(&lab.router, "mv0", AttachType::Xdp(XDP_GENERIC));
+    let before = attached(&lab);
+    for mode in ["auto", "native", "generic"] {
+        let output = run(&lab, &["xdp", "--xdp-mode", mode, "lan0", "wan0"]);
+        refuses(&output, 1, &["wan0: File exists", "while mv0", "has an XDP program"]);
+        assert_eq!(attached(&lab), before);
+    }
+    drop(link);
+}
+
+#[test]
+fn hazard_24_errors_of_tc_name_the_cause() {
+    if !root_or_skip("hazard_24_errors_of_tc_name_the_cause") {
+        return;
+    }
+    let lab = lab("tc", "causes-tc", &snat_rules());
+    lab.router.sh("tc qdisc add dev wan0 clsact
+         tc filter add dev wan0 ingress prio 65535 protocol all u32 match u32 0 0");
+    let before = attached(&lab);
+    refuses(&run(&lab, &["tc", "lan0", "wan0"]), 1, &["wan0", "filter kind does not match"]);
+    assert_eq!(attached(&lab), before);
+    lab.router.sh("tc qdisc del dev wan0 clsact");
+    if !sys::has_tcx() {
+        return;
+    }
+    let bystanders: Vec<Bystander> = (0..MOST_PROGRAMS).map(|_| Bystander::load()).collect();
+    let attach = |one: &Bystander| one.attach(&lab.router, "wan0", AttachType::TcxEgress);
+    let links: Vec<_> = bystanders.iter().map(attach).collect();
+    let before = attached(&lab);
+    refuses(&run(&lab, &["tc", "lan0", "wan0"]), 1, &["wan0", "as the kernel allows, 63"]);
+    assert_eq!(attached(&lab), before);
+    drop(links);
+}
+
 /// At any moment of the start a signal ends it, with nothing left behind.
 fn hazard_24_a_signal_during_the_start_attaches_none(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
@@ -375,7 +460,7 @@ fn usage_errors_end_with_2_and_say_what_is_meant() {
 
 #[test]
 fn without_rights_the_error_says_which() {
-    if !support::live::root_or_skip("without_rights_the_error_says_which") {
+    if !root_or_skip("without_rights_the_error_says_which") {
         return;
     }
     let lab = Lab::new("rights", support::lab::Offloads::Plain);

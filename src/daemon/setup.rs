@@ -28,6 +28,7 @@ use crate::datapath::state::{Change, State};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::netlink::drivers::Drivers;
+use crate::netlink::link;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::multipath;
 use crate::netlink::xfrm::Xfrm;
@@ -200,7 +201,16 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
         if link.master.is_some() {
             tracing::warn!("{name} is part of a bridge or bond: its packets stay with the stack");
         }
-        Ok(Interface { index: link.index, name: name.clone(), mtu: link.mtu })
+        let stacked = link::stacked_with(links, link.index);
+        Ok(Interface {
+            index: link.index,
+            name: name.clone(),
+            mtu: link.mtu,
+            stacked_with: stacked.map(|other| (other.index, other.name.clone())).collect(),
+        })
     };
-    names.iter().map(find).collect()
+    let mut interfaces: Vec<Interface> = names.iter().map(find).collect::<Result<_>>()?;
+    // The kernel attaches no XDP below an interface that has some.
+    interfaces.sort_by_key(|interface| link::depth(links, interface.index));
+    Ok(interfaces)
 }

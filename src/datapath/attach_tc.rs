@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attaching by TC, behind whoever else is there.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
+use nix::libc;
 
 use super::attachment::Interface;
-use super::libbpf_error;
 use super::others::AtTc;
 use super::sys::{self, AttachType};
+use super::with_kernels_words;
 use crate::error::{Error, Result};
 use crate::netlink::tc::{self, Filter, IngressQdisc};
 
@@ -78,7 +80,16 @@ pub(super) fn attach_tc(
     }
     sys::link_create(program, *index, side.tcx())
         .map(AtHook::Tcx)
-        .map_err(|error| Error::system(format!("attaching TC to {name}"), error))
+        .map_err(|error| tcx_error(name, error))
+}
+
+fn tcx_error(name: &str, error: io::Error) -> Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::ERANGE) => "it has as many TCX programs as the kernel allows, 63; detach some",
+        Some(libc::ENODEV) => "the interface is gone",
+        _ => return Error::system(format!("attaching TC to {name}"), error),
+    };
+    Error::system(format!("attaching TC to {name}"), error).with_advice(advice)
 }
 
 impl OurFilter {
@@ -93,21 +104,19 @@ impl OurFilter {
             .priority(u32::from(PRIORITY))
             .hook(side.point());
         if made_qdisc {
-            hook.create().map_err(|error| {
-                libbpf_error(format!("adding the qdisc clsact to {name}"), &error)
-                    .with_advice("on OpenWrt, install kmod-sched-core and kmod-sched-bpf")
-            })?;
+            let doing = format!("adding the qdisc clsact to {name}");
+            let if_lacking = "the kernel has no sch_ingress (CONFIG_NET_SCH_INGRESS); on OpenWrt, \
+                              install kmod-sched-core and kmod-sched-bpf";
+            with_kernels_words(doing, if_lacking, || hook.create())?;
         }
-        let Err(error) = hook.attach() else {
-            return Ok(Self { made_qdisc });
-        };
-        if made_qdisc {
+        let doing = format!("adding the TC filter of priority {PRIORITY} to {name}");
+        let if_lacking = "the kernel has no cls_bpf (CONFIG_NET_CLS_BPF); on OpenWrt, install \
+                          kmod-sched-bpf";
+        let added = with_kernels_words(doing, if_lacking, || hook.attach());
+        if added.is_err() && made_qdisc {
             remove_unused_clsact(*index)?;
         }
-        Err(libbpf_error(format!("adding the TC filter to {name}"), &error).with_advice(
-            "another filter may have the last priority, 65535, the interface a shared block, or the \
-             qdisc ingress instead of clsact; on OpenWrt, install kmod-sched-bpf",
-        ))
+        added.map(|_| Self { made_qdisc })
     }
 }
 

@@ -4,14 +4,19 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use nix::libc;
+
 use super::attachment::{Interface, Kind, XdpMode};
 use super::others::describe_program;
 use super::sys::{self, AttachType};
 use crate::error::{Error, Result};
+use crate::netlink::drivers::Drivers;
 
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
 const XDP_GENERIC: u32 = 1 << 1;
 const XDP_NATIVE: u32 = 1 << 2;
+/// `NETDEV_XDP_ACT_BASIC` of linux/netdev.h.
+const HAS_XDP: u64 = 1;
 
 /// Attaches the program in this mode, for as long as the returned link is open.
 pub(super) fn attach_xdp(
@@ -28,9 +33,10 @@ pub(super) fn attach_xdp(
                 return Err(xdp_error(interface, error));
             }
             Err(error) => tracing::warn!(
-                "{}: no native XDP ({error}); generic XDP is slower than the hook tc, and drops \
+                "{}: no native XDP ({}); generic XDP is slower than the hook tc, and drops \
                  aggregated packets larger than the MTU: switch GRO off, or use tc",
-                interface.name
+                interface.name,
+                Facts::of(interface).cause(&error).unwrap_or_else(|| error.to_string()),
             ),
         }
     }
@@ -40,14 +46,11 @@ pub(super) fn attach_xdp(
 
 /// What drivers say that have no XDP, or not with this MTU or these settings.
 fn native_impossible(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(nix::libc::EOPNOTSUPP | nix::libc::EINVAL | nix::libc::ERANGE)
-    )
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE))
 }
 
 fn xdp_error(interface: &Interface, error: io::Error) -> Error {
-    let Interface { index, name, mtu } = interface;
+    let Interface { index, name, .. } = interface;
     let occupant = sys::xdp_program(*index).unwrap_or(0);
     if occupant != 0 {
         return Error::refused(format!(
@@ -56,12 +59,117 @@ fn xdp_error(interface: &Interface, error: io::Error) -> Error {
         ))
         .with_advice("remove it, or use the hook tc");
     }
+    let cause = Facts::of(interface).cause(&error);
     let error = Error::system(format!("attaching XDP to {name}"), error);
-    if matches!(&error, Error::System { advice: Some(_), .. }) {
-        return error;
+    match cause {
+        Some(cause) => error.with_advice(cause),
+        None => error,
     }
-    error.with_advice(format!(
-        "the driver may have no XDP, or none with the MTU {mtu}: a frame must fit in a page, \
-         about 3,500 bytes; use the hook tc, or --xdp-mode generic"
-    ))
+}
+
+/// What an interface's refusal of XDP can come from. Drivers give their reason in words only to
+/// those who attach through rtnetlink, whose programs stay when the process is killed.
+struct Facts {
+    mtu: u32,
+    /// The MTU up to which a frame fits in a page.
+    largest_mtu: u32,
+    /// The driver has XDP, as far as the kernel tells.
+    driver_has_xdp: Option<bool>,
+    /// Those directly above or below that have an XDP program.
+    stacked: Vec<String>,
+}
+
+impl Facts {
+    fn of(interface: &Interface) -> Self {
+        let features = Drivers::open()
+            .ok()
+            .filter(Drivers::are_described)
+            .and_then(|mut drivers| drivers.features(interface.index).ok());
+        let has_program = |(index, _): &&(u32, String)| sys::xdp_program(*index).unwrap_or(0) != 0;
+        let stacked = interface.stacked_with.iter().filter(has_program);
+        Self {
+            mtu: interface.mtu,
+            largest_mtu: sys::largest_mtu_of_a_page(),
+            driver_has_xdp: features.map(|features| features & HAS_XDP != 0),
+            stacked: stacked.map(|(_, name)| name.clone()).collect(),
+        }
+    }
+
+    /// The cause of a refusal and what to do, if they are known.
+    fn cause(&self, error: &io::Error) -> Option<String> {
+        let Self { mtu, largest_mtu, .. } = self;
+        let other_way = "use the hook tc, or --xdp-mode generic";
+        let cause = match error.raw_os_error()? {
+            libc::EEXIST if self.stacked.is_empty() => {
+                "the kernel attaches no XDP while an interface above has some; use the hook tc"
+                    .to_owned()
+            }
+            libc::EEXIST => format!(
+                "the kernel attaches no XDP while {}, which is stacked with it, has an XDP program; \
+                 remove that, or use the hook tc",
+                self.stacked.join(", ")
+            ),
+            libc::EOPNOTSUPP if self.driver_has_xdp == Some(false) => {
+                format!("its driver has no native XDP; {other_way}")
+            }
+            libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE if mtu > largest_mtu => format!(
+                "native XDP needs frames that fit in a page, which allows an MTU of {largest_mtu}, \
+                 and its MTU is {mtu}; lower it, {other_way}"
+            ),
+            libc::ERANGE => format!(
+                "an MTU is too large for native XDP, and its own is {mtu}: look at that of a veth's \
+                 peer; {other_way}"
+            ),
+            libc::EOPNOTSUPP | libc::EINVAL => format!(
+                "its driver has no native XDP, or none with its present settings (ethtool -k, -l, \
+                 -g); {other_way}"
+            ),
+            libc::ENOSPC | libc::ENOMEM => format!(
+                "native XDP takes more queues or more memory (ethtool -L; a veth needs as many \
+                 queues to receive as its peer has to send); {other_way}"
+            ),
+            libc::ENODEV => "the interface is gone".to_owned(),
+            _ => return None,
+        };
+        Some(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause(errno: i32, facts: &Facts) -> String {
+        facts.cause(&io::Error::from_raw_os_error(errno)).unwrap_or_default()
+    }
+
+    fn facts(mtu: u32, driver_has_xdp: Option<bool>, stacked: &[&str]) -> Facts {
+        let stacked = stacked.iter().map(|&name| name.to_owned()).collect();
+        Facts { mtu, largest_mtu: 3506, driver_has_xdp, stacked }
+    }
+
+    #[test]
+    fn hazard_24_each_errno_has_its_cause() {
+        let usual = facts(1500, Some(true), &[]);
+        let large = facts(9000, Some(true), &[]);
+        let without = facts(9000, Some(false), &[]);
+        for (errno, facts, words) in [
+            (libc::EEXIST, &facts(1500, None, &["vx0", "mv0"]), "vx0, mv0"),
+            (libc::EEXIST, &usual, "an interface above"),
+            (libc::EOPNOTSUPP, &without, "its driver has no native XDP;"),
+            (libc::EOPNOTSUPP, &usual, "present settings"),
+            (libc::EINVAL, &large, "its MTU is 9000"),
+            (libc::ERANGE, &large, "its MTU is 9000"),
+            (libc::ERANGE, &usual, "peer"),
+            (libc::EINVAL, &usual, "present settings"),
+            (libc::ENOSPC, &usual, "queues"),
+            (libc::ENOMEM, &usual, "memory"),
+            (libc::ENODEV, &usual, "is gone"),
+        ] {
+            assert!(cause(errno, facts).contains(words), "{errno}: {}", cause(errno, facts));
+        }
+        for errno in [libc::EEXIST, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOMEM, libc::EPERM] {
+            assert!(!cause(errno, &usual).contains("1500"), "{}", cause(errno, &usual));
+        }
+    }
 }

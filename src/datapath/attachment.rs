@@ -40,6 +40,8 @@ pub struct Interface {
     pub name: String,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Index and name of the interfaces directly above it or below it.
+    pub stacked_with: Vec<(u32, String)>,
 }
 
 /// The way in which a program is attached.

@@ -22,9 +22,11 @@ pub mod state;
 pub mod sys;
 pub mod typed_map;
 
-use libbpf_rs::PrintLevel;
+use std::cell::Cell;
 
-use crate::error::Error;
+use libbpf_rs::{ErrorKind, PrintLevel};
+
+use crate::error::{Error, Result};
 
 /// Where in the kernel the datapath runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +60,36 @@ impl Hook {
 pub fn route_libbpf_messages() {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, message| {
         let message = message.trim_end();
+        if let Some((_, words)) = message.split_once("Kernel error message: ") {
+            KERNELS_WORDS.set(Some(words.to_owned()));
+        }
         match level {
             PrintLevel::Warn | PrintLevel::Info => tracing::debug!(target: "libbpf", "{message}"),
             PrintLevel::Debug => tracing::trace!(target: "libbpf", "{message}"),
         }
     })));
+}
+
+thread_local! {
+    /// What the kernel last told libbpf about a refusal by netlink; libbpf hands it over as a message.
+    static KERNELS_WORDS: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Calls libbpf. An error says why in the kernel's words, and how to get what the kernel lacks.
+fn with_kernels_words<T>(
+    doing: impl Into<String>,
+    if_lacking: &str,
+    call: impl FnOnce() -> libbpf_rs::Result<T>,
+) -> Result<T> {
+    KERNELS_WORDS.set(None);
+    call().map_err(|cause| {
+        let error = libbpf_error(doing, &cause);
+        match KERNELS_WORDS.take() {
+            _ if cause.kind() == ErrorKind::NotFound => error.with_advice(if_lacking),
+            Some(words) => error.with_advice(format!("the kernel says: {words}")),
+            None => error,
+        }
+    })
 }
 
 /// An error of libbpf's as one of ours, its chain of causes in one line.

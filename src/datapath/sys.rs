@@ -329,6 +329,15 @@ pub fn is_ignored(signal: i32) -> io::Result<bool> {
     Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
+/// The largest MTU with which a frame fits in one page, as native XDP without fragments needs it.
+pub fn largest_mtu_of_a_page() -> u32 {
+    /// Room before the frame (`XDP_PACKET_HEADROOM`), `struct skb_shared_info` behind it with 64-byte
+    /// cache lines, and the Ethernet header.
+    const OTHERS: usize = 256 + 320 + 14;
+    let page = page_size().unwrap_or(4096);
+    u32::try_from(page - OTHERS).unwrap_or(u32::MAX)
+}
+
 fn page_size() -> io::Result<usize> {
     let size = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
     usize::try_from(size).map_err(io::Error::other)

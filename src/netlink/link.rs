@@ -27,7 +27,11 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_EGRESS_QOS: u16 = 3;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
+const IFLA_VXLAN_LINK: u16 = 3;
 const ETH_P_8021Q: u16 = 0x8100;
+
+/// As many devices may stand on top of one another (`MAX_NEST_DEV` of the kernel).
+const DEEPEST: u32 = 8;
 
 /// All links by interface index.
 pub type Links = BTreeMap<u32, Link>;
@@ -51,11 +55,47 @@ pub struct Link {
     pub mtu: u32,
     /// Interface index of the bridge, bond or VRF that this is part of.
     pub master: Option<u32>,
+    /// Interface index of the device that this one stands on, if both are in this network
+    /// namespace: the parent of a VLAN or macvlan, the underlay of a VXLAN.
+    pub lower: Option<u32>,
     /// The tag, for a VLAN interface whose port is in this network namespace. A link of the kind
     /// `vlan` without it cannot be resolved.
     pub vlan: Option<Vlan>,
     /// The driver's rtnetlink name (veth, bridge, vlan, macvlan, ...); hardware has none.
     pub kind: Option<String>,
+}
+
+/// How many devices there are below this one, along the longest way. A device that stands on another
+/// one always has more below it.
+pub fn depth(links: &Links, index: u32) -> u32 {
+    depth_within(links, index, DEEPEST)
+}
+
+fn depth_within(links: &Links, index: u32, limit: u32) -> u32 {
+    if limit == 0 {
+        return 0;
+    }
+    let below = neighbors(links, index, is_above);
+    below.map(|link| 1 + depth_within(links, link.index, limit - 1)).max().unwrap_or(0)
+}
+
+/// The devices directly above this one or below it.
+pub fn stacked_with(links: &Links, index: u32) -> impl Iterator<Item = &Link> {
+    neighbors(links, index, |one, other| is_above(one, other) || is_above(other, one))
+}
+
+fn neighbors(
+    links: &Links,
+    index: u32,
+    wanted: impl Fn(&Link, &Link) -> bool,
+) -> impl Iterator<Item = &Link> {
+    let own = links.get(&index);
+    links.values().filter(move |other| own.is_some_and(|own| wanted(own, other)))
+}
+
+/// Bridges, bonds and VRFs stand above their ports.
+fn is_above(upper: &Link, lower: &Link) -> bool {
+    upper.lower == Some(lower.index) || lower.master == Some(upper.index)
 }
 
 /// Where a VLAN interface's frames go.
@@ -150,11 +190,22 @@ fn parse(payload: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
-    if let Some(info) = info {
-        link.kind = find(info, IFLA_INFO_KIND).map(text);
-        if let (Some("vlan"), Some(port), false) = (link.kind.as_deref(), port, elsewhere) {
-            link.vlan = find(info, IFLA_INFO_DATA).and_then(|data| parse_vlan(port, data));
+    let data = info.and_then(|info| find(info, IFLA_INFO_DATA));
+    link.kind = info.and_then(|info| find(info, IFLA_INFO_KIND)).map(text);
+    if elsewhere {
+        return Some(link);
+    }
+    link.lower = match link.kind.as_deref() {
+        // This is the other end of a pair.
+        Some("veth" | "netkit") => None,
+        Some("vxlan") => {
+            let underlay = data.and_then(|data| find(data, IFLA_VXLAN_LINK));
+            underlay.and_then(|value| u32_at(value, 0)).filter(|&index| index != 0)
         }
+        _ => port,
+    };
+    if let (Some("vlan"), Some(port)) = (link.kind.as_deref(), port) {
+        link.vlan = data.and_then(|data| parse_vlan(port, data));
     }
     Some(link)
 }

@@ -2,7 +2,8 @@
 use netlink_packet_core::Emitable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkFlags, LinkInfo, LinkLayerType, VlanProtocol, VlanQosMapping,
+    InfoData, InfoKind, InfoVlan, InfoVxlan, LinkFlags, LinkInfo, LinkLayerType, VlanProtocol,
+    VlanQosMapping,
 };
 
 use super::*;
@@ -54,6 +55,7 @@ fn a_vlan_interface_names_its_port_and_tag() {
         ethernet: true,
         mtu: 1496,
         master: None,
+        lower: Some(3),
         vlan: Some(vlan),
         kind: Some("vlan".into()),
     };
@@ -119,4 +121,46 @@ fn cut_messages_are_skipped() {
         let cut = Message { kind: RTM_NEWLINK, flags: 0, sequence: 0, payload };
         assert_eq!(change(&mut links, &cut), Outcome::Unchanged);
     }
+}
+
+fn with_kind(kind: InfoKind, more: Vec<LinkAttribute>) -> Link {
+    let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+    parsed(&message([more, vec![info]].concat()))
+}
+
+#[test]
+fn hazard_24_what_an_interface_stands_on_is_known() {
+    let on_three = || LinkAttribute::Link(3);
+    assert_eq!(with_kind(InfoKind::MacVlan, vec![on_three()]).lower, Some(3));
+    assert_eq!(with_kind(InfoKind::Veth, vec![on_three()]).lower, None, "that is the other end");
+    let elsewhere = vec![on_three(), LinkAttribute::LinkNetNsId(0)];
+    assert_eq!(with_kind(InfoKind::MacVlan, elsewhere).lower, None, "it has that index there");
+    let vxlan = LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![InfoVxlan::Id(5), InfoVxlan::Link(3)])),
+    ]);
+    assert_eq!(parsed(&message(vec![vxlan])).lower, Some(3));
+}
+
+#[test]
+fn hazard_24_an_upper_interface_is_deeper_than_all_below() {
+    let link = |index, lower, master| Link { index, lower, master, ..Link::default() };
+    let stacks = [
+        link(1, None, Some(9)),
+        link(2, Some(1), None),
+        link(3, Some(2), None),
+        link(9, None, None),
+        link(10, Some(9), None),
+        // Tunnels may name one another.
+        link(20, Some(21), None),
+        link(21, Some(20), None),
+    ];
+    let links: Links = stacks.into_iter().map(|link| (link.index, link)).collect();
+    let depths: Vec<u32> = [1, 2, 3, 9, 10].iter().map(|&index| depth(&links, index)).collect();
+    assert_eq!(depths, [0, 1, 2, 1, 2]);
+    assert_eq!(depth(&links, 20), DEEPEST);
+    assert_eq!(depth(&links, 99), 0, "it is gone");
+    let around = |index| stacked_with(&links, index).map(|link| link.index).collect::<Vec<_>>();
+    assert_eq!(around(1), [2, 9]);
+    assert_eq!(around(2), [1, 3]);
 }

@@ -143,6 +143,7 @@ mod tests {
             ethernet: true,
             mtu: 1500,
             master: None,
+            lower: None,
             vlan: None,
             kind: None,
         }
