@@ -70,7 +70,7 @@ pub struct Request {
     pub options: Run,
 }
 
-/// Runs until a signal asks for the end, and leaves nothing behind.
+/// Runs until a signal asks for the end, and detaches from all interfaces.
 pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
     limits::ensure_files(request.interfaces.len())?;
     let shutdown = Shutdown::watch()?;

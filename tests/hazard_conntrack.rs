@@ -5,6 +5,7 @@
 mod support;
 
 use bpfw::abi::bpfw_conn;
+use bpfw::conntrack::requests::Requests;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +32,7 @@ on_both_hooks!(
     hazard_15_ftp_through_nat,
     hazard_15_a_proxied_handshake_stays,
     hazard_21_no_setting_is_written,
+    hazard_21_the_liberal_flag_stays_until_the_connection_ends,
     hazard_33_packets_and_bytes_are_counted,
 );
 
@@ -307,6 +309,41 @@ fn hazard_21_no_setting_is_written(hook: &str, test: &str) {
     assert_eq!(read(), before, "while it runs");
     assert!(daemon.stop(LIMIT).success());
     assert_eq!(read(), before, "afterwards");
+}
+
+/// What conntrack has in mind of this TCP connection's windows is out of date when bpfw stops, so
+/// that a check would call its segments invalid.
+fn hazard_21_the_liberal_flag_stays_until_the_connection_ends(hook: &str, test: &str) {
+    let lab = lab(hook, test, &snat_rules());
+    lab.nft(INVALID);
+    let daemon = start(&lab, hook, &[]);
+    let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at(SERVER, 5001)));
+    wait_until_tcp_fast(&lab, &pair);
+    let both_ways = |pair: &TcpPair, seed| {
+        pair.transfer(Direction::ToServer, 16 << 20, seed);
+        pair.transfer(Direction::ToClient, 16 << 20, seed);
+    };
+    both_ways(&pair, 1);
+    let bulk_by_the_stack = lab.stack_packets();
+    assert!(forwarded(&daemon) > 10 * bulk_by_the_stack, "bulk takes the fast path");
+    assert!(daemon.stop(LIMIT).success());
+    let is_liberal = |pair: &TcpPair| {
+        let original = tuple(pair.client.local_addr().unwrap(), at(SERVER, 5001));
+        let ask = || Requests::open().and_then(|mut requests| requests.get(&original));
+        lab.router.enter(ask).expect("an answer").expect("an entry").tcp_liberal
+    };
+    assert!(is_liberal(&pair));
+    both_ways(&pair, 2);
+    assert!(lab.stack_packets() > 2 * bulk_by_the_stack, "the stack goes on with it");
+    assert_eq!(lab.invalid_packets(), 0);
+    assert!(is_liberal(&pair), "for as long as it lives");
+    let port = pair.client.local_addr().unwrap().port();
+    drop(pair);
+    eventually(LIMIT, "conntrack sees its end", || is_in_state(&lab, port, "TIME_WAIT"));
+    let later = TcpPair::open(&lab.client, &lab.server, Path::direct(at(SERVER, 5001)));
+    later.exchange();
+    assert!(!is_liberal(&later), "a later one has nothing of it");
+    assert_eq!(lab.invalid_packets(), 0);
 }
 
 /// Packets and bytes of a connection so far: of the original direction, and of the other one.
