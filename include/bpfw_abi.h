@@ -21,7 +21,7 @@
 /* How many next hops there can be; a power of two. */
 #define BPFW_HOP_SLOTS 16384
 
-/* How many (port, VLAN) pairs and egress devices the device maps hold. */
+/* How many (port, VLAN) pairs and egress devices the device maps hold; the daemon may say more. */
 #define BPFW_LINK_SLOTS 4096
 
 /* How many signals and refusals are kept; the least recently used give way. */

@@ -122,6 +122,8 @@ struct Daemon<'obj> {
     must_look_around: bool,
     /// Interfaces whose packets are the stack's, with the reason.
     left_out: BTreeMap<u32, String>,
+    /// How many interfaces the device maps have no room for, as was warned.
+    without_room: usize,
     drivers: Drivers,
     /// Which of the attached interfaces take redirected XDP frames.
     transmitting: Vec<Transmitting>,
@@ -413,8 +415,10 @@ impl Daemon<'_> {
                 self.left_out.contains_key(&ifindex)
                     || network.links.get(&ifindex).is_some_and(stays_up)
             },
+            room: self.device_maps.room(),
         }
         .devices();
+        self.report_room(&devices);
         self.report_left_out();
         // Also when nothing changes for the datapath: what was down, or left out, can vanish.
         self.report_devices(&devices);
@@ -429,6 +433,15 @@ impl Daemon<'_> {
         // With the others: links that come and go do not bump more often than routes.
         self.bump_due = self.bump_due.max(Some(Change::Topology));
         Ok(())
+    }
+
+    fn report_room(&mut self, devices: &topology::Devices) {
+        let before = std::mem::replace(&mut self.without_room, devices.without_room);
+        match devices.warning(self.device_maps.room()) {
+            Some(warning) if before != devices.without_room => tracing::warn!("{warning}"),
+            None if before != 0 => tracing::info!("the maps of interfaces have room for all again"),
+            _ => {}
+        }
     }
 
     /// What the user would wonder about otherwise.

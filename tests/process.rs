@@ -336,6 +336,33 @@ fn hazard_24_a_signal_during_the_start_attaches_none(hook: &str, test: &str) {
     println!("{hook}: in {attached_meanwhile} of 20 rounds it had begun to attach");
 }
 
+/// How many entries the maps that the daemon holds may have.
+fn sizes_of_maps(daemon: &Daemon) -> Vec<u32> {
+    let files = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    let size = |text: String| {
+        text.lines().find_map(|line| line.strip_prefix("max_entries:")?.trim().parse().ok())
+    };
+    texts.filter_map(size).collect()
+}
+
+#[test]
+fn hazard_61_the_maps_of_interfaces_grow_with_their_number() {
+    if !root_or_skip("hazard_61_the_maps_of_interfaces_grow_with_their_number") {
+        return;
+    }
+    let lab = lab("tc", "numbers", &snat_rules());
+    let add = |number| format!("link add ifb{number} type ifb\n");
+    lab.router.ip(&(0..1200).map(add).collect::<String>());
+    let daemon = start(&lab, "tc", &[]);
+    // Beside those: lo, lan0, wan0, and what the kernel adds to each namespace.
+    let wanted = 4 * lab.router.sh("ip -o link").lines().count() as u32;
+    assert!(wanted >= 4 * 1203, "{wanted}");
+    let sizes = sizes_of_maps(&daemon);
+    assert!(sizes.iter().filter(|&&size| size == wanted).count() >= 2, "{wanted} in {sizes:?}");
+    assert!(daemon.stop(LIMIT).success());
+}
+
 /// Voluntary context switches: how often the daemon went to sleep, and so woke up.
 fn wake_ups(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();

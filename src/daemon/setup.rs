@@ -69,6 +69,7 @@ impl<'obj> Daemon<'obj> {
             beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
             route_mark,
             max_connections,
+            interfaces: monitor.network().links.len(),
             cells: cells_number(max_connections, memory.ram_total()),
             // A random number: what a hasher with random keys makes of nothing.
             seed: RandomState::new().build_hasher().finish(),
@@ -118,6 +119,7 @@ impl<'obj> Daemon<'obj> {
             bump_due: None,
             must_look_around: false,
             left_out: BTreeMap::new(),
+            without_room: 0,
             shapers: BTreeMap::new(),
             drivers,
             transmitting: Vec::new(),

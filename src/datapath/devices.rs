@@ -7,6 +7,11 @@ use super::typed_map::TypedMap;
 use crate::abi::{bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::error::Result;
 
+/// The name of the map of where frames come in.
+pub const LINKS: &str = "link_map";
+/// The name of the map of how packets leave.
+pub const EGRESSES: &str = "egress_map";
+
 /// The maps `link_map` and `egress_map`.
 pub struct Devices {
     link_map: TypedMap<bpfw_link_key, bpfw_link>,
@@ -17,9 +22,14 @@ impl Devices {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            link_map: TypedMap::new(object, "link_map")?,
-            egress_map: TypedMap::new(object, "egress_map")?,
+            link_map: TypedMap::new(object, LINKS)?,
+            egress_map: TypedMap::new(object, EGRESSES)?,
         })
+    }
+
+    /// How many entries either map can have.
+    pub fn room(&self) -> usize {
+        self.link_map.room().min(self.egress_map.room()) as usize
     }
 
     /// Makes the maps hold exactly this.

@@ -12,6 +12,7 @@ use nix::sys::utsname::uname;
 use super::attachment::Programs;
 use super::cells::{CELLS, RESTS};
 use super::conn_map::CONN_MAP;
+use super::devices::{EGRESSES, LINKS};
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
 use super::{Hook, libbpf_error};
 use crate::abi::{self, Pod, bpfw_settings};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub route_mark: u32,
     /// How many connections there may be, each in two directions.
     pub max_connections: u32,
+    /// How many interfaces there are; as many again may come.
+    pub interfaces: usize,
     /// How many cells a hash may lead to, a power of two.
     pub cells: u32,
     /// Of the hash that leads to the cells: nobody else's guess.
@@ -165,12 +168,19 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         let room = match map.name().to_str() {
             Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
             Some(CELLS | RESTS) => settings.cells + abi::BPFW_PROBES - 1,
+            Some(LINKS | EGRESSES) => device_room(settings.interfaces),
             _ => continue,
         };
         map.set_max_entries(room)
             .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
     }
     if found { Ok(()) } else { Err(not_ours(name)) }
+}
+
+/// A VLAN interface that is named as well as its port takes two entries. An entry that is not used takes 16
+/// bytes of memory.
+fn device_room(interfaces: usize) -> u32 {
+    u32::try_from(interfaces * 4).unwrap_or(u32::MAX).max(abi::BPFW_LINK_SLOTS)
 }
 
 fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Result<bpfw_settings> {
@@ -241,6 +251,13 @@ fn is_too_old(release: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hazard_61_the_device_maps_have_room_for_twice_the_interfaces() {
+        assert_eq!(device_room(3), abi::BPFW_LINK_SLOTS);
+        assert_eq!(device_room(1024), abi::BPFW_LINK_SLOTS);
+        assert_eq!(device_room(10_000), 40_000);
+    }
 
     #[test]
     fn releases_are_compared_by_number() {

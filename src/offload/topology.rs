@@ -14,6 +14,21 @@ pub struct Devices {
     pub links: Vec<(bpfw_link_key, bpfw_link)>,
     /// Entries of `egress_map`.
     pub egresses: Vec<(u32, bpfw_egress)>,
+    /// How many interfaces found no room: they are in neither map.
+    pub without_room: usize,
+}
+
+impl Devices {
+    /// What the user should know about interfaces that found no room in maps of this size.
+    pub fn warning(&self, room: usize) -> Option<String> {
+        (self.without_room != 0).then(|| {
+            format!(
+                "packets of {} interfaces stay with the stack: the maps of interfaces have room for \
+                 {room} entries, and a restart of bpfw makes room for all",
+                self.without_room
+            )
+        })
+    }
 }
 
 /// What the devices depend on.
@@ -30,6 +45,8 @@ pub struct View<'a> {
     pub route_mtu: &'a dyn Fn(u32) -> Option<u32>,
     /// Whether something at this interface must see all of its packets.
     pub left_out: &'a dyn Fn(u32) -> bool,
+    /// How many entries either map can have.
+    pub room: usize,
 }
 
 impl View<'_> {
@@ -37,21 +54,19 @@ impl View<'_> {
     pub fn devices(&self) -> Devices {
         let mut devices = Devices::default();
         for link in self.links.values().filter(|link| !self.is_left_out(link)) {
-            if let Some(entry) = self.ingress(link) {
-                devices.links.push(entry);
-            }
-            // Attached to itself as well as being a tag of an attached port.
-            if let (Some(vlan), Some(mac)) = (&link.vlan, link.mac) {
-                if (self.attached)(vlan.port) && is_l3(link) {
-                    devices.links.push((tagged(vlan), l3_interface(link.index, mac)));
-                }
-            }
-            if let Some(egress) = self.egress(link) {
-                devices.egresses.push((link.index, egress));
+            // A VLAN may be attached to as well as its port.
+            let links: Vec<_> = self.ingress(link).into_iter().chain(self.by_tag(link)).collect();
+            let egress = self.egress(link).map(|egress| (link.index, egress));
+            let fits = devices.links.len() + links.len() <= self.room
+                && devices.egresses.len() + usize::from(egress.is_some()) <= self.room;
+            // In both maps or in none: half an interface would only send, or only receive.
+            if fits {
+                devices.links.extend(links);
+                devices.egresses.extend(egress);
+            } else {
+                devices.without_room += 1;
             }
         }
-        devices.links.truncate(abi::BPFW_LINK_SLOTS as usize);
-        devices.egresses.truncate(abi::BPFW_LINK_SLOTS as usize);
         devices
     }
 
@@ -67,6 +82,12 @@ impl View<'_> {
         }
         let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, vlan_proto: 0 };
         Some((key, l3_interface(link.index, link.mac?)))
+    }
+
+    /// Frames with a tag belong to the VLAN interface on the attached port.
+    fn by_tag(&self, link: &Link) -> Option<(bpfw_link_key, bpfw_link)> {
+        let vlan = link.vlan.as_ref().filter(|vlan| (self.attached)(vlan.port) && is_l3(link))?;
+        Some((tagged(vlan), l3_interface(link.index, link.mac?)))
     }
 
     fn egress(&self, link: &Link) -> Option<bpfw_egress> {
@@ -156,6 +177,10 @@ mod tests {
 
     /// The devices of these links; the program is at 1 and 2, whose drivers transmit.
     fn devices(hook: Hook, links: Vec<Link>) -> Devices {
+        devices_within(100, hook, links)
+    }
+
+    fn devices_within(room: usize, hook: Hook, links: Vec<Link>) -> Devices {
         let links = links.into_iter().map(|link| (link.index, link)).collect();
         View {
             hook,
@@ -164,6 +189,7 @@ mod tests {
             can_transmit: &|index| index <= 2,
             route_mtu: &|index| (index == 2).then_some(1280),
             left_out: &|index| index == 4,
+            room,
         }
         .devices()
     }
@@ -234,6 +260,27 @@ mod tests {
         }
         let all = vec![link(1, "a"), Link { index: 4, ..vlan(4, 1, 10) }];
         assert_eq!(devices(Hook::Xdp, all).links.len(), 1, "the port goes on without its VLAN");
+    }
+
+    #[test]
+    fn hazard_61_interfaces_without_room_are_in_no_map_and_counted() {
+        let links = || vec![link(1, "a"), vlan(5, 1, 10), vlan(6, 1, 20), link(7, "elsewhere")];
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let all = devices_within(3, hook, links());
+            assert_eq!((all.links.len(), all.egresses.len()), (3, 3));
+            assert_eq!((all.without_room, all.warning(3)), (0, None));
+            let some = devices_within(2, hook, links());
+            let found: Vec<_> = some.links.iter().map(|(_, link)| link.ifindex).collect();
+            let egresses: Vec<_> = some.egresses.iter().map(|(index, _)| *index).collect();
+            assert_eq!((found, egresses), (vec![1, 5], vec![1, 5]));
+            let warning = some.warning(2).unwrap();
+            assert!(warning.contains("1 interfaces") && warning.contains("2 entries"), "{warning}");
+        }
+        // Attached to itself and to its port, a VLAN takes two entries of one map, or none of any.
+        let both = || vec![link(1, "a"), vlan(2, 1, 10)];
+        assert_eq!(devices_within(3, Hook::Tc, both()).without_room, 0);
+        let one = devices_within(2, Hook::Tc, both());
+        assert_eq!((one.links.len(), one.egresses.len(), one.without_room), (1, 1, 1));
     }
 
     #[test]

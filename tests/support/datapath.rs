@@ -114,6 +114,7 @@ fn settings(hook: Hook, beat_limit: u32) -> Settings {
         beat_limit,
         route_mark: 0,
         max_connections: 4096,
+        interfaces: 3,
         cells: CELLS,
         seed: 0x5eed,
     }
