@@ -2,6 +2,7 @@
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
 mod firewall;
+mod mtu;
 mod others;
 mod period;
 mod rest;
@@ -303,7 +304,11 @@ impl Daemon<'_> {
             self.offload.set_local_addresses(&self.monitor.network().local_addresses);
         }
         if changes.links {
-            self.update_devices()?;
+            if self.follow_mtus()? {
+                self.look_around()?;
+            } else {
+                self.update_devices()?;
+            }
         }
         if changes.forwarding {
             self.check_policies()?;

@@ -3,7 +3,8 @@
 
 mod support;
 
-use bpfw::datapath::sys;
+use bpfw::datapath::sys::{self, AttachType};
+use support::bystander::Bystander;
 use support::daemon::Daemon;
 use support::lab::Lab;
 use support::live::root_or_skip;
@@ -12,6 +13,8 @@ use support::outcome::BPFW;
 use support::router::*;
 use support::rules::snat_rules;
 
+/// `XDP_FLAGS_SKB_MODE` of linux/if_link.h.
+const XDP_GENERIC: u32 = 1 << 1;
 const WARNING: &str = "past the queueing discipline";
 
 fn warnings(daemon: &Daemon) -> Vec<String> {
@@ -157,7 +160,61 @@ fn hazard_34_large_frames_are_refused_or_generic() {
     assert!(daemon.stop(LIMIT).success());
 }
 
-/// While native XDP runs, the driver takes no larger MTU.
+/// Drivers that check the MTU only when a program is attached decide again. A veth agrees, as long as
+/// its peer's frames are small.
+#[test]
+fn hazard_34_a_larger_mtu_makes_the_driver_decide_again() {
+    if !root_or_skip("hazard_34_a_larger_mtu_makes_the_driver_decide_again") {
+        return;
+    }
+    let lab = lab("xdp", "again", &snat_rules());
+    lab.router.ip("link add mv0 link lan0 type macvlan\nlink set mv0 up\n");
+    let daemon = Daemon::start(&lab.router, &["xdp", "mv0", "lan0", "wan0"]);
+    daemon.wait_for_line("attached to mv0 (XdpGeneric)", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    lab.router.ip("link set lan0 mtu 3000\nlink set lan0 mtu 1500\n");
+    let mark = daemon.mark();
+    lab.router.ip("link set lan0 mtu 9000\n");
+    // It stands on lan0, which could not be attached to below it.
+    daemon.wait_for_line_after(mark, "mv0: attached again", LIMIT);
+    let line = daemon.wait_for_line_after(mark, "lan0: attached again with the MTU 9000", LIMIT);
+    assert!(line.contains("XdpNative"), "{line}");
+    assert_eq!(client.count_echoes(0..50, LIMIT), 50);
+    wait_until_fast(&lab, &client);
+    let again = |line: &String| line.contains("attached again");
+    assert_eq!(daemon.lines().iter().filter(|line| again(line)).count(), 2, "only beyond a page");
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// What cannot be attached again is left to the stack, until a smaller MTU makes the daemon try.
+#[test]
+fn hazard_34_a_refusal_leaves_the_interface_to_the_stack() {
+    if !root_or_skip("hazard_34_a_refusal_leaves_the_interface_to_the_stack") {
+        return;
+    }
+    let lab = lab("xdp", "refusal", &snat_rules());
+    lab.router.ip("link add mv0 link lan0 type macvlan\nlink set mv0 up\n");
+    let daemon = start(&lab, "xdp", &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let bystander = Bystander::load();
+    let link = bystander.attach(&lab.router, "mv0", AttachType::Xdp(XDP_GENERIC));
+    lab.router.ip("link set lan0 mtu 9000\n");
+    let line = daemon.wait_for_line("packets of lan0 stay with the stack", LIMIT);
+    assert!(line.contains("while mv0"), "{line}");
+    for number in 0..50 {
+        assert!(!echo_is_fast(&lab, &client, number), "echo {number} is fast");
+    }
+    drop(link);
+    let mark = daemon.mark();
+    lab.router.ip("link set lan0 mtu 1500\n");
+    daemon.wait_for_line_after(mark, "packets of lan0 are forwarded again", LIMIT);
+    wait_until_fast(&lab, &client);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// While native XDP runs, a veth takes no larger MTU of the peer.
 #[test]
 fn hazard_34_the_mtu_stays_within_the_limit() {
     if !root_or_skip("hazard_34_the_mtu_stays_within_the_limit") {

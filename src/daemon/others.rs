@@ -17,6 +17,7 @@ impl Daemon<'_> {
     /// Looks who is at the interfaces, and what their drivers can do, and acts on it.
     pub(super) fn look_around(&mut self) -> Result<()> {
         self.must_look_around = false;
+        self.follow_mtus()?;
         self.last_look_around = Instant::now();
         self.keep_in_place()?;
         let mut left_out = BTreeMap::new();
@@ -55,6 +56,9 @@ impl Daemon<'_> {
         let Some(any) = own.or(port) else {
             return Ok(None);
         };
+        if let Some(reason) = own.and_then(Attachment::off) {
+            return Ok(Some(reason.to_owned()));
+        }
         if own.is_some() && self.request.hook == Hook::Xdp && self.hides_tags(link)? {
             let off = format!("ethtool -K {} rxvlan off", link.name);
             return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));

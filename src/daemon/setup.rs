@@ -208,11 +208,12 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
             index: link.index,
             name: name.clone(),
             mtu: link.mtu,
+            depth: link::depth(links, link.index),
             stacked_with: stacked.map(|other| (other.index, other.name.clone())).collect(),
         })
     };
     let mut interfaces: Vec<Interface> = names.iter().map(find).collect::<Result<_>>()?;
     // The kernel attaches no XDP below an interface that has some.
-    interfaces.sort_by_key(|interface| link::depth(links, interface.index));
+    interfaces.sort_by_key(|interface| interface.depth);
     Ok(interfaces)
 }

@@ -42,6 +42,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Index and name of the interfaces directly above it or below it.
     pub stacked_with: Vec<(u32, String)>,
+    /// How many interfaces there are below it.
+    pub depth: u32,
 }
 
 /// The way in which a program is attached.
@@ -112,14 +114,23 @@ pub struct Attachment {
     attached: Vec<Attached>,
     /// Among these handlers, ours could not be put where it belongs.
     given_up: Option<AtTc>,
+    /// Why the hook's own program could not be attached again, if so.
+    off: Option<String>,
+    /// The user was warned that frames are lost at the present MTU.
+    loses_frames: bool,
 }
 
 impl Attachment {
     /// Attaches all programs, or none.
     pub fn attach(programs: &Programs, interface: &Interface, mode: XdpMode) -> Result<Self> {
         remove_leftovers(interface)?;
-        let mut attachment =
-            Self { interface: interface.clone(), attached: Vec::new(), given_up: None };
+        let mut attachment = Self {
+            interface: interface.clone(),
+            attached: Vec::new(),
+            given_up: None,
+            off: None,
+            loses_frames: false,
+        };
         for (place, program) in &programs.all {
             attachment.attached.push(Attached::attach(*place, program, interface, mode)?);
         }
@@ -182,6 +193,62 @@ impl Attachment {
         }
         self.given_up = None;
         Ok(())
+    }
+
+    /// Why the hook's own program could not be attached again, if so.
+    pub fn off(&self) -> Option<&str> {
+        self.off.as_deref()
+    }
+
+    /// Whether this interface stands directly on the other one, which was attached before.
+    pub fn is_above(&self, other: &Self) -> bool {
+        let is_stacked =
+            self.interface.stacked_with.iter().any(|(index, _)| *index == other.ifindex());
+        is_stacked && self.interface.depth > other.interface.depth
+    }
+
+    /// Whether the driver has to decide anew about native XDP, because of this MTU. If the program
+    /// cannot be taken off, all that is left is a warning.
+    pub fn must_ask_again(&mut self, mtu: u32, mode: XdpMode, can_detach: bool) -> bool {
+        let native = self.kind() == Kind::XdpNative && self.off.is_none();
+        let largest = sys::largest_mtu_of_a_page();
+        let crosses = crosses_limit(native, self.interface.mtu, mtu, largest);
+        if mode == XdpMode::Generic || !crosses {
+            self.loses_frames = false;
+            return false;
+        }
+        if native && !can_detach {
+            if !self.loses_frames {
+                tracing::warn!(
+                    "{}: native XDP may lose frames larger than a page, and its MTU is {mtu} now. \
+                     This kernel cannot take XDP off at such an MTU: lower it to {largest} or less, \
+                     then use the hook tc",
+                    self.name()
+                );
+            }
+            self.loses_frames = true;
+            return false;
+        }
+        true
+    }
+
+    /// Takes the XDP program off: the stack gets all packets.
+    pub fn release_xdp(&mut self) {
+        self.attached[0].holder = Holder::Gone;
+    }
+
+    /// Attaches the XDP program again, as at the start. What hinders that is told by [`Self::off`].
+    pub fn attach_xdp_again(&mut self, programs: &Programs, mtu: u32, mode: XdpMode) {
+        self.interface.mtu = mtu;
+        let (_, program) = &programs.all[0];
+        match attach_xdp(program.as_fd(), &self.interface, mode) {
+            Ok((kind, link)) => {
+                self.off = None;
+                (self.attached[0].kind, self.attached[0].holder) = (kind, Holder::Link(link));
+                tracing::info!("{}: attached again with the MTU {mtu} ({kind:?})", self.name());
+            }
+            Err(error) => self.off = Some(error.to_string()),
+        }
     }
 
     /// Detaches in the orderly way.
@@ -274,6 +341,13 @@ impl Attached {
     }
 }
 
+/// Whether a frame of the new MTU may be too large for native XDP where none of the old one was, or
+/// native XDP may be possible where it was not. `largest` is the largest MTU of frames that fit in a page;
+/// a driver that agreed to a larger one has other means.
+fn crosses_limit(native: bool, old: u32, new: u32, largest: u32) -> bool {
+    if native { new > old.max(largest) } else { old > largest && new <= largest }
+}
+
 fn held(at: AtHook) -> (Kind, Holder) {
     match at {
         AtHook::Tcx(link) => (Kind::Tcx, Holder::Link(link)),
@@ -357,4 +431,28 @@ fn is_known_to_transmit(name: &str) -> bool {
     let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
     let driver = driver.as_deref().ok().and_then(|path| path.file_name());
     driver.is_some_and(|driver| TRANSMITTING_DRIVERS.iter().any(|known| *known == driver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGEST: u32 = 3506;
+
+    #[test]
+    fn hazard_34_the_driver_is_asked_again_when_frames_may_not_fit() {
+        for (old, new) in [(1500, 1280), (1280, 1500), (1500, LARGEST), (9000, 1500), (9000, 9000)]
+        {
+            assert!(!crosses_limit(true, old, new, LARGEST), "native, {old} to {new}");
+        }
+        for (old, new) in [(1500, LARGEST + 1), (1500, 9000), (4000, 9000)] {
+            assert!(crosses_limit(true, old, new, LARGEST), "native, {old} to {new}");
+        }
+        for (old, new) in [(1500, 1280), (1500, 9000), (9000, 4000), (LARGEST, 1500)] {
+            assert!(!crosses_limit(false, old, new, LARGEST), "not native, {old} to {new}");
+        }
+        for (old, new) in [(9000, 1500), (LARGEST + 1, LARGEST)] {
+            assert!(crosses_limit(false, old, new, LARGEST), "not native, {old} to {new}");
+        }
+    }
 }

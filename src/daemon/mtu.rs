@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An MTU that changes while native XDP is attached.
+//!
+//! Native XDP drops frames that do not fit in a page. Some drivers refuse an MTU that allows such
+//! frames, others (virtio_net, vmxnet3) check the MTU only when a program is attached. So the daemon
+//! attaches anew when the MTU crosses that limit, and the driver decides again.
+
+use super::Daemon;
+use crate::datapath::Hook;
+use crate::datapath::state::Change;
+use crate::error::Result;
+
+impl Daemon<'_> {
+    /// `true` if something was attached anew.
+    pub(super) fn follow_mtus(&mut self) -> Result<bool> {
+        let mode = self.request.options.xdp_mode;
+        if self.request.hook != Hook::Xdp {
+            return Ok(false);
+        }
+        let links = &self.monitor.network().links;
+        let mut due = Vec::new();
+        for (at, attachment) in self.attachments.iter_mut().enumerate() {
+            let Some(link) = links.get(&attachment.ifindex()) else {
+                continue;
+            };
+            // Before Linux 6.3, which describes drivers, virtio_net refuses at such an MTU to take a
+            // program off, too, and the kernel warns of a bug.
+            let can_detach = self.drivers.are_described();
+            if attachment.must_ask_again(link.mtu, mode, can_detach) {
+                due.push((at, link.mtu));
+            }
+        }
+        if due.is_empty() {
+            return Ok(false);
+        }
+        // The kernel attaches no XDP below an interface that has some.
+        for (at, attachment) in self.attachments.iter().enumerate() {
+            let is_above =
+                |(below, _): &(usize, u32)| attachment.is_above(&self.attachments[*below]);
+            if due.iter().all(|(other, _)| *other != at) && due.iter().any(is_above) {
+                due.push((at, links.get(&attachment.ifindex()).map_or(0, |link| link.mtu)));
+            }
+        }
+        due.sort_unstable();
+        // Nothing may be redirected to an interface without a program.
+        self.state.rest()?;
+        for (at, _) in &due {
+            self.attachments[*at].release_xdp();
+        }
+        for (at, mtu) in due {
+            self.attachments[at].attach_xdp_again(&self.programs, mtu, mode);
+        }
+        self.bump_due = self.bump_due.max(Some(Change::Topology));
+        Ok(true)
+    }
+}
