@@ -6,11 +6,17 @@ mod support;
 
 use bpfw::abi::bpfw_tuple;
 use bpfw::datapath::Hook;
+use bpfw::datapath::cells::{CELLS as CELLS_MAP, RESTS};
 use bpfw::datapath::conn_map::{Added, ConnMap, Connection, Walk};
+use bpfw::datapath::sys::{Batch, Then, next_batch};
 use bpfw::flow::tuple::{Protocol, Tuple};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use libbpf_sys::bpf_map_create_opts;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use support::datapath::{CELLS, Datapath, on_hook};
 use support::flow::{Flow, LAN, WAN};
+use support::live::root_or_skip;
 use support::random::Random;
 
 /// Some four times as many entries as there are cells.
@@ -104,6 +110,76 @@ fn what_is_added_is_there_until_it_is_removed() {
         if datapath.connections.borrow().is_empty() {
             is_a_map(datapath);
         }
+    });
+}
+
+#[test]
+fn a_batch_never_exceeds_its_buffers() {
+    if !root_or_skip("a_batch_never_exceeds_its_buffers") {
+        return;
+    }
+    let create = |kind| {
+        let options =
+            bpf_map_create_opts { sz: size_of::<bpf_map_create_opts>() as _, ..Default::default() };
+        let map = MapHandle::create(kind, Some("batch"), 4, 8, 16, &options).expect("a map");
+        map.update(&1_u32.to_ne_bytes(), &[7; 8], MapFlags::ANY).expect("written");
+        map
+    };
+    let read = |map: &MapHandle, keys: usize, values: usize| {
+        let (keys, values) = (&mut vec![0; keys][..], &mut vec![0; values][..]);
+        let batch = Batch { position: &mut None, keys, values, room: 16 };
+        next_batch(map, batch, Then::Stay).map_err(|error| error.kind())
+    };
+    let hash = create(MapType::Hash);
+    assert_eq!(read(&hash, 64, 128), Ok((1, true)));
+    for (keys, values) in [(63, 128), (64, 127), (0, 0)] {
+        assert_eq!(read(&hash, keys, values), Err(ErrorKind::InvalidInput), "{keys} {values}");
+    }
+    assert_eq!(read(&create(MapType::Array), 64, 128), Err(ErrorKind::InvalidInput));
+}
+
+/// A map that user space can no longer write to: each write fails.
+fn freeze(datapath: &Datapath<'_>, name: &str) {
+    let map = datapath.object.object().maps().find(|map| map.name() == name).expect("the map");
+    MapHandle::try_from(&map).expect("a descriptor").freeze().expect("frozen");
+}
+
+/// As many connections as find room in cells, and some that do not.
+fn crowd() -> Vec<Connection> {
+    (0..FLOWS).map(connection).collect()
+}
+
+#[test]
+fn hazard_28_a_failed_write_leaves_nothing_of_its_connections() {
+    on_hook("table-failed", Hook::Xdp, |datapath| {
+        if !datapath.connections.borrow().is_empty() {
+            return;
+        }
+        let mut table = ConnMap::new(datapath.object.object()).expect("the table");
+        freeze(datapath, RESTS);
+        table.add_all(&crowd()).expect_err("cells need their rests");
+        expect(&table, &BTreeMap::new());
+        for each in crowd() {
+            table.add(&each).expect_err("cells need their rests");
+            expect(&table, &BTreeMap::new());
+        }
+        assert_eq!(table.in_cells(), 0);
+    });
+}
+
+/// A cell that cannot be written may hold anything. It stays taken, so that nobody else gets it.
+#[test]
+fn hazard_28_a_cell_that_cannot_be_freed_stays_taken() {
+    on_hook("table-taken", Hook::Xdp, |datapath| {
+        if !datapath.connections.borrow().is_empty() {
+            return;
+        }
+        let mut table = ConnMap::new(datapath.object.object()).expect("the table");
+        let [one, two] = [connection(0), connection(1)];
+        assert_eq!(table.add_all([&one, &two]).expect("adding"), [Added::Added; 2]);
+        freeze(datapath, CELLS_MAP);
+        table.remove_all(&[tuples(&one), tuples(&two)].concat()).expect_err("frozen");
+        expect(&table, &[one, two].into_iter().map(|each| (each.id, each)).collect());
     });
 }
 

@@ -166,14 +166,42 @@ impl Cells {
         self.reserved.push((number, *conn));
     }
 
-    /// Fills what has been reserved.
+    /// Fills what has been reserved. After an error nothing of it is reserved any more.
     pub fn fill(&mut self) -> Result<()> {
         let reserved = std::mem::take(&mut self.reserved);
         if reserved.is_empty() {
             return Ok(());
         }
-        self.rests.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.rest)))?;
-        self.map.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.cell)))
+        let rests = self.rests.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.rest)));
+        if rests.is_err() {
+            // No cell has been written yet.
+            reserved.iter().for_each(|(number, _)| self.give_back(*number));
+            return rests;
+        }
+        let filled = self.map.set_all(reserved.iter().map(|(number, conn)| (*number, &conn.cell)));
+        if filled.is_err() {
+            // Some may be filled. The first error is the one to tell.
+            let numbers: Vec<u32> = reserved.iter().map(|(number, _)| *number).collect();
+            let _ = self.clear(&numbers);
+        }
+        filled
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.tags[number as usize] = 0;
+        self.taken -= 1;
+    }
+
+    /// Empties cells one by one. One that cannot be written may hold anything, so it stays taken.
+    fn clear(&mut self, numbers: &[u32]) -> Result<()> {
+        let mut result = Ok(());
+        for number in numbers {
+            match self.map.set(number, &bpfw_cell::default()) {
+                Ok(()) => self.give_back(*number),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
     }
 
     /// Frees the cells of these tuples; says how many there were. A tuple that is in none takes
@@ -183,13 +211,12 @@ impl Cells {
         numbers.sort_unstable();
         numbers.dedup();
         let free = bpfw_cell::default();
-        match numbers[..] {
-            [] => return Ok(0),
-            [number] => self.map.set(&number, &free)?,
-            _ => self.map.set_all(numbers.iter().map(|number| (*number, &free)))?,
+        let all = || numbers.iter().map(|number| (*number, &free));
+        if numbers.len() > 1 && self.map.set_all(all()).is_ok() {
+            numbers.iter().for_each(|number| self.give_back(*number));
+        } else {
+            self.clear(&numbers)?;
         }
-        numbers.iter().for_each(|number| self.tags[*number as usize] = 0);
-        self.taken -= numbers.len();
         Ok(numbers.len())
     }
 

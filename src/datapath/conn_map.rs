@@ -131,20 +131,33 @@ impl ConnMap {
 
     /// Adds both directions of a connection, or none.
     pub fn add(&mut self, connection: &Connection) -> Result<Added> {
-        let added = self.take_places(connection)?;
-        self.cells.fill()?;
-        Ok(added)
+        Ok(self.add_all([connection])?[0])
     }
 
-    /// The same with many, in a few calls of the kernel.
+    /// The same with many, in a few calls of the kernel. After an error none of them is there, unless
+    /// the kernel refuses to remove it, too.
     pub fn add_all<'a>(
         &mut self,
         connections: impl IntoIterator<Item = &'a Connection>,
     ) -> Result<Vec<Added>> {
-        let added: Result<Vec<_>> =
-            connections.into_iter().map(|connection| self.take_places(connection)).collect();
-        self.cells.fill()?;
-        added
+        let mut new = Vec::new();
+        let mut take_places = |connection: &'a Connection| {
+            let added = self.take_places(connection)?;
+            if added == Added::Added {
+                new.push(connection);
+            }
+            Ok(added)
+        };
+        let added: Result<Vec<_>> = connections.into_iter().map(&mut take_places).collect();
+        let filled = self.cells.fill();
+        let result = added.and_then(|added| filled.map(|()| added));
+        if result.is_err() {
+            for connection in new {
+                // The first error is the one to tell.
+                let _ = self.remove(&connection.original.into(), &connection.reply.into());
+            }
+        }
+        result
     }
 
     /// Adds both directions to `conn_map`, or takes their cells.
@@ -165,8 +178,9 @@ impl ConnMap {
             Err(error) => Err(error),
         };
         // Only a cell that is filled can be freed.
-        self.cells.fill()?;
+        let filled = self.cells.fill();
         self.remove_one(&first)?;
+        filled?;
         added
     }
 
@@ -247,9 +261,8 @@ impl ConnMap {
 
     /// Removes a connection by its two tuples; says whether it was there.
     pub fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple) -> Result<bool> {
-        let first = self.remove_one(tuple)?;
-        let second = self.remove_one(other)?;
-        Ok(first || second)
+        let (first, second) = (self.remove_one(tuple), self.remove_one(other));
+        Ok(first? || second?)
     }
 
     fn remove_one(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
@@ -267,14 +280,15 @@ impl ConnMap {
 
     /// Removes what stands under these tuples.
     pub fn remove_all(&mut self, tuples: &[bpfw_tuple]) -> Result<()> {
-        let mut in_cells = Vec::with_capacity(tuples.len());
+        let (mut in_cells, mut result) = (Vec::with_capacity(tuples.len()), Ok(()));
         for tuple in tuples {
-            if !self.remove_spilled(tuple)? {
-                in_cells.push(*tuple);
+            match self.remove_spilled(tuple) {
+                Ok(true) => {}
+                Ok(false) => in_cells.push(*tuple),
+                Err(error) => result = result.and(Err(error)),
             }
         }
-        self.cells.free(&in_cells)?;
-        Ok(())
+        result.and(self.cells.free(&in_cells).map(drop))
     }
 
     /// One step of a walk through all entries; `true` if it was the last. Entries that come or go

@@ -5,9 +5,10 @@
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use libbpf_rs::{MapCore, MapHandle, MapType};
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -247,8 +248,9 @@ pub enum Then {
 /// Reads the next entries of a hash map; `true` as second value says that these are the last.
 ///
 /// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
-/// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room.
-pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Result<(usize, bool)> {
+/// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room. Maps of other types, and
+/// buffers that are too small for the room that they are said to have, are refused.
+pub fn next_batch(map: &MapHandle, batch: Batch<'_>, then: Then) -> io::Result<(usize, bool)> {
     let mut count = batch.room;
     // Four bytes are written here; eight leave a margin.
     let mut next = 0_u64;
@@ -257,11 +259,19 @@ pub fn next_batch(map: BorrowedFd<'_>, batch: Batch<'_>, then: Then) -> io::Resu
         Then::Stay => libbpf_sys::bpf_map_lookup_batch,
         Then::Go => libbpf_sys::bpf_map_lookup_and_delete_batch,
     };
-    // SAFETY: the caller of this module's one user, typed_map, sizes keys and values for `room`
-    // entries; all pointers live through the call.
+    let fits = |buffer: &[u8], size: u32| buffer.len() as u64 >= u64::from(size) * u64::from(count);
+    // Other types have positions as large as their keys, or values for each CPU.
+    if !matches!(map.map_type(), MapType::Hash | MapType::LruHash)
+        || !fits(batch.keys, map.key_size())
+        || !fits(batch.values, map.value_size())
+    {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: keys and values have room for `count` entries of this map, and the kernel writes no
+    // more; all pointers live through the call.
     let result = unsafe {
         call(
-            map.as_raw_fd(),
+            map.as_fd().as_raw_fd(),
             start.cast(),
             ptr::from_mut(&mut next).cast(),
             batch.keys.as_mut_ptr().cast(),

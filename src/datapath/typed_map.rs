@@ -187,7 +187,7 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
                 values: &mut cursor.values,
                 room: room as u32,
             };
-            match sys::next_batch(self.map.as_fd(), batch, then) {
+            match sys::next_batch(&self.map, batch, then) {
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOSPC) => {
                     cursor.room = room * 2;
                 }
