@@ -78,7 +78,8 @@ fn read_all(mut log: File) -> String {
 /// bpfw at both of the router's interfaces, with its log there. Nobody knows when it is ready.
 fn start_with_log(lab: &Lab, hook: &str, options: &[&str], log: impl Into<Stdio>) -> Running {
     let mut command = lab.router.command(&program());
-    command.arg(hook).args(options).args(["--max-connections", "16000", "lan0", "wan0"]);
+    command.arg(hook).args(options).args(["--max-connections", "16000"]);
+    command.args(["--prove-every", "0", "lan0", "wan0"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Running::new(command.spawn().expect("bpfw starts"))
 }

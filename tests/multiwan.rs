@@ -93,7 +93,8 @@ impl TwoWays {
     }
 
     fn start(&self, hook: &str, options: &[&str]) -> Daemon {
-        let args = [&[hook, "--log-level", "debug"], options, &INTERFACES].concat();
+        let args =
+            [&[hook, "--log-level", "debug", "--prove-every", "0"], options, &INTERFACES].concat();
         let daemon = Daemon::start(&self.lab.router, &args);
         daemon.wait_for_line("forwarding", LIMIT);
         daemon

@@ -96,7 +96,15 @@ impl OurFilter {
     /// Adds it behind everything that is there.
     pub(super) fn add(program: BorrowedFd<'_>, interface: &Interface, side: Side) -> Result<Self> {
         let Interface { index, name, .. } = interface;
-        let made_qdisc = tc::ingress(*index)?.qdisc.is_none();
+        let qdisc = tc::ingress(*index)?.qdisc;
+        // The kernel would take it for an ingress filter (ingress_tcf_block in net/sched/sch_ingress.c).
+        if side == Side::Egress && qdisc == Some(IngressQdisc::Ingress) {
+            return Err(Error::refused(format!(
+                "{name} has the qdisc ingress, which has no egress side"
+            ))
+            .with_advice("replace it by clsact, or start bpfw before it is added"));
+        }
+        let made_qdisc = qdisc.is_none();
         let mut hook = TcHookBuilder::new(program.as_fd())
             .ifindex(i32::try_from(*index).unwrap_or_default())
             .replace(false)
