@@ -96,8 +96,6 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	struct snapshot snap;
 	struct bpfw_cell *cell;
 	struct bpfw_hop *hop;
-	/* Read once, and before any look-up: what the look-ups find is at least this new. */
-	__u32 generation = generation_now.current;
 	__u32 number;
 	int verdict;
 
@@ -112,7 +110,8 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	if (!cell)
 		return BPFW_GO_ON;
 	take_hop_word(cell, &snap);
-	if (hop_generation(snap.hop_word) != hop_generation_now(generation, pkt.hash, now) ||
+	if (hop_generation(snap.hop_word) !=
+		    hop_generation_now(generation_now.current, pkt.hash, now) ||
 	    !is_alive(cell, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));

@@ -12,8 +12,8 @@
  * Stamps packets of offloaded connections that XDP has handed up, and takes the stamp of all others
  * away: it may come from another network namespace, through a veth.
  *
- * Only an entry that is there already makes a stamp: an older packet may have passed the rules as
- * conntrack's first one, which are other rules.
+ * Without an entry, this may be the connection's first packet. Rules for new connections let it
+ * pass, and that proves nothing about established ones.
  */
 static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
 {

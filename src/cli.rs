@@ -158,9 +158,8 @@ pub struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_connections: Option<u32>,
 
-    /// Seconds after which each direction of a connection sends another packet through the network
-    /// stack, to prove that the stack still forwards it
-    /// [default: 9, and up to 72 with more than 100,000 connections]
+    /// How often each direction of a connection must send one packet through the network stack, in
+    /// seconds [default: 9, and up to 72 with more than 100,000 connections]
     ///
     /// What changes without a word to anyone (ipset, iptables-legacy, expired set elements,
     /// sysctls) counts within two such periods. They are rounded down to a power of two of the

@@ -311,13 +311,10 @@ fn no_part_of_the_proof_is_idle() {
             let patched = Patched::new(&format!("{number}-{}", hook.name()), file, part, instead);
             let object = patched.compile(hook);
             let test = format!("part-{number}");
+            // What fails below is the check, not the loading.
+            on_hook_from(&test, hook, &object, |_| ());
             let held = catch_unwind(|| on_hook_from(&test, hook, &object, check)).is_ok();
             assert!(!held, "{} without '{part}' of {file}: no check fails", hook.name());
         }
-    }
-    // What fails is the check, not the loading of patched objects.
-    for hook in HOOKS {
-        let whole = Patched::new(&format!("whole-{}", hook.name()), "proof.h", "#endif", "#endif");
-        on_hook_from("whole", hook, &whole.compile(hook), own);
     }
 }

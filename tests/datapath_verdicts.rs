@@ -331,7 +331,7 @@ mod cases {
             datapath.overwrite(&entry);
             let frame = flow.incoming(false).build();
             datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNPROVEN);
-            assert_eq!(datapath.entry(&flow, false).hop_slot(), None, "nothing was looked up");
+            assert_eq!(datapath.entry(&flow, false).hop_slot(), None, "nothing was kept");
         }
         datapath.overwrite(&right);
         datapath.expect_flow(&flow, false);

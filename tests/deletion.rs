@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A connection that conntrack has forgotten, and that the rules forbid by now, is not forwarded
+//! A connection that conntrack has forgotten, and that could not begin any more, is not forwarded
 //! any longer: each test prints how long after the deletion its last packet left.
 
 mod support;

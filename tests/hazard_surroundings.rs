@@ -465,14 +465,14 @@ fn hazard_60_limits_that_are_too_low_are_errors(hook: &str, test: &str) {
         refuses(&lab.router.try_run(&args), 1, words);
         assert_eq!(attached(&lab), before, "{limit}");
     };
-    for number in (8..98).step_by(10) {
-        refuses_with(&format!("--nofile={number}"), &["files can be open", "98", "ulimit"]);
+    for number in (8..102).step_by(10) {
+        refuses_with(&format!("--nofile={number}"), &["files can be open", "102", "ulimit"]);
     }
     for megabytes in [14, 16, 20] {
         let limit = format!("--as={}", megabytes << 20);
         refuses_with(&limit, &["there is no memory", "--max-connections"]);
     }
-    for limit in ["--nofile=98", "--nofile=8:1000", "--as=100000000"] {
+    for limit in ["--nofile=102", "--nofile=8:1000", "--as=100000000"] {
         let args = [limit, &program(), hook, "lan0", "wan0"];
         let daemon = Daemon::start_program(&lab.router, "prlimit", &args);
         daemon.wait_for_line("forwarding", LIMIT);

@@ -293,7 +293,6 @@ fn hazard_26_a_full_map_leaves_new_connections_to_the_stack(hook: &str, test: &s
     assert_eq!(warnings, 1, "{lines:#?}");
 }
 
-/// A RST with the connection's addresses, but from the other side, ends nothing.
 /// A dump finds connections that have no traffic. They take all room, until others need it.
 fn hazard_26_idle_connections_without_proof_give_way(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
@@ -306,6 +305,7 @@ fn hazard_26_idle_connections_without_proof_give_way(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 1);
 }
 
+/// A RST with the connection's addresses, but from the other side, ends nothing.
 #[test]
 fn hazard_02_a_forged_rst_ends_nothing() {
     for hook in ["xdp", "tc"] {

@@ -7,7 +7,7 @@ use bpfw::abi;
 use std::time::Duration;
 use support::capture::{Capture, Frame};
 use support::daemon::Daemon;
-use support::lab::{Lab, SERVER, show};
+use support::lab::{Lab, ROUTER_LAN, ROUTER_LAN_MAC, SERVER, show};
 use support::maps::Maps;
 use support::packet::Mac;
 use support::router::*;
@@ -18,7 +18,7 @@ use support::wait::eventually;
 on_both_hooks!(
     hazard_08_a_neighbors_new_mac_is_followed,
     hazard_07_a_route_to_another_gateway_is_followed,
-    hazard_07_a_route_to_another_interface_starts_over,
+    hazard_07_a_route_to_an_interface_without_name_is_the_stacks,
     hazard_07_a_blackhole_route_drops,
     hazard_07_a_vanished_route_is_the_stacks_business,
     hazard_10_a_smaller_mtu_is_heeded,
@@ -80,7 +80,7 @@ fn hazard_07_a_route_to_another_gateway_is_followed(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 1, "the same connection, another next hop");
 }
 
-fn hazard_07_a_route_to_another_interface_starts_over(hook: &str, test: &str) {
+fn hazard_07_a_route_to_an_interface_without_name_is_the_stacks(hook: &str, test: &str) {
     let (lab, daemon, _server, client) = fast_udp(hook, test, &no_nat_rules());
     // A second cable between router and server.
     lab.server.ip(&format!(
@@ -100,9 +100,9 @@ fn hazard_07_a_route_to_another_interface_starts_over(hook: &str, test: &str) {
     });
     lab.server.ip("route replace 192.0.2.0/24 via 203.0.113.1 dev eth1\n");
     assert!(client.echoes(2, LIMIT), "the stack goes on with it");
-    eventually(LIMIT, "wan1 was not named: packets leave by it through the stack", || {
-        client.echoes(3, LIMIT) && maps.packets(abi::BPFW_PASS_EGRESS) > 0
-    });
+    let before = maps.packets(abi::BPFW_PASS_EGRESS);
+    assert_eq!(client.count_echoes(3..23, LIMIT), 20);
+    assert!(maps.packets(abi::BPFW_PASS_EGRESS) >= before + 20, "wan1 was not named");
 }
 
 /// wan0 is not named: neither what leaves by it nor what comes in there is fast.
@@ -244,4 +244,27 @@ fn hazard_08_a_neighbor_that_ages_is_no_change(hook: &str, test: &str) {
     assert_eq!(maps.generation(), before);
     set(NEW_MAC, "reachable");
     eventually(LIMIT, "this is a change", || maps.generation() > before);
+}
+
+/// A bridge that is named itself is an interface like others; its ports are the kernel's.
+#[test]
+fn hazard_50_a_named_bridge_is_fast_at_tc() {
+    if !support::live::root_or_skip("hazard_50_a_named_bridge_is_fast_at_tc") {
+        return;
+    }
+    let lab = lab("tc", "bridge", &snat_rules());
+    lab.router.ip(&format!(
+        "addr flush dev lan0\nlink add br0 address {} type bridge\nlink set lan0 master br0\n\
+         link set br0 up\naddr add {ROUTER_LAN}/24 dev br0\n",
+        show(ROUTER_LAN_MAC)
+    ));
+    lab.nft("insert rule ip rules forward iifname br0 accept");
+    let words = ["tc", "--max-connections", "16000", "--prove-every", "0", "br0", "wan0"];
+    let daemon = Daemon::start(&lab.router, &words);
+    daemon.wait_for_line("forwarding", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    for number in 0..20 {
+        assert!(echo_is_fast(&lab, &client, number));
+    }
 }

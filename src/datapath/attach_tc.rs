@@ -63,15 +63,16 @@ pub(super) struct OurFilter {
     pub(super) made_qdisc: bool,
 }
 
-/// TCX runs in front of clsact: filters there would never see packets that our program takes at
-/// the ingress. So it is only for interfaces without.
+/// TCX runs in front of clsact: filters there would never see packets that our program takes. So a
+/// program that takes packets goes behind them.
 pub(super) fn attach_tc(
     program: BorrowedFd<'_>,
     interface: &Interface,
     side: Side,
+    takes_packets: bool,
 ) -> Result<AtHook> {
     let Interface { index, name, .. } = interface;
-    if side == Side::Ingress && AtTc::read(*index)?.has_ingress_filters() {
+    if takes_packets && AtTc::read(*index)?.has_ingress_filters() {
         tracing::info!("{name} has TC filters: attaching behind them");
         return OurFilter::add(program, interface, side).map(AtHook::Filter);
     }
@@ -102,7 +103,7 @@ impl OurFilter {
             return Err(Error::refused(format!(
                 "{name} has the qdisc ingress, which has no egress side"
             ))
-            .with_advice("replace it by clsact, or start bpfw before it is added"));
+            .with_advice("replace it by clsact"));
         }
         let made_qdisc = qdisc.is_none();
         let mut hook = TcHookBuilder::new(program.as_fd())

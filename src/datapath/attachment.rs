@@ -59,11 +59,28 @@ pub enum Kind {
     Clsact,
 }
 
-/// Where a program belongs.
+/// What a program is for, and so where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
+    /// The datapath at the hook XDP.
     Xdp,
-    Tc(Side),
+    /// The datapath at the hook TC. It takes packets away from who comes behind it.
+    Tc,
+    /// The stamp on the way in, at the hook XDP.
+    WayIn,
+    /// The way out.
+    WayOut,
+}
+
+impl Place {
+    /// The side at TC.
+    fn side(self) -> Option<Side> {
+        match self {
+            Self::Xdp => None,
+            Self::Tc | Self::WayIn => Some(Side::Ingress),
+            Self::WayOut => Some(Side::Egress),
+        }
+    }
 }
 
 /// The programs that belong at each interface.
@@ -79,11 +96,11 @@ impl Programs {
     pub fn new(hook: Hook, own: OwnedFd, stamp: Option<OwnedFd>, egress: OwnedFd) -> Self {
         let place = match hook {
             Hook::Xdp => Place::Xdp,
-            Hook::Tc => Place::Tc(Side::Ingress),
+            Hook::Tc => Place::Tc,
         };
         let mut all = vec![(place, own)];
-        all.extend(stamp.map(|stamp| (Place::Tc(Side::Ingress), stamp)));
-        all.push((Place::Tc(Side::Egress), egress));
+        all.extend(stamp.map(|stamp| (Place::WayIn, stamp)));
+        all.push((Place::WayOut, egress));
         Self { all }
     }
 }
@@ -170,11 +187,11 @@ impl Attachment {
 
     /// Whether all programs are still where they were attached.
     pub fn is_in_place(&self, at_tc: &AtTc) -> bool {
-        self.attached.iter().all(|ours| match ours.place {
-            Place::Xdp => {
+        self.attached.iter().all(|ours| match ours.place.side() {
+            None => {
                 sys::xdp_program(self.interface.index).is_ok_and(|program| program == ours.program)
             }
-            Place::Tc(side) => at_tc.has(side, ours.program),
+            Some(side) => at_tc.has(side, ours.program),
         })
     }
 
@@ -187,9 +204,7 @@ impl Attachment {
         }
         self.given_up = Some(at_tc.clone());
         for (number, (_, program)) in programs.all.iter().enumerate() {
-            // The programs of the proof take no packets from anyone.
-            let takes_packets = number == 0;
-            self.attached[number].keep_in_place(program, &self.interface, at_tc, takes_packets)?;
+            self.attached[number].keep_in_place(program, &self.interface, at_tc)?;
         }
         self.given_up = None;
         Ok(())
@@ -292,12 +307,12 @@ impl Attached {
     ) -> Result<Self> {
         let id = Program::id_from_fd(program.as_fd())
             .map_err(|error| libbpf_error("reading our program's id", &error))?;
-        let (kind, holder) = match place {
-            Place::Xdp => {
+        let (kind, holder) = match place.side() {
+            None => {
                 let (kind, link) = attach_xdp(program.as_fd(), interface, mode)?;
                 (kind, Holder::Link(link))
             }
-            Place::Tc(side) => held(attach_tc(program.as_fd(), interface, side)?),
+            Some(side) => held(attach_tc(program.as_fd(), interface, side, place == Place::Tc)?),
         };
         Ok(Self { place, program: id, kind, holder })
     }
@@ -307,11 +322,11 @@ impl Attached {
         program: &OwnedFd,
         interface: &Interface,
         at_tc: &AtTc,
-        takes_packets: bool,
     ) -> Result<()> {
-        let Place::Tc(side) = self.place else {
+        let Some(side) = self.place.side() else {
             return Ok(());
         };
+        let takes_packets = self.place == Place::Tc;
         let name = &interface.name;
         let was_at_tcx = self.kind == Kind::Tcx;
         let attached = match self.kind {
@@ -322,13 +337,13 @@ impl Attached {
                     // A new qdisc stops the interface's queues for a moment, and loses packets
                     // (qdisc_graft in net/sched/sch_api.c). So the stack has those in between.
                     self.holder = Holder::Gone;
-                    attach_tc(program.as_fd(), interface, side)
+                    attach_tc(program.as_fd(), interface, side, takes_packets)
                 }
             }
             // A qdisc that is removed, or a flush, takes the filters of all with it.
             Kind::Clsact if !at_tc.has(side, self.program) => {
                 tracing::warn!("{name}: someone removed bpfw's TC filter, attaching again");
-                attach_tc(program.as_fd(), interface, side)
+                attach_tc(program.as_fd(), interface, side, takes_packets)
             }
             _ => return Ok(()),
         };

@@ -20,6 +20,10 @@ const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
 const REFUSED_BRIEFLY: Duration = Duration::from_secs(1);
 const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
 
+/// Jiffies by which the daemon's clock may be ahead. The datapath signals only the first packet of a jiffy
+/// that it hands up (`hand_up` in bpf/handover.h): the time that an entry begins with must be earlier.
+const CLOCK_ERROR: u64 = 4;
+
 /// So long after a refusal, the sweep looks for connections that take room for nothing.
 const LACKS_ROOM: Duration = Duration::from_secs(30);
 
@@ -142,9 +146,7 @@ impl Offload {
             assured,
             pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
             mark: entry.mark,
-            // Some jiffies ago, however well this clock goes: the datapath signals only the first packet
-            // of a jiffy that it hands up (`hand_up` in bpf/handover.h), and one may come now.
-            seen: self.clock.now().wrapping_sub(4),
+            seen: self.clock.now().wrapping_sub(CLOCK_ERROR),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         }
     }

@@ -86,7 +86,8 @@ pub(super) fn differs_by_packet(field: Field) -> bool {
         Field::Meta(key) => [NFT_META_LEN, NFT_META_PRIORITY].contains(&key),
         // Version, protocol, addresses.
         Field::Payload { base: NETWORK_HEADER, offset, length } => {
-            !(offset == 0 && length == 1 || offset == 9 && length == 1 || offset >= 12)
+            let is_known = length == 1 && [0, 9].contains(&offset);
+            !is_known && offset < 12
         }
         // Ports.
         Field::Payload { base: TRANSPORT_HEADER, offset, length } => offset + length > 4,

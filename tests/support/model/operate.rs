@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// Within a tenth of a second, no packet of this direction is forwarded any more.
+    /// Soon no packet of this direction is forwarded any more.
     fn ban(&mut self, conn: Conn, way: Way, yes: bool) -> Result<(), String> {
         if self.model.state(conn).banned[way as usize] == yes {
             return Ok(());
