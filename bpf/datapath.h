@@ -107,13 +107,12 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 		return BPFW_PASS_REST;
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
 	if (verdict == BPFW_PASS_UNPROVEN) {
-		hook_ask(ctx, stamp_of(generation->current, conn->rest->way_back, now));
+		hook_ask(ctx, stamp_of(generation->current, conn->rest, conn->rest->way_back, now));
 		/* From where answers do not lead to, it may be a stranger who ends a connection. */
 		if (pkt->tcp_flags & (TCP_FIN | TCP_RST) && conn->rest->way_back == link->ifindex)
 			finish(pkt, conn, snap, now);
 	}
-	/* A dropped packet does not reach conntrack. */
-	if (verdict && verdict != BPFW_DROP_BLACKHOLE)
+	if (verdict)
 		return hand_up(pkt, conn->rest, now, verdict);
 	return verdict;
 }
@@ -197,7 +196,7 @@ static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 	count(verdict);
 	if (verdict == BPFW_FORWARDED)
 		return hook_redirect(ctx, port);
-	if (verdict == BPFW_DROP_BLACKHOLE || verdict == BPFW_DROP_ERROR)
+	if (verdict == BPFW_DROP_ERROR)
 		return HOOK_DROP;
 	return hook_pass(ctx, verdict);
 }

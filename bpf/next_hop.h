@@ -69,8 +69,6 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
 		return fib->family == FAMILY_IPV4 ? BPFW_GO_ON : BPFW_PASS_NO_ROUTE;
-	case BPF_FIB_LKUP_RET_BLACKHOLE:
-		return BPFW_DROP_BLACKHOLE;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		return BPFW_PASS_NO_NEIGHBOR;
 	default:

@@ -35,20 +35,23 @@ static __always_inline __u32 epoch_of(__u32 policy, __u64 hash, __u64 now)
 	return policy + period_of(hash, now);
 }
 
-/*
- * What a packet carries from the way in to the way out. 0 means no stamp. With a new generation,
- * period or way back the stamp is another one: a packet that something held back in between proves
- * nothing, because it may have passed the old rules.
- */
-static __always_inline __u16 stamp_of(__u32 current, __u32 way_back, __u64 now)
-{
-	return (current + period_of(0, now) + way_back * (__u32)BPFW_FACTOR) | 1U << 15;
-}
-
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
 	hash = (hash ^ word) * BPFW_FACTOR;
 	return hash ^ hash >> 32;
+}
+
+/*
+ * What a packet carries from the way in to the way out. 0 means no stamp. With a new generation,
+ * period or way back, another mark or conntrack entry, the stamp is another one: a packet that
+ * something held back in between proves nothing, because it may have passed the old rules.
+ */
+static __always_inline __u16 stamp_of(__u32 current, const struct bpfw_rest *rest, __u32 way_back,
+				      __u64 now)
+{
+	__u64 known = mix(mix(way_back, rest->id), rest->mark);
+
+	return (current + period_of(0, now) + known) | 1U << 15;
 }
 
 /* What the stack must have done with a packet, besides the MAC addresses of the frame. */

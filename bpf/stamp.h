@@ -24,7 +24,7 @@ static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
 
 	if (!current || !parse_skb(skb, &pkt) || !find_conn(&tuple, pkt.hash, &conn))
 		return 0;
-	return stamp_of(current, conn.rest->way_back, bpf_jiffies64());
+	return stamp_of(current, conn.rest, conn.rest->way_back, bpf_jiffies64());
 }
 
 SEC("tc") int bpfw_stamp(struct __sk_buff *skb)

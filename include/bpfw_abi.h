@@ -231,7 +231,6 @@ struct bpfw_settings {
 enum bpfw_verdict {
 	BPFW_GO_ON,
 	BPFW_FORWARDED,
-	BPFW_DROP_BLACKHOLE,   /* a blackhole route: the stack would drop it silently too */
 	BPFW_DROP_ERROR,       /* a helper failed on a packet already changed */
 	BPFW_PASS_REST,        /* the daemon has stopped the fast path for a moment */
 	BPFW_PASS_HEARTBEAT,   /* the daemon is late */

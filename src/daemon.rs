@@ -316,7 +316,7 @@ impl Daemon<'_> {
         self.must_look_around |= changes.tc;
         let change = match changes {
             Changes { policy: true, .. } => Some(Change::Policy),
-            Changes { routing: true, .. } if self.has_foreign_marks() => Some(Change::Policy),
+            Changes { routing: true, .. } if self.has_foreign_rules() => Some(Change::Policy),
             Changes { forwarding: true, .. } => Some(Change::Topology),
             _ => None,
         };
@@ -364,6 +364,8 @@ impl Daemon<'_> {
             Some(Refusal::Ipsec)
         } else if unknown_marks || rules.tos {
             Some(Refusal::PolicyRouting)
+        } else if self.rules.copies_packets() {
+            Some(Refusal::Copies)
         } else {
             (!multipath.is_empty() && !self.spreads_by_address).then_some(Refusal::Multipath)
         };
@@ -379,8 +381,13 @@ impl Daemon<'_> {
         Ok(changed || by_mark || covers_more)
     }
 
-    /// Routing rules go by bits of marks that look-ups do not ask with: a change of routes may concern
-    /// packets that look-ups know nothing of.
+    /// Routing rules go by what look-ups do not ask with: a change of routes may concern packets that
+    /// look-ups know nothing of.
+    fn has_foreign_rules(&self) -> bool {
+        self.has_foreign_marks() || self.monitor.network().rules.interfaces
+    }
+
+    /// The same, of bits of marks alone.
     fn has_foreign_marks(&self) -> bool {
         self.monitor.network().rules.fwmark_bits & !self.route_mark != 0
     }

@@ -4,7 +4,7 @@
 mod support;
 
 use bpfw::abi::{
-    BPFW_FORWARDED, BPFW_NO_TESTIMONY, BPFW_PASS_UNPROVEN, BPFW_PROVEN, BPFW_STAMP_OLD,
+    BPFW_FORWARDED, BPFW_NO_TESTIMONY, BPFW_PASS_UNPROVEN, BPFW_PROVEN, BPFW_STAMP_OLD, bpfw_rest,
 };
 use bpfw::datapath::state::{Change, NO_PERIODS};
 use bpfw::flow::tuple::Protocol;
@@ -29,12 +29,13 @@ fn expect_asks(datapath: &Datapath<'_>, flow: &Flow, reply: bool) {
 
 /// The packet of the original direction as the stack sends it.
 fn sent<'a>(datapath: &Datapath<'_>, flow: &Flow, frame: &'a [u8]) -> Sent<'a> {
+    let rest = datapath.entry(flow, false).rest;
     Sent {
         frame,
         ingress: LAN.ifindex(),
         egress: WAN.ifindex(),
         tag: (0, 0),
-        stamp: datapath.stamp(datapath.entry(flow, false).rest.way_back),
+        stamp: datapath.stamp(&rest, rest.way_back),
     }
 }
 
@@ -93,11 +94,19 @@ fn others_prove_nothing(datapath: &mut Datapath<'_>) {
         let frame = flow.outgoing(false).build();
         let right = || sent(datapath, &flow, &frame);
         let here = right().stamp;
-        let stamp_of_another_way_back = datapath.stamp(DMZ.ifindex());
+        let rest = datapath.entry(&flow, false).rest;
+        let of_another_way_back = datapath.stamp(&rest, DMZ.ifindex());
+        // A queue held it while the connection got another mark, or was replaced by another one.
+        let marked = bpfw_rest { mark: rest.mark ^ 1, ..rest };
+        let of_another_mark = datapath.stamp(&marked, rest.way_back);
+        let replaced = bpfw_rest { id: rest.id ^ 1, ..rest };
+        let of_another_entry = datapath.stamp(&replaced, rest.way_back);
         for (other, counted) in [
             (Sent { stamp: 0, ..right() }, None),
             (Sent { stamp: here ^ 1, ..right() }, Some(BPFW_STAMP_OLD)),
-            (Sent { stamp: stamp_of_another_way_back, ..right() }, Some(BPFW_STAMP_OLD)),
+            (Sent { stamp: of_another_way_back, ..right() }, Some(BPFW_STAMP_OLD)),
+            (Sent { stamp: of_another_mark, ..right() }, Some(BPFW_STAMP_OLD)),
+            (Sent { stamp: of_another_entry, ..right() }, Some(BPFW_STAMP_OLD)),
             (Sent { ingress: 0, ..right() }, Some(BPFW_NO_TESTIMONY)),
             (Sent { ingress: 0x7fff_ffff, ..right() }, Some(BPFW_NO_TESTIMONY)),
             (Sent { ingress: DMZ.ifindex(), ..right() }, Some(BPFW_PROVEN)),
@@ -125,7 +134,7 @@ fn not_there(datapath: &mut Datapath<'_>) {
         ingress: LAN.ifindex(),
         egress: WAN.ifindex(),
         tag: (0, 0),
-        stamp: datapath.stamp(LAN.ifindex()),
+        stamp: datapath.stamp(&bpfw_rest::default(), LAN.ifindex()),
     };
     assert_eq!(datapath.send(&way), Some(BPFW_NO_TESTIMONY));
     // A packet from before the insert: it may have passed as conntrack's first one.
@@ -294,7 +303,12 @@ const PARTS: [Part; 14] = [
         "(__u64) * (const __u16 *)(macs + 10) << 32 | *(const __u32 *)(macs + 6)",
         "0",
     ),
-    (waited, "egress.h", "stamp != stamp_of(generation.current, way.back, now)", "0 * stamp"),
+    (
+        waited,
+        "egress.h",
+        "stamp != stamp_of(generation.current, conn.rest, way.back, now)",
+        "0 * stamp",
+    ),
     (others_prove_nothing, "egress.h", "!bpf_map_lookup_elem(&egress_map, &way.ingress) ||", ""),
     (others_prove_nothing, "skb.h", "pkt->tuple->protocol != PROTOCOL_TCP ||", "1 ||"),
     (period, "proof.h", ">> generation_now.period", ">> 63"),

@@ -6,9 +6,9 @@
 
 mod support;
 
-use bpfw::abi::bpfw_tuple;
+use bpfw::abi::{bpfw_rest, bpfw_tuple};
 use bpfw::datapath::Hook;
-use bpfw::datapath::conn_map::{Added, ConnMap};
+use bpfw::datapath::conn_map::{Added, ConnMap, Connection};
 use bpfw::flow::tuple::Protocol;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,9 @@ fn run_frames(datapath: &Datapath<'_>, flows: &[Flow]) -> u64 {
                 assert_eq!(outcome.action, datapath.pass());
                 assert_eq!(&outcome.frame, before);
                 // As the stack does: the proof may meet another connection in the entry by now.
-                datapath.prove_with(flow, false, LAN.ifindex());
+                let Connection { id, mark, .. } = flow.connection();
+                let rest = bpfw_rest { id, mark, way_back: LAN.ifindex(), ..Default::default() };
+                datapath.prove_with(flow, false, &rest);
             }
         }
     }

@@ -37,7 +37,6 @@ const TC: &[Hook] = &[Hook::Tc];
 
 verdicts! {
     forwarded: BPFW_FORWARDED on BOTH;
-    blackhole: BPFW_DROP_BLACKHOLE on BOTH;
     rest: BPFW_PASS_REST on BOTH;
     no_beat_yet: BPFW_PASS_HEARTBEAT on BOTH;
     short: BPFW_PASS_SHORT on BOTH;
@@ -136,14 +135,6 @@ mod cases {
             datapath.expect_flow(&flow, false);
             datapath.expect_flow(&flow, true);
         }
-    }
-
-    pub fn blackhole(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let flow = Flow::snat(Protocol::Tcp);
-        datapath.add(&flow);
-        datapath.namespace.ip(&format!("route add blackhole {}\n", WAN.host));
-        let outcome = datapath.run_frame(LAN, &flow.incoming(false).build());
-        assert_eq!((outcome.verdict, outcome.action), (verdict, datapath.drop()));
     }
 
     pub fn rest(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
@@ -436,8 +427,7 @@ mod cases {
     }
 
     pub fn no_route(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let prohibit = ["unreachable", "prohibit"];
-        for kind in prohibit {
+        for kind in ["unreachable", "prohibit", "blackhole"] {
             datapath.namespace.ip(&format!("route add {kind} {}\n", WAN.host));
             expect(datapath, verdict, |packet| packet);
             datapath.namespace.ip(&format!("route del {kind} {}\n", WAN.host));

@@ -257,7 +257,10 @@ fn hazard_60_signals_that_end_it_leave_nothing_behind(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let before = attached(&lab);
     for signal in [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXCPU] {
-        let mut daemon = start(&lab, hook, &[]);
+        // Whoever runs the tests may ignore it (nohup).
+        let args = ["--default-signal", &program(), hook, "lan0", "wan0"];
+        let mut daemon = Daemon::start_program(&lab.router, "env", &args);
+        daemon.wait_for_line("forwarding", LIMIT);
         daemon.signal(signal);
         assert_eq!(daemon.wait_exit(LIMIT).code(), Some(0), "{signal}");
         assert_eq!(attached(&lab), before);
@@ -302,7 +305,7 @@ fn hazard_60_signals_that_its_parent_blocked_end_it(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     let before = attached(&lab);
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let args = ["--block-signal", &program(), hook, "lan0", "wan0"];
+        let args = ["--default-signal", "--block-signal", &program(), hook, "lan0", "wan0"];
         let mut daemon = Daemon::start_program(&lab.router, "env", &args);
         daemon.wait_for_line("forwarding", LIMIT);
         daemon.signal(signal);

@@ -241,8 +241,12 @@ fn hazard_07_link_changes_are_reported() {
         assert!(!monitor.network().links[&v0].running);
         expect(&mut monitor, "ip link set v0 down", both);
         assert!(!monitor.network().links[&v0].up);
-        expect(&mut monitor, "ip link set v0 name wan", links);
+        let policy = |changes: &Changes| changes.policy && changes.links;
+        expect(&mut monitor, "ip link set v0 name wan", policy);
         assert_eq!(monitor.network().links[&v0].name, "wan");
+        expect(&mut monitor, "ip link set wan up", both);
+        expect(&mut monitor, "ip link set wan group 7", policy);
+        expect(&mut monitor, "ip link set wan mtu 1300 group 8", policy);
         expect_nothing(&mut monitor, "ip link set wan txqueuelen 77");
         expect(&mut monitor, "ip link add w0 type veth peer name w1", links);
         expect(&mut monitor, "ip link del wan", both);
@@ -411,7 +415,8 @@ fn hazard_18_only_what_is_named_is_removed() {
         assert_eq!(handles(), before[1..]);
         tc::delete_filter(v0, &before[0]).expect_err("it is gone");
         add_classic_bpf("egress", 3, 9);
-        let at_egress = || tc::ingress(v0).expect("readable").filters.into_iter().find(|f| f.egress);
+        let at_egress =
+            || tc::ingress(v0).expect("readable").filters.into_iter().find(|f| f.egress);
         tc::delete_filter(v0, &at_egress().expect("it is there")).expect("it is there");
         assert_eq!(at_egress(), None);
         assert_eq!(handles(), before[1..]);

@@ -24,6 +24,7 @@ on_both_hooks!(
     hazard_55_drops_before_the_start_and_a_restart,
     hazard_56_a_new_drop_counts_at_once,
     hazard_63_packets_that_waited_for_a_neighbor_prove_nothing,
+    hazard_64_nothing_is_offloaded_while_rules_copy,
     hazard_66_the_way_back_decides,
     hazard_67_changes_without_a_word_count_within_two_periods,
     hazard_68_a_stamp_from_elsewhere_goes_nowhere,
@@ -374,8 +375,12 @@ fn hazard_66_the_way_back_decides(hook: &str, test: &str) {
             fib saddr . iif oif missing drop
         }
     }";
-    for by_rule in [false, true] {
+    // By iif, bpfw finds another way back than nftables' fib, which asks with the loopback interface.
+    let routes_by_interface =
+        format!("rule add iif wan0 lookup 100\nroute add {CLIENT}/32 dev lan0 table 100\n");
+    for (by_rule, policy) in [(false, ""), (true, ""), (true, &routes_by_interface)] {
         let lab = lab(hook, test, &no_nat_rules());
+        lab.router.ip(policy);
         lab.router
             .ip("link add dmz0 type veth peer name dmz1\nlink set dmz1 up\nlink set dmz0 up\n");
         if by_rule {
@@ -383,18 +388,47 @@ fn hazard_66_the_way_back_decides(hook: &str, test: &str) {
         } else {
             lab.router.sysctl("net/ipv4/conf/lan0/rp_filter", "1");
         }
-        let daemon = start(&lab, hook, &[]);
+        // A new period must not do it.
+        let daemon = start(&lab, hook, &["--prove-every", "0"]);
         let talks = Talks::start(&lab, &[(Protocol::Udp, 6000)]);
         talks.wait_until_heard(LIMIT);
         expect_others_fast(&daemon);
+        // It has become a stream: nothing but the change below sends it by the stack.
+        std::thread::sleep(Duration::from_secs(3));
         // The client's packets still come in at lan0; answers would leave by dmz0.
         lab.router.ip(&format!("route add {CLIENT}/32 dev dmz0\n"));
         let last = silence(&talks.heard()[0], 0, QUIET, LIMIT);
-        assert!(last.is_some(), "the stack drops them: by a rule {by_rule}");
+        assert!(last.is_some(), "the stack drops them: by a rule {by_rule}, {policy}");
         lab.router.ip(&format!("route del {CLIENT}/32 dev dmz0\n"));
         talks.wait_until_heard(LIMIT);
         expect_others_fast(&daemon);
     }
+}
+
+/// A copy that leaves by the next hop looks like the packet itself, which the rules may drop.
+fn hazard_64_nothing_is_offloaded_while_rules_copy(hook: &str, test: &str) {
+    let lab = lab(hook, test, &no_nat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let talks = Talks::start(&lab, &[(Protocol::Udp, 6000)]);
+    talks.wait_until_heard(LIMIT);
+    expect_others_fast(&daemon);
+    let mark = daemon.mark();
+    lab.nft(&format!(
+        "table ip copies {{
+            chain c {{
+                type filter hook forward priority -10; policy accept;
+                ip daddr {SERVER} dup to {SERVER}
+                ip daddr {SERVER} drop
+            }}
+        }}"
+    ));
+    daemon.wait_for_line_after(mark, "nothing is offloaded: rules send copies", LIMIT);
+    let before = forwarded(&daemon);
+    std::thread::sleep(LISTEN);
+    assert_eq!(forwarded(&daemon), before);
+    lab.nft("delete table ip copies");
+    daemon.wait_for_line_after(mark, "nothing stands against offloading any more", LIMIT);
+    expect_others_fast(&daemon);
 }
 
 /// An element that expires is told to nobody. Neither are the rules of iptables-legacy.

@@ -43,7 +43,8 @@ impl Rules {
         tracing::debug!("the firewall has {chains} chains and {rules} rules");
         let findings = rule_walk::find(&ruleset);
         for (kind, found) in &findings {
-            if !self.findings.contains_key(kind) {
+            // With copies nothing is offloaded, and that is said.
+            if *kind != Kind::Copy && !self.findings.contains_key(kind) {
                 tracing::warn!(
                     "rules do not see offloaded packets: {kind}, in {} {}. --offload-mark keeps \
                      connections away from the fast path",
@@ -71,6 +72,11 @@ impl Rules {
     /// its table for that is enough.
     pub(super) fn marks_packets(&self) -> bool {
         self.findings.contains_key(&Kind::Mark) || has_legacy_mangle()
+    }
+
+    /// Whether rules send copies of packets of established connections.
+    pub(super) fn copies_packets(&self) -> bool {
+        self.findings.contains_key(&Kind::Copy)
     }
 
     /// Whether packets of the interface with this name stay with the stack.
@@ -121,9 +127,10 @@ impl Daemon<'_> {
 
     /// Before conntrack's events: a connection must not be judged by policies of yesterday.
     pub(super) fn read_firewall(&mut self) -> Result<()> {
-        let marked = self.rules.marks_packets();
+        let policies = |rules: &Rules| (rules.marks_packets(), rules.copies_packets());
+        let before = policies(&self.rules);
         let chains_changed = self.rules.read()?;
-        if self.rules.marks_packets() != marked {
+        if policies(&self.rules) != before {
             self.check_policies()?;
         }
         self.offload.set_timeout_policies(self.rules.firewall.has_timeout_policies());

@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 /// The verdicts with their names for people, in the order of their numbers.
 pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_FORWARDED, "forwarded"),
-    (abi::BPFW_DROP_BLACKHOLE, "dropped: blackhole route"),
     (abi::BPFW_DROP_ERROR, "dropped: a helper failed"),
     (abi::BPFW_PASS_REST, "passed: the fast path rests"),
     (abi::BPFW_PASS_HEARTBEAT, "passed: the daemon is late"),

@@ -84,6 +84,9 @@ pub enum Refusal {
     PolicyRouting,
     /// Routes spread packets over next hops by more than their addresses.
     Multipath,
+    /// Rules send copies of packets (nft's `dup`, iptables' TEE): who gets them wants all. A copy may
+    /// leave where its packet is dropped.
+    Copies,
     /// An IPsec policy may cover its packets.
     Ipsec,
     /// There are policies for timeouts, and its own does not tell whether it has one.
@@ -132,6 +135,7 @@ impl fmt::Display for Refusal {
             Self::OddTimeout => "timeout set by another program, nearly over, or below 3 s",
             Self::PolicyRouting => "routing rules by mark or type of service",
             Self::Multipath => "routes over several next hops, by more than addresses",
+            Self::Copies => "rules send copies of packets",
             Self::Ipsec => "IPsec policies",
             Self::TimeoutUnclear => "timeout not clear yet",
             Self::Full => "too many connections",

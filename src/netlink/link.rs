@@ -18,6 +18,7 @@ const IFF_RUNNING: u32 = 1 << 6;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_GROUP: u16 = 27;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
@@ -43,6 +44,8 @@ pub struct Link {
     pub index: u32,
     /// Interface name.
     pub name: String,
+    /// What rules may select it by besides (ip-link(8), `group`).
+    pub group: u32,
     /// Set up by the administrator (IFF_UP).
     pub up: bool,
     /// Up and with a carrier (IFF_RUNNING, RFC 2863 operational state).
@@ -118,8 +121,6 @@ pub(super) enum Outcome {
     Unchanged,
     /// A new link: no packet goes another way.
     New,
-    /// A link with another name: rules may go by names.
-    Renamed,
     /// Packets may have to go another way.
     Forwarding,
     /// As `Forwarding`: this interface was set down or is gone, and its routes with it.
@@ -156,10 +157,8 @@ fn put(links: &mut Links, link: Link) -> Outcome {
         links.insert(link.index, link);
         return Outcome::New;
     };
-    let renamed_only = Link { name: old.name.clone(), ..link.clone() } == *old;
     let outcome = match () {
         () if *old == link => Outcome::Unchanged,
-        () if renamed_only => Outcome::Renamed,
         () if old.up && !link.up => Outcome::Down(link.index),
         () => Outcome::Forwarding,
     };
@@ -181,6 +180,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
     for (kind, value) in attributes(payload.get(HEADER..)?) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
+            IFLA_GROUP => link.group = u32_at(value, 0)?,
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_ADDRESS if ethernet => link.mac = value.try_into().ok(),
             IFLA_MASTER => link.master = u32_at(value, 0).filter(|&index| index != 0),

@@ -54,6 +54,7 @@ fn a_vlan_interface_names_its_port_and_tag() {
         mac: Some([2, 0, 0, 0, 0, 1]),
         ethernet: true,
         mtu: 1496,
+        group: 0,
         master: None,
         lower: Some(3),
         vlan: Some(vlan),
@@ -89,7 +90,7 @@ fn only_what_is_kept_counts_as_change() {
     link.attributes.push(LinkAttribute::TxQueueLen(9));
     assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Unchanged);
     link.attributes.push(LinkAttribute::IfName("other".into()));
-    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Renamed);
+    assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Forwarding);
     link.attributes.push(LinkAttribute::Controller(4));
     assert_eq!(apply(&mut links, RTM_NEWLINK, &link), Outcome::Forwarding);
     link.header.flags = LinkFlags::Up;

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::ops::BitOrAssign;
 
 use super::address::Addresses;
+use super::attribute::u32_at;
 use super::link::{self, Links, Outcome};
 use super::multipath::Multipath;
 use super::neighbor::{self, Neighbors};
@@ -129,6 +130,11 @@ impl Network {
     }
 
     fn apply_link(&mut self, message: &Message<'_>) -> Changes {
+        let index = u32_at(message.payload, 4);
+        let selected_by = |links: &Links| {
+            index.and_then(|index| links.get(&index)).map(|link| (link.name.clone(), link.group))
+        };
+        let before = selected_by(&self.links);
         let outcome = link::change(&mut self.links, message);
         if let Outcome::Down(index) = outcome {
             self.neighbors.retain(|&(ifindex, _), _| ifindex != index);
@@ -139,7 +145,8 @@ impl Network {
             links: outcome != Outcome::Unchanged,
             forwarding: routing,
             routing,
-            policy: outcome == Outcome::Renamed,
+            // Rules may go by names and groups.
+            policy: before.is_some() && selected_by(&self.links) != before,
             ..Changes::default()
         }
     }

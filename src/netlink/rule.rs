@@ -11,18 +11,23 @@ use crate::error::Result;
 
 const HEADER: usize = 12;
 const TOS_IN_HEADER: usize = 3;
+const FRA_IIFNAME: u16 = 3;
 const FRA_FWMARK: u16 = 10;
 const FRA_FWMASK: u16 = 16;
+const FRA_OIFNAME: u16 = 17;
 const FRA_DSCP: u16 = 25;
 const FRA_DSCP_MASK: u16 = 30;
 
-/// What the rules look at in a packet, besides addresses, ports and interfaces.
+/// What the rules look at in a packet, besides addresses and ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleFacts {
     /// The bits of the packet's mark that rules select by.
     pub fwmark_bits: u32,
     /// A rule selects by TOS or DSCP.
     pub tos: bool,
+    /// A rule selects by interface. What nftables' `fib` asks comes in at the loopback interface
+    /// (nft_fib4_eval in nft_fib_ipv4.c).
+    pub interfaces: bool,
 }
 
 impl RuleFacts {
@@ -48,6 +53,7 @@ impl RuleFacts {
                 FRA_FWMARK => mark = Some(u32_at(value, 0).unwrap_or(u32::MAX)),
                 FRA_FWMASK => mask = Some(u32_at(value, 0).unwrap_or(u32::MAX)),
                 FRA_DSCP | FRA_DSCP_MASK => self.tos = true,
+                FRA_IIFNAME | FRA_OIFNAME => self.interfaces = true,
                 _ => {}
             }
         }
@@ -80,12 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_tos_are_found() {
+    fn marks_tos_and_interfaces_are_found() {
         let none = RuleFacts::default();
         assert_eq!(facts(0, vec![RuleAttribute::Priority(9)]), none);
         assert_eq!(facts(16, vec![]), RuleFacts { tos: true, ..none });
         let dscp = RuleAttribute::Other(DefaultNla::new(FRA_DSCP, vec![0]));
         assert_eq!(facts(0, vec![dscp]), RuleFacts { tos: true, ..none });
+        for name in [RuleAttribute::Iifname("a".into()), RuleAttribute::Oifname("a".into())] {
+            assert_eq!(facts(0, vec![name]), RuleFacts { interfaces: true, ..none });
+        }
         let bits = |attributes| facts(0, attributes).fwmark_bits;
         assert_eq!(bits(vec![RuleAttribute::FwMark(1)]), u32::MAX);
         assert_eq!(bits(vec![RuleAttribute::FwMask(255)]), 255);

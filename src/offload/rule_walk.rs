@@ -238,6 +238,10 @@ impl<'a> Judged<'a> {
         self.state_by_set |= by_state;
         if into == Some(0) {
             self.end = if by_state { End::Decided } else { End::Map };
+            // One of its elements may decide.
+            if self.reads_packet && !by_state {
+                self.kinds.push(Kind::Field);
+            }
         }
     }
 

@@ -57,6 +57,9 @@ impl View<'_> {
             // A VLAN may be attached to as well as its port.
             let links: Vec<_> = self.ingress(link).into_iter().chain(self.by_tag(link)).collect();
             let egress = self.egress(link).map(|egress| (link.index, egress));
+            // The way out looks the way in up: what comes in here may leave by another interface.
+            let egress = egress
+                .or_else(|| (!links.is_empty()).then_some((link.index, bpfw_egress::default())));
             let fits = devices.links.len() + links.len() <= self.room
                 && devices.egresses.len() + usize::from(egress.is_some()) <= self.room;
             // In both maps or in none: half an interface would only send, or only receive.
@@ -163,6 +166,7 @@ mod tests {
             mac: Some(MAC),
             ethernet: true,
             mtu: 1500,
+            group: 0,
             master: None,
             lower: None,
             vlan: None,
@@ -235,10 +239,16 @@ mod tests {
         let links = vec![link(1, "a"), link(3, "not attached"), vlan(5, 3, 10), marked];
         let egresses = |hook| {
             let found = devices(hook, links.clone());
-            found.egresses.iter().map(|(index, _)| *index).collect::<Vec<_>>()
+            let sends = |egress: &bpfw_egress| egress.flags & abi::BPFW_EGRESS_REDIRECT != 0;
+            let found = found.egresses.iter().map(|(index, egress)| (*index, sends(egress)));
+            found.collect::<Vec<_>>()
         };
-        assert_eq!(egresses(Hook::Xdp), [1]);
-        assert_eq!(egresses(Hook::Tc), [1, 6], "TC leaves tag and priority to the device");
+        assert_eq!(egresses(Hook::Xdp), [(1, true), (6, false)], "its packets may come in");
+        assert_eq!(
+            egresses(Hook::Tc),
+            [(1, true), (6, true)],
+            "TC leaves tag and priority to the device"
+        );
     }
 
     #[test]

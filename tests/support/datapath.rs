@@ -310,11 +310,11 @@ impl<'obj> Datapath<'obj> {
 
     /// The stack sends a packet of a direction that has come in since the last change.
     pub fn prove(&self, flow: &Flow, reply: bool) {
-        self.prove_with(flow, reply, self.entry(flow, reply).rest.way_back);
+        self.prove_with(flow, reply, &self.entry(flow, reply).rest);
     }
 
-    /// The same, if answers leave by this interface.
-    pub fn prove_with(&self, flow: &Flow, reply: bool, way_back: u32) {
+    /// The same, if the packet came in when this was known of it.
+    pub fn prove_with(&self, flow: &Flow, reply: bool, rest: &bpfw_rest) {
         let frame = flow.outgoing(reply).build();
         let interface = flow.egress(reply).ifindex();
         let egresses = TypedMap::<u32, bpfw_egress>::new(self.object.object(), "egress_map");
@@ -326,18 +326,22 @@ impl<'obj> Datapath<'obj> {
             ingress: flow.ingress(reply).ifindex(),
             egress: port.map_or(interface, |port| port.port),
             tag: port.map_or((0, 0), |port| (u16::from_be(port.vlan_proto), port.vlan_id)),
-            stamp: self.stamp(way_back),
+            stamp: self.stamp(rest, rest.way_back),
         });
     }
 
     /// The stamp that packets get now, as `stamp_of` in bpf/proof.h.
-    pub fn stamp(&self, way_back: u32) -> u16 {
-        let back = way_back.wrapping_mul(BPFW_FACTOR as u32);
+    pub fn stamp(&self, rest: &bpfw_rest, way_back: u32) -> u16 {
+        let mix = |hash: u64, word: u32| {
+            let hash = (hash ^ u64::from(word)).wrapping_mul(BPFW_FACTOR as u64);
+            hash ^ hash >> 32
+        };
+        let known = mix(mix(way_back.into(), rest.id), rest.mark) as u32;
         let period = match self.state.period() {
             NO_PERIODS => 0,
             shift => (self.now() >> shift) as u32,
         };
-        self.state.generation().wrapping_add(period).wrapping_add(back) as u16 | 1 << 15
+        self.state.generation().wrapping_add(period).wrapping_add(known) as u16 | 1 << 15
     }
 
     /// Runs the program at the way out; says which counter went up, if one did.
@@ -499,11 +503,6 @@ impl<'obj> Datapath<'obj> {
     /// The hook's word for "to the stack".
     pub fn pass(&self) -> i32 {
         if self.hook == Hook::Xdp { 2 } else { -1 }
-    }
-
-    /// The hook's word for "into the void".
-    pub fn drop(&self) -> i32 {
-        if self.hook == Hook::Xdp { 1 } else { 2 }
     }
 
     /// The hook's word for "to another device".
