@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use support::bystander::Bystander;
-use support::daemon::Daemon;
+use support::daemon::{Daemon, program};
 use support::lab::{Lab, SERVER};
 use support::live::{root_or_skip, skip};
 use support::netns::text;
@@ -321,7 +321,9 @@ fn hazard_24_a_signal_during_the_start_attaches_none(hook: &str, test: &str) {
     let before = attached(&lab);
     let mut attached_meanwhile = 0;
     for round in 0..20 {
-        let mut daemon = Daemon::start(&lab.router, &[hook, "lan0", "wan0"]);
+        // Whoever runs the tests may ignore SIGHUP (nohup).
+        let args = ["--default-signal", &program(), hook, "lan0", "wan0"];
+        let mut daemon = Daemon::start_program(&lab.router, "env", &args);
         std::thread::sleep(Duration::from_millis(10 * round));
         let signal = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP][round as usize % 3];
         daemon.signal(signal);
