@@ -35,7 +35,7 @@ pub enum Drained {
     Overrun,
 }
 
-/// A subscription to the updates and ends of TCP and UDP connections that were answered.
+/// A subscription to the updates and ends of IPv4's TCP and UDP connections that were answered.
 pub struct Events {
     socket: Socket,
     bytes_read: u64,

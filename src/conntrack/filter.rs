@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which of conntrack's events the kernel queues for us: those of TCP and UDP connections that were
-//! answered, but not those that updates by one socket of ours cause. What was not answered cannot be
-//! offloaded, and a flood makes as many of them as it has packets.
+//! Which of conntrack's events the kernel queues for us: those of IPv4 connections of TCP and UDP
+//! that were answered, but not those that updates by one socket of ours cause. What was not answered
+//! cannot be offloaded, and a flood makes as many of them as it has packets.
 //!
 //! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
 //! attribute of type X, behind offset A or nested within the one there, and answers its offset, or
@@ -9,10 +9,13 @@
 
 use nix::libc::{self, sock_filter};
 
+use super::entry::FAMILY;
 use crate::flow::state::Status;
 
 /// Where a message names the port of the socket that caused it.
 const PORT: u32 = 12;
+/// Where a message has the address family: the first byte of `nfgenmsg`, behind `nlmsghdr`.
+const FAMILY_AT: u32 = 16;
 /// Where a message's attributes begin: behind `nlmsghdr` and `nfgenmsg`.
 const ATTRIBUTES: u32 = 20;
 /// An attribute's value follows its header.
@@ -28,6 +31,7 @@ const FIND_WITHIN: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR_NEST) as u32;
 const LOAD_NUMBER: u32 = libc::BPF_LD | libc::BPF_IMM;
 const LOAD_X: u32 = libc::BPF_LDX | libc::BPF_IMM;
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 const LOAD_WORD_AT_X: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
 const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
 const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
@@ -53,7 +57,7 @@ const fn refuse(from: usize) -> u8 {
     accept(from) - 1
 }
 
-const LINES: usize = 23;
+const LINES: usize = 25;
 
 /// The filter that leaves out what the socket with this port causes.
 pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] {
@@ -61,14 +65,16 @@ pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] 
         line(LOAD, PORT),
         // Loads turn bytes around as for the network's order, and this number is in the machine's.
         jump(IF_EQUAL, own_port.to_be(), refuse(1), 0),
+        line(LOAD_BYTE, FAMILY_AT),
+        jump(IF_EQUAL, FAMILY as u32, 0, refuse(3)),
         line(LOAD_NUMBER, ATTRIBUTES),
         line(LOAD_X, CTA_STATUS),
         line(LOAD, FIND),
-        jump(IF_EQUAL, 0, accept(5), 0),
+        jump(IF_EQUAL, 0, accept(7), 0),
         line(COPY_TO_X, 0),
         line(LOAD_WORD_AT_X, VALUE),
         // Not answered.
-        jump(IF_SET, Status::SEEN_REPLY.0, 0, refuse(8)),
+        jump(IF_SET, Status::SEEN_REPLY.0, 0, refuse(10)),
         line(LOAD_NUMBER, ATTRIBUTES),
         line(LOAD_X, CTA_TUPLE_ORIG),
         line(LOAD, FIND),
@@ -76,11 +82,11 @@ pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] 
         line(LOAD, FIND_WITHIN),
         line(LOAD_X, CTA_PROTO_NUM),
         line(LOAD, FIND_WITHIN),
-        jump(IF_EQUAL, 0, accept(16), 0),
+        jump(IF_EQUAL, 0, accept(18), 0),
         line(COPY_TO_X, 0),
         line(LOAD_BYTE_AT_X, VALUE),
-        jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(19), 0),
-        jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(20), 0),
+        jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(21), 0),
+        jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(22), 0),
         line(RETURN, 0),
         line(RETURN, u32::MAX),
     ]
