@@ -10,20 +10,25 @@ use bpfw::datapath::sys::AttachType;
 use bpfw::flow::tuple::Protocol;
 use std::time::Duration;
 use support::bystander::IndexUser;
+use support::conntrack;
 use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC, show};
 use support::live::{lacking, root_or_skip};
 use support::maps::Maps;
+use support::nfqueue::Queue;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
 use support::talk::{Talks, silence};
+use support::udp::UdpClient;
 use support::wait::eventually;
 
 on_both_hooks!(
     hazard_55_drops_from_the_beginning,
     hazard_55_drops_before_the_start_and_a_restart,
     hazard_56_a_new_drop_counts_at_once,
+    hazard_56_a_new_mark_counts,
     hazard_63_packets_that_waited_for_a_neighbor_prove_nothing,
+    hazard_63_packets_that_waited_in_a_queue_prove_nothing,
     hazard_64_nothing_is_offloaded_while_rules_copy,
     hazard_66_the_way_back_decides,
     hazard_67_changes_without_a_word_count_within_two_periods,
@@ -61,7 +66,7 @@ const BACK: [bool; 2] = [false, true];
 const BOTH: [bool; 2] = [true, true];
 const NONE: [bool; 2] = [false, false];
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 11] = [
     Row { name: "nothing", change: Chain("th dport PORT counter"), dropped: NONE },
     Row {
         name: "the client's address",
@@ -117,6 +122,34 @@ const ROWS: [Row; 9] = [
             }",
         ),
         dropped: BOTH,
+    },
+    Row {
+        name: "a packet's mark",
+        change: Table(
+            "chain marks {
+                type filter hook prerouting priority -140; policy accept;
+                iifname lan0 th dport PORT meta mark set 0x77
+            }
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                meta mark 0x77 drop
+            }",
+        ),
+        dropped: THERE,
+    },
+    Row {
+        name: "a connection's mark",
+        change: Table(
+            "chain marks {
+                type filter hook prerouting priority -140; policy accept;
+                iifname lan0 th dport PORT ct mark set 0x78
+            }
+            chain c {
+                type filter hook forward priority -10; policy accept;
+                iifname wan0 ct mark 0x78 drop
+            }",
+        ),
+        dropped: BACK,
     },
     Row {
         name: "iptables-nft",
@@ -330,6 +363,84 @@ fn hazard_56_elements_of_sets_count() {
     }
 }
 
+/// A rule drops by a mark that connections do not have yet. A change of rules is not what tells.
+fn hazard_56_a_new_mark_counts(hook: &str, test: &str) {
+    const MARK: &str = "0x77";
+    let lab = lab(hook, test, &snat_rules());
+    lab.nft(&format!(
+        "table ip marked {{
+            chain c {{
+                type filter hook forward priority -10; policy accept;
+                iifname lan0 ct mark {MARK} drop
+            }}
+        }}"
+    ));
+    let daemon = start(&lab, hook, &[]);
+    let all = [(Protocol::Udp, 6000), (Protocol::Tcp, 6001), (Protocol::Udp, 6002)];
+    let talks = Talks::start(&lab, &all);
+    talks.wait_until_heard(LIMIT);
+    wait_until_offloaded(&daemon, all.len());
+    expect_others_fast(&daemon);
+    for number in [0, 1] {
+        let (protocol, port) = all[number];
+        let tuple = conntrack::original(&lab, protocol, port);
+        conntrack::update(&lab, tuple, &format!("-m {MARK}"));
+        silence(&talks.heard()[number], 0, QUIET, LIMIT).expect("the mark counts");
+        conntrack::update(&lab, tuple, "-m 0");
+        talks.wait_until_heard(LIMIT);
+    }
+    wait_until_offloaded(&daemon, all.len());
+    expect_others_fast(&daemon);
+}
+
+/// Packets that the old rules let pass wait for a program's verdict, and leave after a ban.
+fn hazard_63_packets_that_waited_in_a_queue_prove_nothing(hook: &str, test: &str) {
+    const HELD: u32 = 5;
+    let lab = lab(hook, test, &snat_rules());
+    let daemon = start(&lab, hook, &[]);
+    let (server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    // A hook that comes while packets wait would have them wait again (nf_reinject).
+    lab.nft(&format!("table ip ban {{\n{BAN_CHAIN}\n}}\n}}"));
+    let mut queue = Queue::open(&lab.router, 1);
+    lab.router.sh("iptables-nft -A FORWARD -p udp --dport 7 -j NFQUEUE --queue-num 1");
+    eventually(LIMIT, "packets wait in the queue", || {
+        client.send(1);
+        queue.held() >= HELD
+    });
+    // What the fast path has still sent is not what is asked for.
+    while client.recv(QUIET).is_some() {}
+    let (held, arrived) = (queue.held() as usize, server.sources().len());
+    let maps = Maps::of(daemon.pid());
+    let old = maps.packets(abi::BPFW_STAMP_OLD);
+    ban_echoes(&lab);
+    queue.release();
+    eventually(LIMIT, "all that waited arrive", || server.sources().len() == arrived + held);
+    let old = maps.packets(abi::BPFW_STAMP_OLD) - old;
+    println!("{hook}: of {held} packets that waited, {old} had an old stamp");
+    assert!(old >= u64::from(HELD), "the way out has seen them");
+    expect_banned(&daemon, &client);
+}
+
+/// Its packets come here before other rules do anything with them.
+const BAN_CHAIN: &str = "chain c {
+    type filter hook forward priority -10; policy accept;";
+
+/// Drops what goes to the echo server.
+fn ban_echoes(lab: &Lab) {
+    lab.nft(&format!("table ip ban {{\n{BAN_CHAIN}\nudp dport 7 drop\n}}\n}}"));
+}
+
+/// What waited before the ban has left, and nothing follows it.
+fn expect_banned(daemon: &Daemon, client: &UdpClient) {
+    while client.recv(QUIET).is_some() {}
+    let before = forwarded(daemon);
+    for number in 100..150 {
+        assert!(!client.echoes(number, Duration::from_millis(10)), "the ban holds");
+    }
+    assert_eq!(forwarded(daemon), before);
+}
+
 /// Packets that the old rules let pass wait for the next hop's MAC address, and leave after a ban.
 fn hazard_63_packets_that_waited_for_a_neighbor_prove_nothing(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
@@ -347,24 +458,12 @@ fn hazard_63_packets_that_waited_for_a_neighbor_prove_nothing(hook: &str, test: 
         client.send(1);
         lab.stack_packets() > seen + 2
     });
-    lab.nft(
-        "table ip ban {
-            chain c {
-                type filter hook forward priority -10; policy accept;
-                udp dport 7 drop
-            }
-        }",
-    );
+    ban_echoes(&lab);
     lab.router.ip(&format!(
         "neigh replace {SERVER} lladdr {} dev wan0 nud permanent\n",
         show(SERVER_MAC)
     ));
-    while client.recv(QUIET).is_some() {}
-    let before = forwarded(&daemon);
-    for number in 100..150 {
-        assert!(!client.echoes(number, Duration::from_millis(10)), "the ban holds");
-    }
-    assert_eq!(forwarded(&daemon), before);
+    expect_banned(&daemon, &client);
 }
 
 /// Where answers leave decides whether the stack forwards: by rp_filter, and by a rule.

@@ -20,6 +20,7 @@ pub mod maps;
 pub mod model;
 pub mod mutate;
 pub mod netns;
+pub mod nfqueue;
 pub mod outcome;
 pub mod outlaw;
 pub mod packet;
