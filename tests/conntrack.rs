@@ -187,7 +187,7 @@ fn other_protocols_and_own_updates_are_left_out() {
         set_mark(&tuple, 7);
         let found = drain(&mut events);
         // What another program does is told apart from what packets do.
-        let [Event::Edit(entry)] = &found[..] else { panic!("{found:?}") };
+        let [Event::Edit { entry, .. }] = &found[..] else { panic!("{found:?}") };
         assert_eq!(entry.mark, 7);
     });
 }

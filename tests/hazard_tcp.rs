@@ -319,7 +319,7 @@ fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
         eventually(LIMIT, "the flags are sent again", || {
             let mut sent = false;
             let mut note = |event| {
-                if let Event::Edit(entry) = event {
+                if let Event::Edit { entry, .. } = event {
                     sent |= entry.original == segments.original() && entry.tcp_liberal;
                 }
             };

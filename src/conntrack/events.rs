@@ -19,7 +19,12 @@ pub enum Event {
     /// A packet changed the entry.
     Update(Entry),
     /// A program changed the entry: another one, or this one if it wanted to see the event.
-    Edit(Entry),
+    Edit {
+        /// The entry after the change.
+        entry: Entry,
+        /// The netlink port of the socket that asked for it.
+        port: u32,
+    },
     /// The entry is gone.
     Destroy(Entry),
 }
@@ -120,7 +125,7 @@ impl AsFd for Events {
 pub(super) fn decode(message: &Message<'_>) -> Option<Event> {
     match (message.kind, message.port) {
         (NEW, 0) => Entry::decode(message.bytes).map(Event::Update),
-        (NEW, _) => Entry::decode(message.bytes).map(Event::Edit),
+        (NEW, port) => Entry::decode(message.bytes).map(|entry| Event::Edit { entry, port }),
         (DELETE, _) => Entry::decode(message.bytes).map(Event::Destroy),
         _ => None,
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::rest::Rest;
 use super::{Daemon, Pending};
 use crate::abi;
+use crate::datapath::state::Change;
 use crate::error::Result;
 use crate::offload::Round;
 
@@ -55,6 +56,9 @@ impl Daemon<'_> {
                 false
             }
         };
+        if self.offload.take_must_prove() {
+            self.bump_due = Some(Change::Policy);
+        }
         self.keep_neighbors()?;
         let auditing = self.offload.audit(Instant::now() + CHORE)?;
         Ok(looking || sweeping || auditing || !self.neighbors_due.is_empty())

@@ -91,7 +91,7 @@ impl Offload {
         if given == Given::Own {
             return self.reject(entry, Refusal::OwnTimeout);
         }
-        if !self.has_usual_timeout(entry, assured) {
+        if !self.has_usual_timeout(entry, assured)? {
             return self.reject(entry, Refusal::OddTimeout);
         }
         if source != Source::Signal && given == Given::Ordinary && !self.is_full() {
@@ -121,7 +121,6 @@ impl Offload {
         if known.is_some_and(|known| is_current(&known, &connection))
             || ended && source == Source::Table
         {
-            self.note_told(entry, assured);
             return Ok(None);
         }
         let audited = !self.events_sent
@@ -132,9 +131,7 @@ impl Offload {
         if given == Given::Unclear {
             return self.stays(entry, Refusal::TimeoutUnclear);
         }
-        let refusal = self.add(&connection, audited)?;
-        self.note_told(entry, assured);
-        Ok(refusal)
+        self.add(&connection, audited)
     }
 
     fn connection(&self, entry: &Entry, assured: bool) -> Connection {
@@ -216,10 +213,13 @@ impl Offload {
 
     /// Whether packets and refreshes can have left this timeout. The kernel keeps another program's
     /// until the next packet, and so does bpfw: that packet goes by the stack.
-    pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> bool {
+    pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        let fits = |left| lifetime.is_usual(left) || self.awaits_refresh(entry, lifetime, left);
-        lifetime.can_be_kept() && entry.timeout.is_none_or(fits)
+        match entry.timeout {
+            _ if !lifetime.can_be_kept() => Ok(false),
+            Some(left) if !lifetime.is_usual(left) => self.explains(entry, assured, left),
+            _ => Ok(true),
+        }
     }
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.

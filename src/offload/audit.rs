@@ -145,9 +145,7 @@ impl Offload {
     ) -> Result<Option<Running>> {
         while let Some(known) = connections.pop() {
             match self.requests.get(&known.original)? {
-                Some(entry) if self.confirms(&known, &entry) => {
-                    self.note_told(&entry, known.assured);
-                }
+                Some(entry) if self.confirms(&known, &entry)? => {}
                 Some(entry) => self.consider(&entry, Source::Table).map(|_| ())?,
                 None => self.remove_audited(&known)?,
             }
@@ -164,21 +162,14 @@ impl Offload {
         mut missing: HashMap<u32, Connection>,
         until: Instant,
     ) -> Result<Option<Running>> {
-        let (mut confirmed, mut changed) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         let progress = dump.read(until, &mut |entry| {
-            if let Some(known) = missing.remove(&entry.id) {
-                if self.confirms(&known, &entry) {
-                    confirmed.push((entry, known.assured));
-                } else {
-                    changed.push(entry);
-                }
-            }
+            found.extend(missing.remove(&entry.id).map(|known| (known, entry)));
         })?;
-        for (entry, assured) in confirmed {
-            self.note_told(&entry, assured);
-        }
-        for entry in changed {
-            self.consider(&entry, Source::Table)?;
+        for (known, entry) in found {
+            if !self.confirms(&known, &entry)? {
+                self.consider(&entry, Source::Table)?;
+            }
         }
         match progress {
             DumpProgress::More => return Ok(Some(Running::Dumping { dump, missing })),
@@ -194,11 +185,12 @@ impl Offload {
     }
 
     /// Whether the entry is what was offloaded. Ids repeat, so the tuples count as well.
-    fn confirms(&self, known: &Connection, entry: &Entry) -> bool {
-        (known.id, known.original, known.reply) == (entry.id, entry.original, entry.reply)
+    fn confirms(&self, known: &Connection, entry: &Entry) -> Result<bool> {
+        let is_the_same = (known.id, known.original, known.reply)
+            == (entry.id, entry.original, entry.reply)
             && known.mark == entry.mark
-            && self.decide(entry) == (Decision::Offload { assured: known.assured })
-            && self.has_usual_timeout(entry, known.assured)
+            && self.decide(entry) == (Decision::Offload { assured: known.assured });
+        Ok(is_the_same && self.has_usual_timeout(entry, known.assured)?)
     }
 
     fn remove_audited(&mut self, known: &Connection) -> Result<()> {

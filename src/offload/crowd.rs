@@ -40,20 +40,28 @@ impl Crowd {
 impl Offload {
     /// One event of conntrack's. What it asks for is done by the next [`Offload::flush`] at the latest.
     pub fn on_event(&mut self, event: Event) -> Result<()> {
-        let (Event::Update(entry) | Event::Edit(entry) | Event::Destroy(entry)) = &event;
+        let (Event::Update(entry) | Event::Edit { entry, .. } | Event::Destroy(entry)) = &event;
         self.crowd.events += 1;
         if self.crowd.events >= EVENTS || self.crowd.concerns(entry) {
             self.settle()?;
         }
         match event {
             Event::Update(entry) => self.on_update(&entry, Source::Event),
-            Event::Edit(entry) => {
-                self.on_update(&entry, Source::Table)?;
-                self.sends_events(&entry);
-                Ok(())
-            }
+            Event::Edit { entry, port } => self.on_edit(&entry, port),
             Event::Destroy(entry) => self.goes(&entry),
         }
+    }
+
+    /// Another program may have set the timeout, which counts until the connection's next packet. So
+    /// the stack gets that packet; by it the connection comes back.
+    fn on_edit(&mut self, entry: &Entry, port: u32) -> Result<()> {
+        let by_others = port != self.provocations.port();
+        if by_others && self.conn_map.has(&entry.original.into(), entry.id)? {
+            return self.remove_if(&entry.original.into(), entry.id);
+        }
+        self.on_update(entry, Source::Table)?;
+        self.sends_events(entry);
+        Ok(())
     }
 
     fn goes(&mut self, entry: &Entry) -> Result<()> {

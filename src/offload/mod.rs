@@ -103,6 +103,9 @@ pub struct Offload {
     local_addresses: HashSet<Ipv4Addr>,
     clock: JiffyClock,
     sweep: sweep::Sweep,
+    /// What conntrack gives connections may not be what is known of it: the stack must see their
+    /// next packets.
+    must_prove: bool,
     audit: audit::Audit,
     /// While a resync goes on: the connections offloaded meanwhile.
     admitted: Option<HashSet<u32>>,
@@ -139,6 +142,7 @@ impl Offload {
             local_addresses: HashSet::new(),
             clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
             sweep: sweep::Sweep::default(),
+            must_prove: false,
             audit: audit::Audit::default(),
             admitted: None,
             full_since: None,
@@ -162,6 +166,11 @@ impl Offload {
         &self.refusals
     }
 
+    /// Whether all connections must prove themselves anew since the last call.
+    pub fn take_must_prove(&mut self) -> bool {
+        std::mem::take(&mut self.must_prove)
+    }
+
     /// The port that events of our own updates carry, but for those that shall come back.
     pub fn own_port(&self) -> u32 {
         self.requests.port()
@@ -174,10 +183,6 @@ impl Offload {
 
     /// Whether there are policies that give some connections timeouts of their own.
     pub fn set_timeout_policies(&mut self, exist: bool) {
-        if exist && !self.timeout_policies {
-            // What was not told yet, because TCP's notes could be relied on.
-            self.doubt_refreshes();
-        }
         self.timeout_policies = exist;
     }
 
@@ -227,8 +232,9 @@ impl Offload {
     fn send_updates(&mut self) -> Result<()> {
         let errors = self.requests.flush()?;
         if errors.incomplete {
-            // Nobody knows which.
-            self.doubt_refreshes();
+            // Nobody knows which updates failed.
+            self.conn_map.forget_notes();
+            self.must_prove = true;
         }
         self.heed_errors(errors)
     }
@@ -250,7 +256,6 @@ impl Offload {
     /// packet sets the timeout. Of TCP it would call segments invalid.
     fn take_as_untold(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
-        self.forget_told(&tuple);
         match self.conn_map.get(&tuple)? {
             Some(conn) => self.remove(&tuple, &conn.reverse(), conn.rest.id),
             None => Ok(()),
@@ -261,7 +266,6 @@ impl Offload {
     /// none (`ct event set` can leave DESTROY out): the map must not keep what is gone.
     fn remove_gone(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
-        self.forget_told(&tuple);
         match self.conn_map.get(&tuple)? {
             // By now it may be a new one with the same tuple.
             Some(conn)

@@ -1,51 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What conntrack is told of connections whose packets only the fast path sees: that they live.
+//! Upkeep of conntrack's timeouts.
 //!
-//! Of each TCP connection and each stream of UDP the daemon keeps two notes: with the original direction's
-//! cell the packet that conntrack was told of last, so that it knows how long the entry lasts, and tells it
-//! nothing before it must; with the reply direction's the last packet that the walk has found there, on
-//! either path, so that it need not ask for this direction where nothing has happened. Entries of `conn_map` have no notes.
+//! Conntrack counts an entry's timeout from the last packet that the stack sees. Each direction shows
+//! the stack a packet in each period, so a busy connection needs nothing else. The daemon tells
+//! conntrack of a packet only before an entry could expire that the packet should keep: where a
+//! connection falls silent after packets by the fast path, or where the period is too long for the
+//! timeout.
 
 use std::time::Duration;
 
 use super::Offload;
 use super::moment::Moment;
-use crate::abi::{bpfw_conn, bpfw_tuple};
+use crate::abi::bpfw_conn;
 use crate::conntrack::entry::Entry;
 use crate::error::Result;
-use crate::flow::expiry::{JUST_GIVEN, Lifetime};
+use crate::flow::expiry::Lifetime;
 use crate::flow::tuple::{Protocol, Tuple};
 
-/// Ages differ by this at least: a jiffy, or a part of one.
-const TICK: Duration = Duration::from_millis(1);
+/// Longer than a segment and its acknowledgement take. If one direction's last packet is so much older
+/// than the other's, nobody answers.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nothing is known, or may be relied on. All other notes are the lower half of jiffies64.
-const UNKNOWN: u32 = 0;
-
-/// Conntrack tells whole seconds, rounded down.
-const SECOND: Duration = Duration::from_secs(1);
-
-/// What a look at a connection has to find out.
-struct Look {
-    lifetime: Lifetime,
-    /// Packets count that are younger.
-    since: Duration,
-    /// The next look comes with the first round that starts after so long.
-    pause: Duration,
-    /// If only one direction has been heard of for so long, TCP's data is not acknowledged.
-    silence: Duration,
-    /// One direction's young packet is enough.
-    by_one: bool,
+/// One direction's packets, in jiffies64.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// The last one.
+    last: u64,
+    /// The last one that went through the stack.
+    by_stack: u64,
+    /// The last one that conntrack was told of.
+    told: u64,
+    /// It is noted what conntrack was told.
+    is_noted: bool,
 }
 
-/// A packet that conntrack has not seen.
-struct Last {
-    /// jiffies64
-    at: u64,
-    /// What is left of the timeout that it would have given.
-    timeout: Duration,
-    /// It is what is left of the full one.
-    acknowledged: bool,
+impl Heard {
+    /// The last packet that conntrack knows.
+    fn known(&self) -> u64 {
+        self.by_stack.max(self.told)
+    }
 }
 
 impl Offload {
@@ -62,158 +55,87 @@ impl Offload {
         }
     }
 
-    /// Tells conntrack of the connection's last packet, if it is due: `conn` is the entry of the original
-    /// direction.
+    /// Tells conntrack of the connection's last packet, if its entry could expire before the next
+    /// look. `conn` is the entry of either direction; the other direction's is read only if needed,
+    /// because that takes a system call.
     pub(super) fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
-        let tcp = tuple.protocol == Protocol::Tcp;
-        // A policy may have left TCP less than it is relied on to have.
-        let noted = if tcp { !self.timeout_policies } else { conn.is_assured() };
-        let note = if noted { self.conn_map.note(&conn.cell.tuple) } else { None };
-        let told = note.and_then(|note| told(note, now));
+        let is_tcp = tuple.protocol == Protocol::Tcp;
         let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
-        let period = lifetime.period(self.timeouts.round(false));
-        let silence = self.sweep.since_last_look(period);
-        // What the stack saw later may have left TCP less than what was told: that is put right soon.
-        let relied_on = |age| !tcp || now.age(conn.rest.passed_up) >= age;
-        let (since, pause) = match told {
-            Some(age) if relied_on(age) && self.lasts(age, lifetime) => return Ok(()),
-            Some(age) if relied_on(age) && age <= lifetime.least => {
-                let is_last = age + self.sweep.next() > lifetime.least;
-                (age.saturating_sub(TICK), if is_last { period } else { Duration::ZERO })
-            }
-            _ if !self.sweep.looks_at(conn.rest.id, period) => return Ok(()),
-            Some(age) if age <= lifetime.full => (age.saturating_sub(TICK), period),
-            // What was not told because there was time is younger than this.
-            _ if note.is_some() || self.sweep.looks_at_all() => (lifetime.least, period),
-            _ => (silence, period),
-        };
-        let look = Look { lifetime, since, pause, silence, by_one: noted && !tcp };
-        let Some(last) = self.last_packet(conn, &look, now)? else {
+        let this = self.heard(conn, now);
+        let lasts = |known| this.is_noted && self.lasts(known, lifetime, is_tcp, now);
+        // By its last packet TCP may have got only the timeout of unacknowledged data.
+        let knows_last = if is_tcp { this.told } else { this.known() };
+        if knows_last >= this.last || lasts(this.known()) {
             return Ok(());
-        };
-        if noted {
-            let note = if last.acknowledged { last.at as u32 } else { UNKNOWN };
-            self.conn_map.set_note(&conn.cell.tuple, note);
         }
-        let seconds = u32::try_from(last.timeout.as_secs()).unwrap_or(u32::MAX);
-        self.requests.queue_update(&tuple, Some(seconds), false)
+        let other = match self.conn_map.get(&conn.reverse())? {
+            Some(other) if other.rest.id == conn.rest.id => other,
+            _ => return Ok(()),
+        };
+        let that = self.heard(&other, now);
+        let (last, known) = (this.last.max(that.last), this.known().max(that.known()));
+        let is_told = known >= last && (!is_tcp || lasts(known));
+        self.note_told(conn, this.last);
+        if is_told {
+            return Ok(());
+        }
+        self.note_told(&other, that.last);
+        let acknowledged = is_acknowledged(now.age(this.last), now.age(that.last));
+        let timeout = lifetime.left(acknowledged, now.age(last));
+        let original = if conn.is_reply() { other.cell.tuple } else { conn.cell.tuple };
+        // Conntrack takes whole seconds: rather one too many than an early end.
+        let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        match original.decode() {
+            Some(original) => self.requests.queue_update(&original, Some(seconds), false),
+            None => Ok(()),
+        }
     }
 
-    /// Whether the entry lasts until after the next round, when conntrack was told of a packet so long ago.
-    /// Of TCP it may have seen another one since, which leaves the shortest timeout.
-    fn lasts(&self, told: Duration, lifetime: Lifetime) -> bool {
-        self.sweep.can_wait(told, lifetime.least)
-    }
-
-    /// Notes the last packet of a reply direction, at this round's look at it.
-    pub(super) fn note_replied(&mut self, conn: &bpfw_conn, now: &Moment) {
-        let last = now.widen(conn.cell.last_seen).max(conn.rest.passed_up);
-        self.conn_map.set_note(&conn.cell.tuple, last as u32);
-    }
-
-    /// Forgets what conntrack was told of a connection, because it was not.
-    pub(super) fn forget_told(&mut self, original: &bpfw_tuple) {
-        self.conn_map.set_note(original, UNKNOWN);
-    }
-
-    /// Notes what the entry's timeout tells about the last packet of which conntrack knows, or, where another
-    /// program has set it, that it lasts as long as by a packet now.
-    pub(super) fn note_told(&mut self, entry: &Entry, assured: bool) {
-        let tcp = entry.original.protocol == Protocol::Tcp;
+    /// Whether an entry has this timeout because its last packets left it so much: it is due no
+    /// refresh yet, or there is nothing to tell.
+    pub(super) fn explains(&self, entry: &Entry, assured: bool, left: Duration) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        let Some(left) = entry.timeout.filter(|_| tcp || assured) else {
-            return;
-        };
-        let still_holds = |age| {
-            explains(age, left, lifetime, SECOND) || tcp && can_be_relied_on(age, left, lifetime)
-        };
-        if self.told(entry).is_some_and(still_holds) {
-            return;
-        }
-        let age = match lifetime.full.saturating_sub(left) {
-            age if age <= lifetime.least => Some(age),
-            _ if left >= lifetime.least => Some(Duration::ZERO),
-            _ => None,
-        };
-        let note = age.map_or(UNKNOWN, |age| {
-            self.clock.now().wrapping_sub(self.clock.jiffies.in_duration(age)) as u32
-        });
-        self.conn_map.set_note(&entry.original.into(), note);
-    }
-
-    /// Whether the entry has so little left because no refresh was due.
-    pub(super) fn awaits_refresh(&self, entry: &Entry, lifetime: Lifetime, left: Duration) -> bool {
-        let tcp = entry.original.protocol == Protocol::Tcp;
-        let fits = |age| {
-            explains(age, left, lifetime, JUST_GIVEN)
-                || tcp && left <= lifetime.full && can_be_relied_on(age, left, lifetime)
-        };
-        self.told(entry).is_some_and(fits)
-    }
-
-    fn told(&self, entry: &Entry) -> Option<Duration> {
-        let note = self.conn_map.note(&entry.original.into())?;
-        told(note, &self.moment(Duration::ZERO))
-    }
-
-    /// The last packet of either direction that conntrack must be told of: younger than asked for, and
-    /// forwarded by the fast path.
-    fn last_packet(&self, conn: &bpfw_conn, look: &Look, now: &Moment) -> Result<Option<Last>> {
-        // Finding the other direction takes a call of the kernel for each connection. TCP is due its
-        // timeout by both, and UDP that is not assured may just become it by the other's packet.
-        let forwarded = now.widen(conn.cell.last_seen);
-        if look.by_one && forwarded > conn.rest.passed_up {
-            let timeout = look.lifetime.refresh_by_one(look.since, now.age(forwarded));
-            if let Some(timeout) = timeout {
-                return Ok(Some(Last { at: forwarded, timeout, acknowledged: true }));
+        let now = self.moment(Duration::ZERO);
+        let mut known = 0;
+        for tuple in [entry.original.into(), entry.reply.into()] {
+            match self.conn_map.get(&tuple)? {
+                Some(conn) if conn.rest.id == entry.id => {
+                    known = self.heard(&conn, &now).known().max(known);
+                }
+                _ => return Ok(false),
             }
         }
-        if now.age(forwarded) > look.since && self.reply_is_silent(conn, look, now) {
-            return Ok(None);
-        }
-        let reply = match self.conn_map.get(&conn.reverse())? {
-            Some(reply) if reply.rest.id == conn.rest.id => reply,
-            _ => return Ok(None),
+        Ok(lifetime.explains(left, now.age(known)))
+    }
+
+    fn heard(&self, conn: &bpfw_conn, now: &Moment) -> Heard {
+        let by_stack = conn.rest.passed_up;
+        let last = now.widen(conn.cell.last_seen).max(by_stack);
+        let note = self.conn_map.note(&conn.cell.tuple);
+        let told = match note {
+            Some(0) => 0,
+            Some(note) => now.widen(note),
+            // Of entries in conn_map nothing is noted: each look tells of what came since the one before.
+            None if now.age(last) > self.sweep.since_last_look() => last,
+            None => 0,
         };
-        let replied = now.widen(reply.cell.last_seen);
-        // What went up later than anything was forwarded has refreshed conntrack by itself.
-        let at = forwarded.max(replied);
-        if conn.rest.passed_up.max(reply.rest.passed_up) > at || now.age(at) > look.since {
-            return Ok(None);
-        }
-        let original_age = now.age(forwarded.max(conn.rest.passed_up));
-        let reply_age = now.age(replied.max(reply.rest.passed_up));
-        let acknowledged = original_age.abs_diff(reply_age) <= look.silence;
-        let timeout = look.lifetime.left(acknowledged, now.age(at));
-        Ok(Some(Last { at, timeout, acknowledged }))
+        Heard { last, by_stack, told, is_noted: note.is_some() }
     }
 
-    /// Whether nothing has come from the other direction that counts, as far as the walk has seen. Had there
-    /// been a packet since it was there, that would have come after so long a silence that the stack has
-    /// seen it, and the entry would last until after the next look.
-    fn reply_is_silent(&self, conn: &bpfw_conn, look: &Look, now: &Moment) -> bool {
-        let unseen = self.sweep.since_last_look(Duration::ZERO);
-        let replied = self.conn_map.note(&conn.reverse()).filter(|note| *note != UNKNOWN);
-        look.since > look.lifetime.idle_limit() + unseen
-            && self.lasts(unseen + look.pause, look.lifetime)
-            && replied.is_some_and(|note| now.age(now.widen(note)) > look.since)
+    /// Whether an entry lasts until after the next look, if conntrack knows a packet of this time.
+    fn lasts(&self, known: u64, lifetime: Lifetime, is_tcp: bool, now: &Moment) -> bool {
+        // A policy may give TCP less for unacknowledged data than the sysctl that is known.
+        let is_sure = !is_tcp || !self.timeout_policies;
+        is_sure && lifetime.lasts(now.age(known), self.sweep.next_look())
+    }
+
+    fn note_told(&mut self, conn: &bpfw_conn, last: u64) {
+        // 0 is no note. A jiffy more does not matter.
+        self.conn_map.set_note(&conn.cell.tuple, (last as u32).max(1));
     }
 }
 
-/// By a note, how long ago the last packet was that conntrack was told of. Its entry expires a timeout after
-/// it, less a part of a second, unless conntrack has seen another one, or another program has set its timeout.
-fn told(note: u32, now: &Moment) -> Option<Duration> {
-    (note != UNKNOWN).then(|| now.age(now.widen(note)))
-}
-
-/// Whether an entry has so much left because conntrack was told of a packet so long ago, or by so much more or
-/// less.
-fn explains(told: Duration, left: Duration, lifetime: Lifetime, slack: Duration) -> bool {
-    (left + told).abs_diff(lifetime.full) <= slack
-}
-
-/// Whether an entry of TCP lasts as long as is relied on when conntrack was told of a packet so long ago, also
-/// where the stack has seen another one since.
-fn can_be_relied_on(told: Duration, left: Duration, lifetime: Lifetime) -> bool {
-    told <= lifetime.least && left + told + SECOND >= lifetime.least
+/// Whether the data of either direction was acknowledged, by the ages of both directions' last packets.
+fn is_acknowledged(one: Duration, other: Duration) -> bool {
+    one.abs_diff(other) <= ACKNOWLEDGED_WITHIN
 }

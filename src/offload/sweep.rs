@@ -2,9 +2,8 @@
 //! The walk through all offloaded connections, again and again: refresh conntrack's timeouts,
 //! remove what has finished, note which next hops are in use.
 //!
-//! What the walk must remember about a connection between two rounds is in the map, written by
-//! the datapath, or follows from the connection's id; but for the daemon's notes of what conntrack was
-//! told, and of what was seen of the reply direction (src/offload/refresh.rs).
+//! Between two rounds, all about a connection is in the map, except the daemon's note of the packet
+//! that conntrack was told of last (src/offload/refresh.rs).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -32,23 +31,14 @@ pub(super) struct Sweep {
     cursor: Walk,
     running: bool,
     started: Option<Instant>,
-    /// When this round started, by the sum of all lengths.
-    at: Duration,
-    /// From one start to the next: as planned, or longer when there was much to do. A round that comes
-    /// early counts as a planned one, and so looks at more than it would have to.
+    /// From the start of the round before to the start of this one, at least as planned.
     length: Duration,
-    /// So long ago it started, when the walk was there where it is.
+    /// How long this round has taken so far.
     walked: Duration,
-    /// The next one comes so long after it at the latest, as far as is planned: while there is UDP that is
-    /// not assured, it comes early.
-    next: Duration,
     /// TCP flags are due for all connections: in the next round, in this one.
     flags_wanted: bool,
     flags_now: bool,
     sysctls_read: Option<Instant>,
-    /// All connections are to be looked at: in the next round, in this one.
-    all_wanted: bool,
-    all: bool,
     /// Since the last start there was UDP that is not assured.
     unassured: bool,
     hops: BTreeSet<u32>,
@@ -56,60 +46,27 @@ pub(super) struct Sweep {
 
 impl Sweep {
     fn is_due(&self, planned: Duration, hurried: bool) -> bool {
-        let planned =
-            if self.flags_wanted || self.all_wanted || hurried { SHORTEST_ROUND } else { planned };
+        let planned = if self.flags_wanted || hurried { SHORTEST_ROUND } else { planned };
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
     fn start(&mut self, planned: Duration) {
         let now = Instant::now();
-        self.go_on(self.started.map_or(planned, |started| now - started).max(planned));
+        self.length = self.started.map_or(planned, |started| now - started).max(planned);
         self.started = Some(now);
         self.flags_now = std::mem::take(&mut self.flags_wanted);
-        self.all = std::mem::take(&mut self.all_wanted);
         self.unassured = false;
         self.running = true;
     }
 
-    /// So long after the start before comes this one.
-    fn go_on(&mut self, length: Duration) {
-        self.length = length;
-        self.at += length;
+    /// The longest time until the next look at a connection.
+    pub(super) fn next_look(&self) -> Duration {
+        self.length * 3 / 2 + LATE
     }
 
-    /// Whether this round looks at the connection: the first one after each period, which begins at a
-    /// time of the connection's own, so that there are as many in each round. However long rounds
-    /// are, two looks are no further apart than a period and a round.
-    pub(super) fn looks_at(&self, id: u32, period: Duration) -> bool {
-        if self.all || period <= self.length {
-            return true;
-        }
-        let period = period.as_millis() as u64;
-        let now = self.at.as_millis() as u64 + ((u64::from(id) * period) >> 32);
-        let before = now - self.length.as_millis() as u64;
-        now / period != before / period
-    }
-
-    /// Whether this round looks at all connections.
-    pub(super) fn looks_at_all(&self) -> bool {
-        self.all
-    }
-
-    /// Whether an entry lasts until after the next round, when conntrack was told of a packet so long ago, and
-    /// by any packet it `lasts` for so long.
-    pub(super) fn can_wait(&self, told: Duration, lasts: Duration) -> bool {
-        told + self.length.max(self.next) * 3 / 2 + LATE < lasts
-    }
-
-    /// From the start of this round to that of the next.
-    pub(super) fn next(&self) -> Duration {
-        self.next
-    }
-
-    /// No more than so long ago was the look before the one of this round.
-    pub(super) fn since_last_look(&self, period: Duration) -> Duration {
-        // The one before may have come at the very start of its round.
-        period + self.length + self.walked
+    /// The longest time since the look before.
+    pub(super) fn since_last_look(&self) -> Duration {
+        self.length + self.walked
     }
 }
 
@@ -153,17 +110,11 @@ impl Offload {
         let sysctls = Sysctls::read()?;
         let timeouts = timeouts(&sysctls);
         if std::mem::replace(&mut self.timeouts, timeouts) != timeouts {
-            self.doubt_refreshes();
+            // By its next packet, the stack gives each connection the new one.
+            self.must_prove = true;
         }
         self.events_sent = events_are_sent(&sysctls);
         Ok(())
-    }
-
-    /// What conntrack was told may not be what it holds, or not what it should: the next round looks at
-    /// all connections.
-    pub(super) fn doubt_refreshes(&mut self) {
-        self.sweep.all_wanted = true;
-        self.conn_map.forget_notes();
     }
 
     /// There is UDP now that has the shorter timeout.
@@ -184,7 +135,6 @@ impl Offload {
         self.sweep.cursor = cursor;
         // Since the round before: with a bit more, so that nothing falls between two rounds.
         let now = self.moment(self.sweep.length * 2);
-        self.sweep.next = self.timeouts.round(self.sweep.unassured);
         self.sweep.walked = self.sweep.started.map_or(Duration::ZERO, |started| started.elapsed());
         for conn in &batch {
             self.sweep_one(conn, &now)?;
@@ -217,10 +167,6 @@ impl Offload {
         if self.lacks_room() && self.is_in_the_way(conn, now)? {
             return self.remove(&cell.tuple, &conn.reverse(), rest.id);
         }
-        if reply {
-            self.note_replied(conn, now);
-            return Ok(());
-        }
         self.sweep.unassured |= !assured && tuple.protocol == Protocol::Udp;
         self.refresh(conn, tuple, now)
     }
@@ -243,89 +189,5 @@ impl Offload {
         };
         // The other direction takes a call of the kernel.
         Ok(silent(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| silent(&other)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// The longest time between two looks at some connections, and how many looks there were, if
-    /// rounds are so long.
-    fn looks(period: Duration, mut length: impl FnMut(u32) -> Duration) -> (Duration, usize) {
-        let ids: Vec<u32> = (0..200).map(|n: u32| n.wrapping_mul(0x9e37_79b9)).collect();
-        let (mut sweep, mut last) = (Sweep::default(), vec![Duration::ZERO; ids.len()]);
-        let (mut longest, mut number) = (Duration::ZERO, 0);
-        for round in 0..5_000 {
-            sweep.go_on(length(round));
-            for (id, last) in
-                ids.iter().zip(&mut last).filter(|(id, _)| sweep.looks_at(**id, period))
-            {
-                let gap = sweep.at - std::mem::replace(last, sweep.at);
-                longest = longest.max(gap);
-                number += 1;
-                assert!(gap <= sweep.since_last_look(period), "{id:#x}: {gap:?}");
-            }
-        }
-        (longest, number / ids.len())
-    }
-
-    #[test]
-    fn looks_are_no_further_apart_than_a_period_and_a_round() {
-        // As they come with and without UDP that is not assured.
-        let mut state = 1_u64;
-        let mut random = |_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            SECOND * (15 + (state >> 33) as u32 % 45)
-        };
-        for period in [0, 16, 21, 60, 120] {
-            let (longest, number) = looks(SECOND * period, &mut random);
-            assert!(longest <= SECOND * (period + 59), "{longest:?} with {period} s");
-            assert!(longest >= SECOND * (59 + period * 3 / 4), "{longest:?}: no such case came up");
-            assert!(number > 1000);
-        }
-    }
-
-    /// How often conntrack is told of a connection with a packet at each look, in 10,000 rounds as they
-    /// come with and without UDP that is not assured, which is not always known in the round before. All
-    /// of them are late by a second.
-    fn refreshes(lasts: Duration) -> u32 {
-        let mut state = 1_u64;
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 33) as usize % below
-        };
-        let (mut sweep, mut told, mut refreshes) = (Sweep::default(), Duration::ZERO, 0);
-        for _ in 0..10_000 {
-            let known = random(2);
-            let planned = [29, 15][known];
-            sweep.next = SECOND * planned;
-            if !sweep.can_wait(told, lasts) {
-                told = Duration::ZERO;
-                refreshes += 1;
-            }
-            let length = SECOND * ([1, 15, 29][random(3 - known)] + 1);
-            sweep.go_on(length);
-            told += length;
-            assert!(told < lasts - SECOND, "expired after {told:?}");
-        }
-        refreshes
-    }
-
-    #[test]
-    fn conntrack_is_told_in_time_whatever_the_rounds() {
-        let [stream, tcp] = [120, 300].map(|lasts| refreshes(SECOND * lasts));
-        assert!((1_000..2_000).contains(&stream), "{stream}");
-        assert!((400..600).contains(&tcp), "{tcp}");
-    }
-
-    #[test]
-    fn rounds_that_are_alike_look_at_all_or_share_them() {
-        assert_eq!(looks(SECOND * 21, |_| SECOND * 59), (SECOND * 59, 5_000));
-        let (longest, number) = looks(SECOND * 60, |_| SECOND * 15);
-        assert_eq!(longest, SECOND * 60);
-        assert!((1_245..=1_251).contains(&number), "{number}");
     }
 }
