@@ -32,6 +32,7 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	struct bpfw_generation generation;
 	struct way way = {.ingress = skb->ingress_ifindex};
 	__u64 now = bpf_jiffies64(), hash;
+	struct bpfw_egress *egress;
 	struct conn reply, conn;
 	struct bpfw_link *link;
 	struct snapshot snap;
@@ -43,6 +44,9 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	link = bpf_map_lookup_elem(&link_map, &pkt.from);
 	if (!link)
 		return BPFW_NO_TESTIMONY;
+	egress = bpf_map_lookup_elem(&egress_map, &link->ifindex);
+	if (egress)
+		__sync_fetch_and_add(&egress->stamped, 1);
 	turn_around(&sent, &tuple);
 	hash = hash_tuple(words_of(&tuple));
 	if (!find_conn(&tuple, hash, &reply) || take_snapshot(hash, reply.cell, &snap))

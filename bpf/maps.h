@@ -101,7 +101,7 @@ struct {
 	MAP_TYPE(value, struct bpfw_link);
 } link_map SEC(".maps");
 
-/* How packets leave. Written by the daemon. */
+/* How packets leave. Written by the daemon, but for the counters. */
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_HASH);
 	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);

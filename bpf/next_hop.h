@@ -236,8 +236,10 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	note_egress(&hop, egress);
 	verdict = check_proof(conn->rest, snap, &hop, link, way_back,
 			      epoch_of(generation->policy, pkt->hash, now));
-	if (verdict)
+	if (verdict) {
+		__sync_fetch_and_add(&egress->asked, 1);
 		return verdict;
+	}
 	if (is_express(&hop))
 		hop.express_mtu = hop.mtu;
 	verdict = find_slot(&hop, &slot);

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 8
+#define BPFW_ABI_VERSION 9
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -187,6 +187,11 @@ struct bpfw_egress {
 	__u16 vlan_id;
 	__be16 vlan_proto;
 	__u32 flags; /* BPFW_EGRESS_* */
+	/* Counted by BPF, first 0: packets that the stack must send through it first; of packets
+	 * that have left, those that still had a stamp.
+	 */
+	__u32 asked;
+	__u32 stamped;
 };
 
 /* Generations grow from here; the numbers of periods are far smaller. */
@@ -286,7 +291,7 @@ BPFW_SIZE_IS(bpfw_conn, 120);
 BPFW_SIZE_IS(bpfw_hop, 64);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
-BPFW_SIZE_IS(bpfw_egress, 16);
+BPFW_SIZE_IS(bpfw_egress, 24);
 BPFW_SIZE_IS(bpfw_generation, 16);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 40);

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 8;
+pub const BPFW_ABI_VERSION: u32 = 9;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -306,10 +306,12 @@ pub struct bpfw_egress {
     pub vlan_id: __u16,
     pub vlan_proto: __be16,
     pub flags: __u32,
+    pub asked: __u32,
+    pub stamped: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_egress"][::std::mem::size_of::<bpfw_egress>() - 16usize];
+    ["Size of bpfw_egress"][::std::mem::size_of::<bpfw_egress>() - 24usize];
     ["Alignment of bpfw_egress"][::std::mem::align_of::<bpfw_egress>() - 4usize];
     [
         "Offset of field: bpfw_egress::port",
@@ -326,6 +328,12 @@ const _: () = {
     [
         "Offset of field: bpfw_egress::flags",
     ][::std::mem::offset_of!(bpfw_egress, flags) - 12usize];
+    [
+        "Offset of field: bpfw_egress::asked",
+    ][::std::mem::offset_of!(bpfw_egress, asked) - 16usize];
+    [
+        "Offset of field: bpfw_egress::stamped",
+    ][::std::mem::offset_of!(bpfw_egress, stamped) - 20usize];
 };
 #[repr(C)]
 #[repr(align(8))]

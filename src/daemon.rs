@@ -8,6 +8,7 @@ mod period;
 mod rest;
 mod setup;
 mod shapers;
+mod stamps;
 mod stop;
 mod tick;
 
@@ -45,6 +46,7 @@ use crate::shutdown::Shutdown;
 
 use firewall::Rules;
 use rest::Rest;
+use stamps::Stamps;
 
 /// The longest piece of work between two looks at the events.
 const SLICE: Duration = Duration::from_millis(10);
@@ -130,6 +132,7 @@ struct Daemon<'obj> {
     transmitting: Vec<Transmitting>,
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,
+    stamps: Stamps,
     /// How the kernel chooses among several next hops, see [`multipath`].
     spreads_by_address: bool,
     /// Attached interfaces that nothing can be redirected to, as was warned.

@@ -8,6 +8,7 @@ use bpfw::offload::per_packet::Kind;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab, SERVER};
+use support::live::{lacking, root_or_skip};
 use support::router::*;
 use support::rules::snat_rules;
 use support::udp::{UdpClient, udp_echo};
@@ -238,4 +239,25 @@ fn hazard_31_netdev_chains_at_ingress_see_each_packet(hook: &str, test: &str) {
 
 fn hazard_31_netdev_chains_at_egress_see_each_packet(hook: &str, test: &str) {
     guard(hook, test, ("egress", "wan0"));
+}
+
+/// The daemon does not read such rules, so it says that there are some.
+#[test]
+fn hazard_64_iptables_legacy_is_said() {
+    if !root_or_skip("hazard_64_iptables_legacy_is_said") {
+        return;
+    }
+    let lab = lab("tc", "legacy", &snat_rules());
+    let daemon = start(&lab, "tc", &[]);
+    let tee = "iptables-legacy -t mangle -A FORWARD -d 192.0.2.99 -j TEE --gateway 192.0.2.98";
+    let added = lab.router.try_run(&["sh", "-c", tee]);
+    if !added.status.success() {
+        return lacking("hazard_64_iptables_legacy_is_said", "no iptables-legacy or no TEE");
+    }
+    let line = daemon.wait_for_line("rules of iptables-legacy", LIMIT);
+    assert!(line.contains("tables mangle"), "{line}");
+    lab.router.sh("iptables-legacy -A FORWARD -d 192.0.2.99 -j ACCEPT");
+    std::thread::sleep(Duration::from_millis(1500));
+    let said = daemon.lines().iter().filter(|line| line.contains("of iptables-legacy")).count();
+    assert_eq!(said, 1, "said once");
 }

@@ -5,9 +5,12 @@
 
 mod support;
 
-use bpfw::abi;
+use bpfw::abi::{self, bpfw_conn};
+use bpfw::datapath::Hook;
 use bpfw::datapath::sys::AttachType;
 use bpfw::flow::tuple::Protocol;
+use std::panic::catch_unwind;
+use std::path::Path;
 use std::time::Duration;
 use support::bystander::IndexUser;
 use support::conntrack;
@@ -16,6 +19,7 @@ use support::lab::{CLIENT, Lab, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC, 
 use support::live::{lacking, root_or_skip};
 use support::maps::Maps;
 use support::nfqueue::Queue;
+use support::patched::Patched;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
 use support::talk::{Talks, silence};
@@ -33,6 +37,8 @@ on_both_hooks!(
     hazard_66_the_way_back_decides,
     hazard_67_changes_without_a_word_count_within_two_periods,
     hazard_68_a_stamp_from_elsewhere_goes_nowhere,
+    hazard_68_a_stamp_that_is_lost_is_said,
+    hazard_68_no_clearing_of_stamps_is_idle,
 );
 
 /// Long enough to hear something, if there is something to hear.
@@ -511,8 +517,7 @@ fn hazard_64_nothing_is_offloaded_while_rules_copy(hook: &str, test: &str) {
     let talks = Talks::start(&lab, &[(Protocol::Udp, 6000)]);
     talks.wait_until_heard(LIMIT);
     expect_others_fast(&daemon);
-    let mark = daemon.mark();
-    lab.nft(&format!(
+    let dup = format!(
         "table ip copies {{
             chain c {{
                 type filter hook forward priority -10; policy accept;
@@ -520,14 +525,32 @@ fn hazard_64_nothing_is_offloaded_while_rules_copy(hook: &str, test: &str) {
                 ip daddr {SERVER} drop
             }}
         }}"
-    ));
-    daemon.wait_for_line_after(mark, "nothing is offloaded: rules send copies", LIMIT);
-    let before = forwarded(&daemon);
-    std::thread::sleep(LISTEN);
-    assert_eq!(forwarded(&daemon), before);
-    lab.nft("delete table ip copies");
-    daemon.wait_for_line_after(mark, "nothing stands against offloading any more", LIMIT);
-    expect_others_fast(&daemon);
+    );
+    let tee = |verb: &str| {
+        for target in ["TEE --gateway", "DROP #"] {
+            let rule = format!("FORWARD -d {SERVER} -j {target} {SERVER}");
+            lab.router.sh(&format!("iptables-nft -t mangle {verb} {rule}"));
+        }
+    };
+    for by_nft in [true, false] {
+        let mark = daemon.mark();
+        if by_nft {
+            lab.nft(&dup)
+        } else {
+            tee("-A")
+        }
+        daemon.wait_for_line_after(mark, "nothing is offloaded: rules send copies", LIMIT);
+        let before = forwarded(&daemon);
+        std::thread::sleep(LISTEN);
+        assert_eq!(forwarded(&daemon), before);
+        if by_nft {
+            lab.nft("delete table ip copies")
+        } else {
+            tee("-D")
+        }
+        daemon.wait_for_line_after(mark, "nothing stands against offloading any more", LIMIT);
+        expect_others_fast(&daemon);
+    }
 }
 
 /// An element that expires is told to nobody. Neither are the rules of iptables-legacy.
@@ -565,11 +588,82 @@ fn hazard_67_changes_without_a_word_count_within_two_periods(hook: &str, test: &
     eventually(LIMIT, "it goes on", || talks.heard()[1].within(LISTEN)[0] > 0);
 }
 
+/// Somebody clears tc_index before bpfw sees the packets that leave.
+fn hazard_68_a_stamp_that_is_lost_is_said(hook: &str, test: &str) {
+    if !bpfw::datapath::sys::has_tcx() {
+        return lacking(test, "this kernel has no TCX, by which the test's programs are attached");
+    }
+    let other = IndexUser::load();
+    let lab = lab(hook, test, &no_nat_rules());
+    let foreign = other.attach(&lab.router, "wan0", AttachType::TcxEgress, "clear_index");
+    let daemon = start(&lab, hook, &[]);
+    let talks = Talks::start(&lab, &[(Protocol::Udp, 6000), (Protocol::Tcp, 6001)]);
+    talks.wait_until_heard(LIMIT);
+    // XDP leaves interfaces to the stack at which there are programs of others.
+    let said = if hook == "xdp" { "packets of wan0 stay" } else { "wan0: none of" };
+    let line = daemon.wait_for_line(said, LIMIT);
+    assert!(line.contains("the TCX program clear_index"), "{line}");
+    let maps = Maps::of(daemon.pid());
+    let is_proven = |conn: &bpfw_conn| conn.rest.proof != 0 && !conn.is_reply();
+    assert!(!maps.connections().iter().any(is_proven), "nothing proves itself at wan0");
+    let lines = daemon.lines();
+    assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "said once");
+    drop(foreign);
+    // A filter of clsact that does the same comes after bpfw's way out.
+    if hook == "tc" {
+        lab.router.sh("tc qdisc add dev wan0 clsact
+             tc filter add dev wan0 egress protocol ip u32 match u32 0 0 flowid 1:0");
+    }
+    eventually(LIMIT, "both connections prove themselves", || {
+        maps.connections().into_iter().filter(is_proven).count() == 2
+    });
+    expect_others_fast(&daemon);
+}
+
+/// What takes a stamp away, at the way in and at the way out, is what the check below stands on.
+fn hazard_68_no_clearing_of_stamps_is_idle(hook: &str, test: &str) {
+    if !bpfw::datapath::sys::has_tcx() {
+        return lacking(test, "this kernel has no TCX, by which the test's programs are attached");
+    }
+    let which = if hook == "xdp" { Hook::Xdp } else { Hook::Tc };
+    let way_in = if hook == "xdp" {
+        (
+            "stamp.h",
+            "skb->tc_index = stamp_for(skb);",
+            "__u32 stamp = stamp_for(skb);\n\tif (stamp)\n\t\tskb->tc_index = stamp;",
+        )
+    } else {
+        (
+            "hook_tc.h",
+            "if (verdict != BPFW_PASS_UNPROVEN)\n\t\tskb->tc_index = 0;",
+            "(void)verdict;\n\t(void)skb;",
+        )
+    };
+    let way_out = ("egress.h", "\t\tskb->tc_index = 0;\n", "");
+    for (number, (file, part, instead)) in [way_in, way_out].into_iter().enumerate() {
+        let patched = Patched::new(&format!("{test}-{number}"), file, part, instead);
+        let object = patched.compile(which);
+        let failed = catch_unwind(|| expect_no_stamps_elsewhere(hook, test, Some(&object)));
+        let panic = failed.expect_err("nothing fails without it");
+        let said = panic.downcast_ref::<String>().expect("a message");
+        assert!(said.contains(STAMPED), "{hook} without '{part}' of {file}: {said}");
+    }
+}
+
 /// tc_index as somebody has set it in another namespace, or before bpfw: no packet leaves with one.
 fn hazard_68_a_stamp_from_elsewhere_goes_nowhere(hook: &str, test: &str) {
     if !bpfw::datapath::sys::has_tcx() {
         return lacking(test, "this kernel has no TCX, by which the test's programs are attached");
     }
+    expect_no_stamps_elsewhere(hook, test, None);
+}
+
+/// Begins what is said of packets that arrive with a stamp.
+const STAMPED: &str = "packets with tc_index";
+
+/// The same with bpfw's own programs, or others.
+fn expect_no_stamps_elsewhere(hook: &str, test: &str, object: Option<&Path>) {
+    let object: Vec<_> = object.into_iter().map(|path| path.to_str().expect("text")).collect();
     let (sender, receiver) = (IndexUser::load(), IndexUser::load());
     let lab = lab(hook, test, &snat_rules());
     let _links = [
@@ -582,20 +676,22 @@ fn hazard_68_a_stamp_from_elsewhere_goes_nowhere(hook: &str, test: &str) {
     let [seen, with_index] = receiver.seen();
     assert!(with_index >= 20, "of {seen} packets, {with_index} have an index");
     // At an interface without the way out, it is the way in that takes them.
-    let daemon = Daemon::start(&lab.router, &[hook, "--max-connections", "16000", "lan0"]);
+    let usual = ["--max-connections", "16000", "lan0"];
+    let daemon = Daemon::start(&lab.router, &[&[hook], &object[..], &usual].concat());
     daemon.wait_for_line("forwarding", LIMIT);
     lab.conntrack(&["-F"]);
     let before = receiver.seen();
     lab.client.sh(&format!("ping -c 3 -i 0.2 {SERVER}"));
     let after = receiver.seen();
     assert!(after[0] >= before[0] + 3);
-    assert_eq!(after[1], before[1], "of packets that are no connection's");
+    assert_eq!(after[1], before[1], "{STAMPED}, and are no connection's");
     assert!(daemon.stop(LIMIT).success());
     // The whole way, slow and fast.
-    let _daemon = start(&lab, hook, &[]);
+    let _daemon = start(&lab, hook, &object);
     let before = receiver.seen();
     wait_until_fast(&lab, &client);
+    assert_eq!(client.count_echoes(0..20, LIMIT), 20);
     let after = receiver.seen();
-    assert!(after[0] > before[0] + 20);
-    assert_eq!(after[1], before[1], "of a connection's packets");
+    assert!(after[0] >= before[0] + 20);
+    assert_eq!(after[1], before[1], "{STAMPED}, of a connection");
 }

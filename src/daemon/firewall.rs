@@ -21,6 +21,8 @@ pub(super) struct Rules {
     device_chains: Vec<Chain>,
     /// Interfaces left out for them, as was warned: their names, with the chains'.
     left_out: Vec<(String, String)>,
+    /// That iptables-legacy is in use was said.
+    said_legacy: bool,
 }
 
 impl Rules {
@@ -31,6 +33,7 @@ impl Rules {
             findings: Findings::new(),
             device_chains: Vec::new(),
             left_out: Vec::new(),
+            said_legacy: false,
         })
     }
 
@@ -79,6 +82,20 @@ impl Rules {
         self.findings.contains_key(&Kind::Copy)
     }
 
+    /// Says once that iptables-legacy is in use: nothing is known of its rules.
+    pub(super) fn report_legacy(&mut self) {
+        let tables = legacy_tables();
+        if self.said_legacy || tables.is_empty() {
+            return;
+        }
+        self.said_legacy = true;
+        tracing::warn!(
+            "rules of iptables-legacy (tables {}) are not read: they do not see offloaded packets, \
+             and copies that they send (TEE) count as the packets themselves. Use iptables-nft",
+            tables.join(", ")
+        );
+    }
+
     /// Whether packets of the interface with this name stay with the stack.
     pub(super) fn is_left_out(&self, name: &str) -> bool {
         self.left_out.iter().any(|(other, _)| other == name)
@@ -107,10 +124,15 @@ impl Rules {
     }
 }
 
-/// Whether the table `mangle` of iptables-legacy is in use in this network namespace.
-fn has_legacy_mangle() -> bool {
+/// The tables of iptables-legacy that are in use in this network namespace.
+fn legacy_tables() -> Vec<String> {
     let tables = std::fs::read_to_string("/proc/self/net/ip_tables_names").unwrap_or_default();
-    tables.lines().any(|table| table == "mangle")
+    tables.lines().map(str::to_owned).collect()
+}
+
+/// Whether one of them can mark packets.
+fn has_legacy_mangle() -> bool {
+    legacy_tables().iter().any(|table| table == "mangle")
 }
 
 impl Daemon<'_> {

@@ -9,6 +9,7 @@ use nix::sys::sysinfo::sysinfo;
 
 use super::firewall::Rules;
 use super::rest::Rest;
+use super::stamps::Stamps;
 use super::{Daemon, Pending, Request, period};
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
@@ -121,6 +122,7 @@ impl<'obj> Daemon<'obj> {
             left_out: BTreeMap::new(),
             without_room: 0,
             shapers: BTreeMap::new(),
+            stamps: Stamps::default(),
             drivers,
             transmitting: Vec::new(),
             spreads_by_address: multipath::spreads_by_address()?,

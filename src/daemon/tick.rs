@@ -26,6 +26,8 @@ impl Daemon<'_> {
         if self.last_look_around.elapsed() >= LOOK_AROUND {
             self.look_around()?;
             self.check_multipath()?;
+            self.watch_stamps()?;
+            self.rules.report_legacy();
             self.priority.follow()?;
         }
         self.watch_drivers()?;

@@ -32,6 +32,11 @@ impl Devices {
         self.link_map.room().min(self.egress_map.room()) as usize
     }
 
+    /// What the datapath has counted for each L3 interface, since the interface was last set.
+    pub fn counted(&self) -> Result<Vec<(u32, bpfw_egress)>> {
+        self.egress_map.entries()
+    }
+
     /// Makes the maps hold exactly this.
     pub fn set(
         &self,

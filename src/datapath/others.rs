@@ -98,6 +98,11 @@ impl AtTc {
         self.ingress.iter().skip_while(|handler| !ours(handler)).find(|handler| !ours(handler))
     }
 
+    /// The first handler that packets meet on their way out before any of ours.
+    pub fn before_ours(&self, is_ours: impl Fn(&Handler) -> bool) -> Option<&Handler> {
+        self.egress.first().filter(|first| !is_ours(first))
+    }
+
     /// Whether packets that come in meet filters.
     pub fn has_ingress_filters(&self) -> bool {
         self.ingress.iter().any(|handler| matches!(handler, Handler::Filter(_)))

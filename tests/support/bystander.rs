@@ -71,7 +71,7 @@ impl IndexUser {
         Self { object: open.expect("opening").load().expect("loading") }
     }
 
-    /// Puts `set_index` or `count_index` at a side of an interface, for as long as the link is open.
+    /// Puts `set_index`, `clear_index` or `count_index` at a side of an interface, for as long as the link is open.
     pub fn attach(
         &self,
         namespace: &Namespace,

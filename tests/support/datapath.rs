@@ -562,7 +562,8 @@ pub fn egresses() -> Vec<(u32, bpfw_egress)> {
 pub fn egress(side: Side, vlan_id: u16, vlan_proto: u16, mtu: u32) -> (u32, bpfw_egress) {
     let port = side.ifindex();
     let vlan_proto = vlan_proto.to_be();
-    (port, bpfw_egress { port, mtu, vlan_id, vlan_proto, flags: BPFW_EGRESS_REDIRECT })
+    let flags = BPFW_EGRESS_REDIRECT;
+    (port, bpfw_egress { port, mtu, vlan_id, vlan_proto, flags, ..Default::default() })
 }
 
 fn put(bytes: &mut [u8], offset: usize, value: u32) {

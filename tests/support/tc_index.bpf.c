@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Somebody else who uses tc_index: sets it on all packets, or counts those that have one. */
+/* Somebody else who uses tc_index: sets or clears it on all packets, or counts those that have one.
+ */
 #include <linux/pkt_cls.h>
 
 #include "kernel.h"
@@ -26,6 +27,12 @@ static __always_inline void add(__u32 place)
 SEC("tc") int set_index(struct __sk_buff *skb)
 {
 	skb->tc_index = bpf_get_prandom_u32() | 1U << 15;
+	return TC_ACT_UNSPEC;
+}
+
+SEC("tc") int clear_index(struct __sk_buff *skb)
+{
+	skb->tc_index = 0;
 	return TC_ACT_UNSPEC;
 }
 
