@@ -11,9 +11,12 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use support::capture::{Capture, Frame};
 use support::daemon::Daemon;
-use support::lab::{CLIENT, LAN_NET, Lab, ROUTER_WAN, SERVER};
+use support::lab::{CLIENT, LAN_NET, Lab, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC};
+use support::live::lacking;
 use support::netns::{Namespace, text};
+use support::packet::Packet;
 use support::router::*;
 use support::rules::{dnat_rules, no_nat_rules, snat_rules};
 use support::udp::{UdpClient, UdpEcho, udp_echo};
@@ -27,6 +30,7 @@ on_both_hooks!(
     hazard_13_a_new_policy_ends_the_offload,
     hazard_13_a_new_policy_behind_snat,
     hazard_13_a_new_policy_from_outside,
+    hazard_65_inner_packets_in_clear_are_not_forwarded,
 );
 
 const SITE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
@@ -325,6 +329,39 @@ fn under_load(lab: &Lab, daemon: &Daemon, tunnel: &Tunnel, flood: &Flood) {
         "{clear} clear packets, the last one seen within {last:?} of asking for the policies, \
          which took {opened:?}; then in 0.5 s {more} packets sent, {protected} in ESP, none in clear"
     );
+}
+
+/// The tunnel is up and busy: its inner packets come by TC ingress once more after ESP is taken off. The
+/// same packets sent in clear from outside are what the stack drops, and bpfw must.
+fn hazard_65_inner_packets_in_clear_are_not_forwarded(hook: &str, test: &str) {
+    const FORGED: usize = 200;
+    let lab = site_lab(hook, test, &no_nat_rules());
+    let tunnel = Tunnel::new(&lab, LAN_NET);
+    if !tunnel.works {
+        return lacking(test, "this kernel has no ESP");
+    }
+    tunnel.open(&lab);
+    let daemon = start(&lab, hook, &[]);
+    let ((_site, covered), (_server, other)) = (covered_echo(&lab), echo(&lab, 40000));
+    wait_until_fast(&lab, &other);
+    let (outside, inside) =
+        (Capture::open(&lab.server, "eth0"), Capture::open(&lab.client, "eth0"));
+    let answer = Packet::udp(at(SITE, PORT), at(CLIENT, 41000)).mac(SERVER_MAC, ROUTER_WAN_MAC);
+    let is_forged = |frame: &Frame| frame.bytes.ends_with(b"forged");
+    for number in 0..FORGED {
+        assert!(covered.echoes(number as u64, LIMIT), "by the tunnel");
+        outside.send_frame(&answer.clone().payload(b"forged").build());
+    }
+    let came = inside.collect(Duration::from_millis(300), is_forged).len();
+    assert_eq!(came, 0, "of {FORGED} packets in clear");
+    assert!(arrived(&lab, "in_esp") >= FORGED as u64);
+    assert_eq!(arrived(&lab, "in_clear"), 0);
+    assert_eq!(offloaded(&daemon), 1);
+    // Without the tunnel, such a packet is a packet as any other: the test sees it.
+    Tunnel::close(&lab);
+    wait_until_fast(&lab, &covered);
+    outside.send_frame(&answer.payload(b"forged").build());
+    assert_eq!(inside.collect(Duration::from_millis(300), is_forged).len(), 1);
 }
 
 /// Deciding costs a comparison with each policy, so there is a limit.
