@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 use support::capture::Capture;
 use support::crowd;
 use support::daemon::Daemon;
-use support::lab::{CLIENT, CLIENT_MAC, Lab, ROUTER_LAN_MAC, ROUTER_WAN_MAC, SERVER, SERVER_MAC};
+use support::lab::{
+    CLIENT, CLIENT_MAC, Lab, ROUTER_LAN_MAC, ROUTER_WAN_MAC, SERVER, SERVER_MAC, show,
+};
 use support::maps::Maps;
 use support::netns::Namespace;
 use support::packet::{Mac, Packet};
 use support::router::*;
 use support::rules::no_nat_rules;
+use support::steady::goes_to;
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
 
@@ -26,9 +29,12 @@ on_both_hooks!(
     hazard_16_a_flood_takes_nothing_from_the_fast_path,
     hazard_30_storms_of_changes_are_bounded,
     hazard_42_connections_of_ipv6_wake_nobody,
+    hazard_55_all_whose_route_moves_prove_themselves_anew,
 );
 
 const CROWD: u32 = 1_000;
+/// Those of them that rules drop where their route moves.
+const DROPPED: u32 = 100;
 
 /// So many of the flood's tuples are tracked: the kernel's table holds more.
 const TRACKED: u32 = 50_000;
@@ -234,4 +240,51 @@ fn hazard_42_connections_of_ipv6_wake_nobody(hook: &str, test: &str) {
     // Neighbors are confirmed now and then, and the daemon has an interval.
     let expected = 20 * (started.elapsed().as_secs() + 2);
     assert!(woken < expected, "woken {woken} times by {CONNECTIONS} connections");
+}
+
+/// Another gateway for all connections at once: none takes the new way fast before the stack has, and
+/// all are fast again.
+fn hazard_55_all_whose_route_moves_prove_themselves_anew(hook: &str, test: &str) {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
+    const OTHER_MAC: Mac = [2, 0, 0, 0, 2, 77];
+    let lab = lab(hook, test, &no_nat_rules());
+    lab.static_neighbours();
+    lab.router.ip(&format!(
+        "neigh add {OTHER} lladdr {} dev wan0 nud permanent\nroute add default via {SERVER}\n",
+        show(OTHER_MAC)
+    ));
+    // What goes to the other gateway for the first service is what rules drop.
+    lab.nft(&format!(
+        "table ip gateway {{
+            chain c {{
+                type filter hook forward priority -10; policy accept;
+                udp sport 10000-10099 rt nexthop {OTHER} drop
+            }}
+        }}"
+    ));
+    let daemon = start(&lab, hook, &["--log-level", "info"]);
+    let (lan, wan) = (Capture::open(&lab.client, "eth0"), Capture::open(&lab.server, "eth0"));
+    crowd::offload(&lab, &lan, &daemon, CROWD);
+    let maps = Maps::of(daemon.pid());
+    let send_all = || (0..CROWD).for_each(|number| lan.send_frame(&crowd::frame(number)));
+    let fast = |what: &str, expected: u64| {
+        eventually(LIMIT, what, || {
+            let before = maps.packets(abi::BPFW_FORWARDED);
+            send_all();
+            std::thread::sleep(Duration::from_millis(20));
+            maps.packets(abi::BPFW_FORWARDED) - before == expected
+        });
+    };
+    fast("all are fast", u64::from(CROWD));
+    let (asked, started) = (maps.packets(abi::BPFW_PASS_UNPROVEN), Instant::now());
+    lab.router.ip(&format!("route replace default via {OTHER}\n"));
+    fast("all but those that the rules drop are fast again", u64::from(CROWD - DROPPED));
+    let asked = maps.packets(abi::BPFW_PASS_UNPROVEN) - asked;
+    println!("{hook}: {CROWD} fast again after {:?}, {asked} packets asked", started.elapsed());
+    assert!(asked >= u64::from(CROWD), "each asked anew");
+    // Nothing of the old way is on its way any more.
+    wan.collect(Duration::from_millis(100), |_| false);
+    send_all();
+    let came = wan.collect(Duration::from_millis(300), |frame| goes_to(frame, OTHER_MAC));
+    assert_eq!(came.len(), (CROWD - DROPPED) as usize, "none that the rules drop");
 }
