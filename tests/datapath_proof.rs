@@ -10,7 +10,7 @@ use bpfw::datapath::state::{Change, NO_PERIODS};
 use bpfw::flow::tuple::Protocol;
 use std::panic::catch_unwind;
 use std::time::Duration;
-use support::datapath::{Datapath, HOOKS, Input, Sent, on_both_hooks, on_hook_from};
+use support::datapath::{Datapath, HOOKS, Input, Sent, Stamped, on_both_hooks, on_hook_from};
 use support::flow::{DMZ, Flow, LAN, PROTOCOLS, WAN};
 use support::live::root_or_skip;
 use support::packet::{Packet, tcp};
@@ -278,6 +278,29 @@ fn mixture(datapath: &mut Datapath<'_>) {
     expect_asks(datapath, &other, false);
 }
 
+#[test]
+fn hazard_63_a_packet_from_an_earlier_period_proves_nothing() {
+    on_both_hooks("waited-long", waited_long);
+}
+
+fn waited_long(datapath: &mut Datapath<'_>) {
+    let flow = Flow::snat(Protocol::Udp);
+    datapath.add_unproven(&flow);
+    datapath.state.rest().expect("rest");
+    // Some 64 to 640 ms.
+    datapath.state.set_period(6, datapath.now());
+    datapath.state.bump(Change::Topology).expect("bump");
+    let frame = flow.outgoing(false).build();
+    eventually(Duration::from_secs(10), "a packet leaves in its period", || {
+        expect_asks(datapath, &flow, false);
+        datapath.send(&sent(datapath, &flow, &frame)) == Some(BPFW_PROVEN)
+    });
+    let waiting = sent(datapath, &flow, &frame);
+    let (period, until) = (datapath.now() >> 6, Duration::from_secs(10));
+    eventually(until, "the next period", || datapath.now() >> 6 != period);
+    assert_eq!(datapath.send(&waiting), Some(BPFW_STAMP_OLD));
+}
+
 /// A check, and a part of the proof without which it fails: the file, what stands there, and what stands
 /// there instead.
 type Part = (fn(&mut Datapath<'_>), &'static str, &'static str, &'static str);
@@ -313,6 +336,46 @@ const PARTS: [Part; 14] = [
     (others_prove_nothing, "skb.h", "pkt->tuple->protocol != PROTOCOL_TCP ||", "1 ||"),
     (period, "proof.h", ">> generation_now.period", ">> 63"),
 ];
+
+/// A check, and a part of the stamp without which it fails: what stands in proof.h, what stands there instead,
+/// and the same for the stamps of the test.
+type StampPart = (fn(&mut Datapath<'_>), &'static str, &'static str, fn(&mut Stamped));
+
+const STAMP_PARTS: [StampPart; 5] = [
+    (waited, "(current + period_of(0, now)", "(period_of(0, now)", |stamped| {
+        stamped.generation = 0
+    }),
+    (waited_long, "(current + period_of(0, now)", "(current", |stamped| stamped.period = 0),
+    (others_prove_nothing, "mix(way_back, rest->id)", "mix(0, rest->id)", |s| s.way_back = 0),
+    (others_prove_nothing, "mix(way_back, rest->id)", "mix(way_back, 0)", |s| s.id = 0),
+    (others_prove_nothing, "rest->id), rest->mark)", "rest->id), 0)", |s| s.mark = 0),
+];
+
+#[test]
+fn no_part_of_the_stamp_is_idle() {
+    if !root_or_skip("no_part_of_the_stamp_is_idle") {
+        return;
+    }
+    for (number, (check, part, instead, lacking)) in STAMP_PARTS.into_iter().enumerate() {
+        for hook in HOOKS {
+            let name = format!("stamp-{number}-{}", hook.name());
+            let patched = Patched::new(&name, "proof.h", part, instead);
+            let object = patched.compile(hook);
+            // The check holds up to where the part matters.
+            on_hook_from(&name, hook, &object, |datapath| {
+                datapath.lacking = lacking;
+                own(datapath);
+            });
+            let held = catch_unwind(|| {
+                on_hook_from(&name, hook, &object, |datapath| {
+                    datapath.lacking = lacking;
+                    check(datapath);
+                });
+            });
+            assert!(held.is_err(), "{} without '{part}': no check fails", hook.name());
+        }
+    }
+}
 
 /// Each part of the proof alone is what a test stands on: without it, that test fails.
 #[test]

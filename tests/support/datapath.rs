@@ -97,7 +97,12 @@ pub fn on_hook_with(
 }
 
 /// As `on_hook` with the programs of another object, and connections in cells.
-pub fn on_hook_from(test: &str, hook: Hook, object: &Path, check: fn(&mut Datapath<'_>)) {
+pub fn on_hook_from(
+    test: &str,
+    hook: Hook,
+    object: &Path,
+    check: impl Fn(&mut Datapath<'_>) + Sync,
+) {
     let namespace = router(&format!("{}-{test}", hook.name()));
     namespace.enter(|| {
         let mut storage = Storage::uninit();
@@ -207,6 +212,27 @@ pub struct Sent<'a> {
     pub stamp: u16,
 }
 
+/// What a stamp is made of (`stamp_of` in bpf/proof.h).
+#[derive(Clone, Copy, Debug)]
+pub struct Stamped {
+    pub generation: u32,
+    pub period: u32,
+    pub way_back: u32,
+    pub id: u32,
+    pub mark: u32,
+}
+
+impl Stamped {
+    fn stamp(self) -> u16 {
+        let mix = |hash: u64, word: u32| {
+            let hash = (hash ^ u64::from(word)).wrapping_mul(BPFW_FACTOR as u64);
+            hash ^ hash >> 32
+        };
+        let known = mix(mix(self.way_back.into(), self.id), self.mark) as u32;
+        self.generation.wrapping_add(self.period).wrapping_add(known) as u16 | 1 << 15
+    }
+}
+
 /// A hook's loaded program and its maps.
 pub struct Datapath<'obj> {
     pub hook: Hook,
@@ -220,6 +246,8 @@ pub struct Datapath<'obj> {
     pusher: Option<Prelude>,
     cutter: Option<Prelude>,
     stamper: Prelude,
+    /// For programs whose stamps lack something: takes it away.
+    pub lacking: fn(&mut Stamped),
 }
 
 impl<'obj> Datapath<'obj> {
@@ -243,6 +271,7 @@ impl<'obj> Datapath<'obj> {
             pusher: None,
             cutter: None,
             stamper,
+            lacking: |_| (),
         };
         datapath.devices.set(&links(), &egresses()).expect("devices");
         datapath
@@ -330,18 +359,17 @@ impl<'obj> Datapath<'obj> {
         });
     }
 
-    /// The stamp that packets get now, as `stamp_of` in bpf/proof.h.
+    /// The stamp that packets get now.
     pub fn stamp(&self, rest: &bpfw_rest, way_back: u32) -> u16 {
-        let mix = |hash: u64, word: u32| {
-            let hash = (hash ^ u64::from(word)).wrapping_mul(BPFW_FACTOR as u64);
-            hash ^ hash >> 32
-        };
-        let known = mix(mix(way_back.into(), rest.id), rest.mark) as u32;
         let period = match self.state.period() {
             NO_PERIODS => 0,
             shift => (self.now() >> shift) as u32,
         };
-        self.state.generation().wrapping_add(period).wrapping_add(known) as u16 | 1 << 15
+        let generation = self.state.generation();
+        let (id, mark) = (rest.id, rest.mark);
+        let mut stamped = Stamped { generation, period, way_back, id, mark };
+        (self.lacking)(&mut stamped);
+        stamped.stamp()
     }
 
     /// Runs the program at the way out; says which counter went up, if one did.
