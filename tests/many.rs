@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A hundred thousand offloaded connections follow a routing change as one does: by one write.
+//! A hundred thousand offloaded connections follow a routing change as one does: by one write. The
+//! period in which they prove themselves follows their number.
 
 mod support;
 
@@ -8,14 +9,19 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use support::capture::Capture;
 use support::crowd;
+use support::daemon::Daemon;
 use support::lab::{Lab, SERVER, SERVER_MAC, show};
 use support::maps::Maps;
 use support::packet::Mac;
 use support::router::*;
 use support::rules::no_nat_rules;
 use support::steady::{expect_frame, goes_to, last_of};
+use support::wait::eventually;
 
-on_both_hooks!(hazard_07_many_connections_move_by_one_write);
+on_both_hooks!(
+    hazard_07_many_connections_move_by_one_write,
+    hazard_67_the_period_follows_the_number_of_connections,
+);
 
 const CONNECTIONS: u32 = 100_000;
 /// Each 200th connection is looked at.
@@ -75,4 +81,35 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
     let moved = wan.collect(Duration::from_millis(500), |frame| goes_to(frame, OTHER_MAC));
     assert_eq!(moved.len(), frames.len(), "each of the sample has moved");
     assert_eq!(lab.stack_packets(), stack, "and is on the fast path");
+}
+
+/// With more than a hundred thousand, the running daemon doubles the period; with few, it goes back.
+fn hazard_67_the_period_follows_the_number_of_connections(hook: &str, test: &str) {
+    let lab = lab(hook, test, &no_nat_rules());
+    lab.static_neighbours();
+    lab.router.ip(&format!("route add default via {SERVER}\n"));
+    let options = ["--log-level", "info", "--max-connections", "200000", "lan0", "wan0"];
+    let daemon = Daemon::start(&lab.router, &[&[hook][..], &options].concat());
+    daemon.wait_for_line("forwarding", LIMIT);
+    let maps = Maps::of(daemon.pid());
+    let few = maps.period();
+    let (_server, client) = echo(&lab, 40000);
+    let mut number = 0;
+    let mut wait_for_period = |period: u32| {
+        eventually(LIMIT, "the period follows", || {
+            number += 1;
+            assert!(client.echoes(number, LIMIT), "echo {number} is lost");
+            maps.period() == period && maps.generation() != 0
+        });
+        let (before, started) = (forwarded(&daemon), Instant::now());
+        wait_until_fast(&lab, &client);
+        assert!(forwarded(&daemon) > before);
+        println!("{hook}: fast {:?} after the period became 2^{period} ticks", started.elapsed());
+    };
+    let lan = Capture::open(&lab.client, "eth0");
+    crowd::offload(&lab, &lan, &daemon, CONNECTIONS + 500);
+    wait_for_period(few + 1);
+    lab.conntrack(&["-D", "-d", &crowd::SERVICE.ip().to_string()]);
+    wait_for_period(few);
+    assert!(daemon.stop(LIMIT).success());
 }

@@ -44,7 +44,12 @@ impl Rest {
 
     /// Whether there is something to do at once.
     pub(super) fn wants_time(&self) -> bool {
-        matches!(self, Self::Discard(_) | Self::Resync(_) | Self::CatchUp | Self::Behind)
+        match self {
+            // Turns that begin with a tick have no news of conntrack's: another one must follow.
+            Self::Grace(since) => since.elapsed() >= GRACE,
+            Self::Discard(_) | Self::Resync(_) | Self::CatchUp | Self::Behind => true,
+            Self::Awake => false,
+        }
     }
 
     /// Whether events are to be thrown away.

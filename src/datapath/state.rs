@@ -23,13 +23,16 @@ pub enum Change {
     Policy,
 }
 
-/// The last generation but one: there must be room for the number of a period above it. At 50 changes a second
-/// it comes after a year.
+/// The last generation: there must be room for the number of a period above it. With 50 changes a
+/// second it comes after a year. A period that becomes longer takes some millions more away
+/// ([`State::set_period`]). After the last generation comes the first one: by then, no entry
+/// has an old sum any more, because entries that nobody looks up for so long have gone.
 const LAST: u32 = 0xf000_0000;
 
-fn next(generation: u32) -> u32 {
-    match generation.wrapping_add(1) {
-        next @ abi::BPFW_FIRST_GENERATION..=LAST => next,
+/// The generation so many steps after this one.
+fn after(generation: u32, steps: u32) -> u32 {
+    match generation.checked_add(steps) {
+        Some(next @ abi::BPFW_FIRST_GENERATION..=LAST) => next,
         _ => abi::BPFW_FIRST_GENERATION,
     }
 }
@@ -70,7 +73,7 @@ impl State {
         let generation = &mut self.generation;
         // Before the first bump there is nothing to grow from.
         if generation.current != 0 {
-            generation.current = generation.current.wrapping_add(difference);
+            generation.current = after(generation.current, difference);
         }
         generation.policy = generation.policy.wrapping_add(difference).wrapping_add(1);
         generation.period = shift;
@@ -95,7 +98,7 @@ impl State {
     /// All connections look their next hop up again, one write for all of them.
     pub fn bump(&mut self, change: Change) -> Result<()> {
         let generation = &mut self.generation;
-        generation.current = next(generation.current);
+        generation.current = after(generation.current, 1);
         if change == Change::Policy {
             generation.policy = generation.policy.wrapping_add(1);
         }
@@ -117,5 +120,20 @@ impl State {
     /// jiffies64 at the last heartbeat, 0 before the first.
     pub fn last_beat(&self) -> Result<u64> {
         Ok(self.beat_map.get(&0)?.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_stay_between_the_first_and_the_last() {
+        assert_eq!(after(0, 1), abi::BPFW_FIRST_GENERATION);
+        assert_eq!(after(abi::BPFW_FIRST_GENERATION, 1), abi::BPFW_FIRST_GENERATION + 1);
+        assert_eq!(after(LAST - 7, 7), LAST);
+        for steps in [1, 0x0fff_ffff, u32::MAX] {
+            assert_eq!(after(LAST, steps), abi::BPFW_FIRST_GENERATION);
+        }
     }
 }

@@ -136,9 +136,18 @@ impl Maps {
 
     /// The topology's generation; 0 at rest.
     pub fn generation(&self) -> u32 {
+        self.generations().current
+    }
+
+    /// How far jiffies are shifted for the number of a period.
+    pub fn period(&self) -> u32 {
+        self.generations().period
+    }
+
+    fn generations(&self) -> bpfw_generation {
         let value = self.named(".data.topology").lookup(&[0; 4], MapFlags::ANY);
         let value = value.expect("readable").expect("the only one");
-        bpfw_generation::from_bytes(&value).expect("a generation").current
+        bpfw_generation::from_bytes(&value).expect("a generation")
     }
 
     /// Packets with this verdict, over all CPUs.
