@@ -28,6 +28,7 @@ on_both_hooks!(
     hazard_01_picked_up_in_the_middle,
     hazard_01_segments_by_the_stack_amid_bulk,
     hazard_25_gibibytes_then_rst,
+    hazard_25_a_rst_after_the_offload_is_believed,
     hazard_25_an_ignored_rst_leaves_no_entry_for_days,
     hazard_25_a_late_refresh_leaves_no_entry_for_days,
 );
@@ -350,6 +351,28 @@ fn hazard_25_gibibytes_then_rst(hook: &str, test: &str) {
     }
     assert_eq!(lab.invalid_packets(), 0);
     wait_until_offloaded(&daemon, 0);
+}
+
+/// Its mark takes a connection back to the stack, whose conntrack has missed most of it.
+fn hazard_25_a_rst_after_the_offload_is_believed(hook: &str, test: &str) {
+    let lab = strict_lab(hook, test);
+    let daemon = start(&lab, hook, &["--offload-mark", "0/0x10"]);
+    for port in 41001..41004 {
+        let mut one = open(&lab, &daemon, port, Some(7));
+        refresh_conntracks_memory(&lab, &mut one);
+        // Of a packet with IP options, the daemon does not hear.
+        one.send(End::Server, |packet| packet.ip_options(&[1; 4]));
+        for end in [End::Client, End::Server] {
+            one.advance(end, 1 << 20);
+            one.data(end, b"a mebibyte later");
+        }
+        update(&lab, one.original(), "-m 0x10");
+        wait_until_offloaded(&daemon, 0);
+        one.data(End::Server, b"by the stack");
+        one.send(End::Client, |rst| rst.flags(tcp::RST | tcp::ACK));
+        eventually(LIMIT, "the reset is seen", || is_in_state(&lab, port, "CLOSE "));
+    }
+    assert_eq!(lab.invalid_packets(), 0);
 }
 
 /// A packet with IP options goes to the stack before bpfw knows whose it is. What conntrack has

@@ -10,6 +10,7 @@ use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
 use crate::flow::decision::{Decision, Facts, Refusal, decide};
 use crate::flow::expiry::Given;
+use crate::flow::state::TcpState;
 use crate::flow::tuple::{Protocol, Tuple};
 
 /// Conntrack calls UDP a stream once a packet comes later than this after the first one
@@ -257,8 +258,13 @@ impl Offload {
         Ok(())
     }
 
-    fn reject(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
-        self.remove_if(&entry.original.into(), entry.id)?;
+    pub(super) fn reject(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
+        let was_offloaded = self.remove_if(&entry.original.into(), entry.id)?;
+        // It goes on with the stack. Conntrack has not seen what was acknowledged meanwhile, and would
+        // ignore a RST that is not where it believes.
+        if was_offloaded && entry.tcp_state == Some(TcpState::Established) {
+            self.requests.queue_update(&entry.original, None, true)?;
+        }
         Ok(Some(refusal))
     }
 

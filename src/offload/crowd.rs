@@ -11,6 +11,7 @@ use crate::conntrack::entry::Entry;
 use crate::conntrack::events::Event;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
+use crate::flow::decision::Refusal;
 use crate::flow::expiry::Given;
 use crate::flow::tuple::Tuple;
 
@@ -57,7 +58,7 @@ impl Offload {
     fn on_edit(&mut self, entry: &Entry, port: u32) -> Result<()> {
         let by_others = port != self.provocations.port();
         if by_others && self.conn_map.has(&entry.original.into(), entry.id)? {
-            return self.remove_if(&entry.original.into(), entry.id);
+            return self.reject(entry, Refusal::OddTimeout).map(drop);
         }
         self.on_update(entry, Source::Table)?;
         self.sends_events(entry);

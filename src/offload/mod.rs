@@ -277,11 +277,13 @@ impl Offload {
         }
     }
 
-    /// Removes the connection with this tuple, in both directions, if it has this id.
-    fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<()> {
+    /// Removes the connection with this tuple, in both directions, if it has this id; whether it has.
+    fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
         match self.conn_map.get(tuple)? {
-            Some(conn) if conn.rest.id == id => self.remove(tuple, &conn.reverse(), id),
-            _ => Ok(()),
+            Some(conn) if conn.rest.id == id => {
+                self.remove(tuple, &conn.reverse(), id).map(|()| true)
+            }
+            _ => Ok(false),
         }
     }
 
