@@ -21,7 +21,7 @@ use support::random::Random;
 use support::router::at;
 use support::samples::{Sample, Samples};
 use support::spoil::{step, sums_if_else_alike};
-use support::twins::{Outcome, Seen, Twins};
+use support::twins::{Outcome, Policy, Seen, Twins};
 
 on_both_hooks!(the_same_bytes_leave_by_the_same_port);
 
@@ -66,7 +66,7 @@ impl Search {
     /// it can be had again without those before it.
     fn round(&mut self, seed: u64) {
         let mut samples = Samples::new(seed, conversations(), self.hook == "tc");
-        self.twins.renew(filter(seed));
+        self.twins.renew(policy(seed));
         let (mut story, mut spoiled) = (Vec::<Sample>::new(), Vec::new());
         for batch in 0..ROUND {
             let from = if batch % 2 == 0 { LAN } else { WAN };
@@ -90,7 +90,7 @@ impl Search {
 
     fn fail(&mut self, seed: u64, story: Vec<Sample>, difference: String) -> ! {
         println!("{}: BPFW_SEED={seed}\n{difference}", self.hook);
-        let (short, difference) = self.shorten(filter(seed), story, difference);
+        let (short, difference) = self.shorten(policy(seed), story, difference);
         panic!("{}", tell(seed, &short, &difference));
     }
 
@@ -121,9 +121,9 @@ impl Search {
     }
 
     /// The story in two new labs: nothing of another try is left, such as fragments that wait.
-    fn tell_again(&mut self, filter: &str, story: &[Sample]) -> Result<(), String> {
+    fn tell_again(&mut self, policy: Policy, story: &[Sample]) -> Result<(), String> {
         self.twins = Twins::new(self.hook, "differential", conversations());
-        self.twins.renew(filter);
+        self.twins.renew(policy);
         self.try_samples(story)
     }
 
@@ -135,11 +135,11 @@ impl Search {
     /// Leaves out what the difference does not need.
     fn shorten(
         &mut self,
-        filter: &str,
+        policy: Policy,
         mut story: Vec<Sample>,
         mut difference: String,
     ) -> (Vec<Sample>, String) {
-        if self.tell_again(filter, &story).is_ok() {
+        if self.tell_again(policy, &story).is_ok() {
             return (story, format!("not seen again in another try:\n{difference}"));
         }
         let (mut size, mut tries) = (story.len(), 0);
@@ -149,7 +149,7 @@ impl Search {
                 let mut shorter = story.clone();
                 shorter.drain(at..(at + size).min(story.len()));
                 tries += 1;
-                match self.tell_again(filter, &shorter) {
+                match self.tell_again(policy, &shorter) {
                     Err(found) => (story, difference) = (shorter, found),
                     Ok(()) => at += size,
                 }
@@ -179,9 +179,19 @@ impl Search {
     }
 }
 
-/// How the routers look at source addresses in this round.
-fn filter(seed: u64) -> &'static str {
-    Random::new(!seed).pick::<&str>(&["0", "1", "2"])
+/// Those of a third of the connections: that their openers send, and that they get.
+const BANS: [Option<&str>; 5] = [
+    None,
+    None,
+    Some("th sport 20010-20019 drop"),
+    Some("th dport 20010-20019 drop"),
+    Some("th sport 20010-20019 reject"),
+];
+
+/// What rules and sysctls say in this round.
+fn policy(seed: u64) -> Policy {
+    let mut random = Random::new(!seed);
+    Policy { rp_filter: random.pick::<&str>(&["0", "1", "2"]), ban: *random.pick(&BANS) }
 }
 
 /// Whether a frame that came out is what the right one became, but for a wrong checksum, which was
@@ -199,8 +209,8 @@ fn tell(seed: u64, story: &[Sample], difference: &str) -> String {
         of_both.map(|frame| format!("  {} {frame}\n", each.from.device)).collect::<String>()
     };
     let frames: String = story.iter().map(frames).collect();
-    let filter = filter(seed);
-    format!("BPFW_SEED={seed}, rp_filter {filter}; frames that came in:\n{frames}{difference}")
+    let policy = policy(seed);
+    format!("BPFW_SEED={seed}, {policy:?}; frames that came in:\n{frames}{difference}")
 }
 
 /// Two frames that differ by their source port are alike only if the kernel chose it in both routers.

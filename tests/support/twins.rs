@@ -120,6 +120,15 @@ struct Half {
     wan: Port,
 }
 
+/// What rules and sysctls say beside those that all rounds have.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How the routers look at source addresses.
+    pub rp_filter: &'static str,
+    /// A rule that drops packets of a direction, once the connections are open.
+    pub ban: Option<&'static str>,
+}
+
 /// Both labs.
 pub struct Twins {
     stack: Half,
@@ -211,10 +220,11 @@ impl Twins {
     }
 
     /// Forgets all connections and opens those of `new` again, all of them offloaded.
-    pub fn renew(&mut self, rp_filter: &str) {
+    pub fn renew(&mut self, policy: Policy) {
         for half in [&self.stack, &self.bpfw] {
             half.lab.conntrack(&["-F"]);
-            half.lab.router.sysctl("net/ipv4/conf/all/rp_filter", rp_filter);
+            half.lab.router.sysctl("net/ipv4/conf/all/rp_filter", policy.rp_filter);
+            half.lab.nft("table ip one_way\ndelete table ip one_way");
         }
         eventually(LIMIT, "no connection is offloaded", || self.maps.entries() == 0);
         let outcome = self.inject(LAN, &[]);
@@ -240,6 +250,25 @@ impl Twins {
         eventually(LIMIT, "all connections are offloaded", || {
             tuples.iter().all(|tuple| self.maps.has_connection(*tuple))
         });
+        if let Some(ban) = policy.ban {
+            self.ban(ban);
+        }
+    }
+
+    /// A rule in both, of which bpfw knows when this is over.
+    fn ban(&self, rule: &str) {
+        let before = self.maps.generation();
+        for half in [&self.stack, &self.bpfw] {
+            half.lab.nft(&format!(
+                "table ip one_way {{
+                    chain c {{
+                        type filter hook forward priority -10; policy accept;
+                        meta l4proto {{ tcp, udp }} {rule}
+                    }}
+                }}"
+            ));
+        }
+        eventually(LIMIT, "a new rule counts", || self.maps.generation() != before);
     }
 
     /// The same frames into both routers, from this side.

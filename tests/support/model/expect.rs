@@ -81,8 +81,8 @@ pub struct State {
     pub helped: bool,
     /// A rule drops it when it begins.
     pub forbidden: bool,
-    /// Rules drop its packets: of the original direction, of the replies.
-    pub banned: [bool; 2],
+    /// What drops its packets, as `How` numbers it: of the original direction, of the replies.
+    pub banned: [[bool; 3]; 2],
     /// TCP: its ends are connected.
     pub open: bool,
 }
@@ -113,7 +113,7 @@ impl Model {
             has_helper: false,
             helped: false,
             forbidden: false,
-            banned: [false; 2],
+            banned: [[false; 3]; 2],
             open: false,
         };
         Self {
@@ -139,13 +139,13 @@ impl Model {
         let toward = conn.toward(way);
         let known = state.phase != Phase::Unknown || (way == Way::Original && !state.forbidden);
         let fits = ip_length <= self.net.largest(toward);
-        let banned = state.banned[way as usize];
+        let banned = state.banned[way as usize].contains(&true);
         self.net.hop(toward).filter(|_| known && !banned && fits && self.net.is_up(from))
     }
 
     /// Both ways lead through the router, and no rule drops them.
     pub fn passes(&self, conn: Conn) -> bool {
-        let is_banned = self.state(conn).banned.contains(&true);
+        let is_banned = self.state(conn).banned.as_flattened().contains(&true);
         !is_banned
             && [Way::Original, Way::Reply].into_iter().all(|way| {
                 let toward = conn.toward(way);

@@ -20,6 +20,9 @@ use nix::sys::signal::Signal;
 /// holds some ten thousand connections for a moment.
 const GROWTH: u64 = 32 << 10;
 
+/// In which each direction proves itself anew, in seconds: short, so that there are many.
+pub const PERIOD: u64 = 1;
+
 /// A daemon, dead or alive.
 pub struct FastPath {
     daemon: Daemon,
@@ -32,7 +35,8 @@ impl FastPath {
     /// Starts it and waits until it forwards.
     pub fn start(lab: &Lab, hook: &str) -> Self {
         let mark = format!("0/{REFUSED_MARK:#x}");
-        let options = ["--log-level", "debug", "--offload-mark", &mark];
+        let period = PERIOD.to_string();
+        let options = ["--log-level", "debug", "--offload-mark", &mark, "--prove-every", &period];
         let args = [&[hook][..], &options, &["lan0", "wan0", "dmz0"]].concat();
         let daemon = Daemon::start(&lab.router, &args);
         daemon.wait_for_line("forwarding", LIMIT);

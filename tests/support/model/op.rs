@@ -75,6 +75,17 @@ pub enum Neighbor {
     Moved,
 }
 
+/// What drops packets, and when that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A new rule: at once.
+    Rule,
+    /// A new element of a set: within a second.
+    Element,
+    /// A rule of iptables-legacy, of which the kernel tells nobody: within two periods.
+    Silent,
+}
+
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -97,8 +108,10 @@ pub enum Op {
     Mark(Conn, u32),
     /// A rule that drops it, or no longer, and its entry deleted.
     Forbid(Conn, bool),
-    /// A rule that drops the packets of one direction, or no longer; its entry stays.
-    Ban(Conn, Way, bool),
+    /// The packets of one direction are dropped, or no longer; its entry stays.
+    Ban(Conn, Way, How, bool),
+    /// Rules are loaded again, without any change.
+    Reload,
     /// A rule that gives it a helper, or no longer, and its entry deleted.
     Help(Conn, bool),
     Route(Route),
@@ -176,6 +189,11 @@ fn seldom() -> impl Strategy<Value = bool> {
     proptest::bool::weighted(0.35)
 }
 
+fn ban() -> impl Strategy<Value = Op> {
+    let how = prop_oneof![4 => Just(How::Rule), 1 => Just(How::Element), 1 => Just(How::Silent)];
+    (conn(), way(), how, seldom()).prop_map(|(conn, way, how, yes)| Op::Ban(conn, way, how, yes))
+}
+
 fn policy() -> impl Strategy<Value = Op> {
     let mark = proptest::sample::select(&[0_u32, 0, 0x01, 0x10, 0x11][..]);
     prop_oneof![
@@ -183,7 +201,8 @@ fn policy() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         3 => (conn(), mark).prop_map(|(conn, mark)| Op::Mark(conn, mark)),
         2 => (conn(), seldom()).prop_map(|(conn, yes)| Op::Forbid(conn, yes)),
-        3 => (conn(), way(), seldom()).prop_map(|(conn, way, yes)| Op::Ban(conn, way, yes)),
+        4 => ban(),
+        1 => Just(Op::Reload),
         2 => (conn(), seldom()).prop_map(|(conn, yes)| Op::Help(conn, yes)),
         2 => seldom().prop_map(Op::Policy),
         2 => seldom().prop_map(Op::MarkRule),

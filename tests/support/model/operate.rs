@@ -2,9 +2,9 @@
 //! Each operation, done to the real thing and to the model.
 
 use super::expect::{Daemon, Kind, Phase};
-use super::fast_path::FastPath;
+use super::fast_path::{self, FastPath};
 use super::net::{Net, OTHER_WAN_MAC, Toward};
-use super::op::{CONNS, Conn, End, Link, Neighbor, Op, Route, Size, Way};
+use super::op::{CONNS, Conn, End, How, Link, Neighbor, Op, Route, Size, Way};
 use super::world::{Seen, World};
 use super::{router, tracked};
 use crate::support::conntrack;
@@ -16,8 +16,17 @@ use std::time::Duration;
 /// Longer than the heartbeat may be late.
 const PAUSE: Duration = Duration::from_millis(1250);
 const WAIT: Duration = Duration::from_millis(300);
-/// Until a new rule counts, and some more for a busy machine.
-const BAN: Duration = Duration::from_millis(250);
+
+impl How {
+    /// Until it counts, and some more for a busy machine.
+    fn time(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Rule => 250,
+            Self::Element => 1250,
+            Self::Silent => 2 * 1000 * fast_path::PERIOD + 250,
+        })
+    }
+}
 
 /// Runs the operations in a lab of their own, where all connections are fast. An error says what the model did not allow.
 pub fn run(hook: &str, test: &str, ops: &[Op]) -> Result<Seen, String> {
@@ -65,7 +74,11 @@ impl World {
                 self.conntrack(op);
                 Ok(())
             }
-            Op::Ban(conn, way, yes) => self.ban(conn, way, yes),
+            Op::Ban(conn, way, how, yes) => self.ban(conn, way, how, yes),
+            Op::Reload => {
+                router::reload(&self.lab);
+                self.probe()
+            }
             Op::Start | Op::Stop | Op::Kill | Op::Pause | Op::Resume | Op::Flood => self.daemon(op),
             Op::Wait => {
                 std::thread::sleep(WAIT);
@@ -174,13 +187,13 @@ impl World {
     }
 
     /// Soon no packet of this direction is forwarded any more.
-    fn ban(&mut self, conn: Conn, way: Way, yes: bool) -> Result<(), String> {
-        if self.model.state(conn).banned[way as usize] == yes {
+    fn ban(&mut self, conn: Conn, way: Way, how: How, yes: bool) -> Result<(), String> {
+        let is_banned = self.model.state(conn).banned[way as usize][how as usize];
+        if is_banned == yes || !router::ban(&self.lab, conn, way, how, yes) {
             return Ok(());
         }
-        router::ban(&self.lab, conn, way, yes);
-        self.model.state_mut(conn).banned[way as usize] = yes;
-        std::thread::sleep(BAN);
+        self.model.state_mut(conn).banned[way as usize][how as usize] = yes;
+        std::thread::sleep(how.time());
         self.check()?;
         for way in [way, way.other()] {
             if !conn.is_tcp() || self.model.state(conn).open {

@@ -2,7 +2,7 @@
 //! The lab of the model, and the router's configuration as the model's network has it.
 
 use super::net::{GATEWAY_MAC, MOVED_MAC, Net, SMALL_MTU};
-use super::op::{Conn, Link, Neighbor, Route, Way};
+use super::op::{Conn, How, Link, Neighbor, Route, Way};
 use crate::support::flow::{DMZ, LAN, Side, WAN};
 use crate::support::lab::{Lab, SERVER, show};
 use crate::support::packet::Mac;
@@ -17,6 +17,8 @@ table ip rules {
     counter invalid { }
     set forbidden { type inet_service; }
     set helped { type inet_service; }
+    set banned_sport { type inet_service; }
+    set banned_dport { type inet_service; }
     ct helper with_udp { type \"tftp\" protocol udp; }
     ct helper with_tcp { type \"ftp\" protocol tcp; }
     chain prerouting {
@@ -36,6 +38,8 @@ table ip rules {
     chain forward {
         type filter hook forward priority 0; policy drop;
         ct state invalid counter name invalid drop
+        meta l4proto { tcp, udp } th sport @banned_sport drop
+        meta l4proto { tcp, udp } th dport @banned_dport drop
         udp sport @forbidden drop
         tcp sport @forbidden drop
         ct state established accept
@@ -158,10 +162,39 @@ pub fn set_member(lab: &Lab, set: &str, conn: Conn, yes: bool) {
     lab.nft(&format!("{verb} element ip rules {set} {{ {} }}\n", names(conn)[1]));
 }
 
-/// Drops the packets of one direction of a connection, or no longer.
-pub fn ban(lab: &Lab, conn: Conn, way: Way, yes: bool) {
-    let port = conn.flow().before.0.port();
+/// Drops the packets of one direction of a connection, or no longer; `false` if this cannot be done.
+pub fn ban(lab: &Lab, conn: Conn, way: Way, how: How, yes: bool) -> bool {
     let field = if way == Way::Original { "sport" } else { "dport" };
+    match how {
+        How::Rule => ban_by_rule(lab, conn, field, yes),
+        How::Element => set_member(lab, &format!("banned_{field}"), conn, yes),
+        How::Silent => {
+            let (verb, [protocol, port]) = (if yes { "-I" } else { "-D" }, names(conn));
+            let rule = format!("FORWARD -p {protocol} --{field} {port} -j DROP");
+            let command = format!("iptables-legacy {verb} {rule}");
+            // The kernel may have no tables for it.
+            return lab.router.try_run(&["sh", "-c", &command]).status.success();
+        }
+    }
+    true
+}
+
+/// Loads rules that stand there anew, as a program does that knows nothing of what has changed.
+pub fn reload(lab: &Lab) {
+    lab.nft(
+        "table ip reloaded
+        delete table ip reloaded
+        table ip reloaded {
+            chain c {
+                type filter hook forward priority -5; policy accept;
+                ct state established counter accept
+            }
+        }",
+    );
+}
+
+fn ban_by_rule(lab: &Lab, conn: Conn, field: &str, yes: bool) {
+    let port = conn.flow().before.0.port();
     let table = format!("table ip ban_{field}_{port}");
     lab.nft(&if yes {
         format!(
