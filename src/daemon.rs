@@ -38,7 +38,7 @@ use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link::Link;
 use crate::netlink::monitor::{Changes, Monitor, Network};
-use crate::netlink::multipath;
+use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::offload::topology::{self, View};
@@ -133,8 +133,7 @@ struct Daemon<'obj> {
     /// Interfaces with a queueing discipline that XDP gets around, as was warned.
     shapers: BTreeMap<u32, String>,
     stamps: Stamps,
-    /// How the kernel chooses among several next hops, see [`multipath`].
-    spreads_by_address: bool,
+    routing_sysctls: RoutingSysctls,
     /// Attached interfaces that nothing can be redirected to, as was warned.
     unusable: Vec<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
@@ -345,43 +344,58 @@ impl Daemon<'_> {
         if self.forbid_by_policy()? { self.distrust(Change::Policy) } else { Ok(()) }
     }
 
-    /// A sysctl changes without an event.
-    fn check_multipath(&mut self) -> Result<()> {
-        let spreads_by_address = multipath::spreads_by_address()?;
-        if std::mem::replace(&mut self.spreads_by_address, spreads_by_address) == spreads_by_address
-        {
+    /// They change without an event.
+    fn check_routing_sysctls(&mut self) -> Result<()> {
+        let attachments = &self.attachments;
+        let attached = |index| attachments.iter().any(|ours| ours.ifindex() == index);
+        let names = topology::named(&self.monitor.network().links, &attached);
+        let sysctls = RoutingSysctls::read(names)?;
+        if self.routing_sysctls == sysctls {
             return Ok(());
         }
+        self.routing_sysctls = sysctls;
+        self.bump_due = Some(Change::Policy);
         self.check_policies()
     }
 
     /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded, or
     /// not the connections that they cover. `true` if that takes a resync.
     fn forbid_by_policy(&mut self) -> Result<bool> {
-        let Network { rules, multipath, .. } = self.monitor.network();
-        let ipsec = self.xfrm.policies();
-        // Without anybody who marks forwarded packets, look-ups agree with the stack (Tailscale,
-        // wg-quick), and where they do not, there is no proof.
-        let unknown_marks = self.has_foreign_marks() && self.rules.marks_packets();
-        let reason = if ipsec.blocked_by_default || ipsec.selectors.are_too_many() {
-            Some(Refusal::Ipsec)
-        } else if unknown_marks || rules.tos {
-            Some(Refusal::PolicyRouting)
-        } else if self.rules.copies_packets() {
-            Some(Refusal::Copies)
-        } else {
-            (!multipath.is_empty() && !self.spreads_by_address).then_some(Refusal::Multipath)
-        };
-        let by_known_marks = rules.fwmark_bits != 0 && self.route_mark != 0;
-        let by_mark = self.offload.require_route_mark(by_known_marks);
+        let reason = self.reason_against_all();
+        let fwmark_bits = self.monitor.network().rules.fwmark_bits;
+        let by_mark = self.offload.require_route_mark(fwmark_bits != 0 && self.route_mark != 0);
         let changed = self.offload.forbid(reason);
         match reason {
             Some(reason) if changed => tracing::warn!("nothing is offloaded: {reason}"),
             None if changed => tracing::info!("nothing stands against offloading any more"),
             _ => {}
         }
-        let covers_more = self.offload.set_covered(&ipsec.selectors, Instant::now() + SLICE)?;
+        let selectors = &self.xfrm.policies().selectors;
+        let covers_more = self.offload.set_covered(selectors, Instant::now() + SLICE)?;
         Ok(changed || by_mark || covers_more)
+    }
+
+    /// Why nothing is offloaded, if so.
+    fn reason_against_all(&self) -> Option<Refusal> {
+        let network = self.monitor.network();
+        let Network { rules, routes, groups, .. } = network;
+        let (sysctls, ipsec) = (&self.routing_sysctls, self.xfrm.policies());
+        // Without anybody who marks forwarded packets, look-ups agree with the stack (Tailscale,
+        // wg-quick), and where they do not, there is no proof.
+        let unknown_marks = self.has_foreign_marks() && self.rules.marks_packets();
+        let by_more = network.has_multipath() && !sysctls.spreads_by_address;
+        let reasons = [
+            (ipsec.blocked_by_default || ipsec.selectors.are_too_many(), Refusal::Ipsec),
+            (unknown_marks, Refusal::PolicyRouting),
+            (rules.tos || routes.any_by_tos(), Refusal::TypeOfService),
+            (rules.unknown, Refusal::UnknownRule),
+            (rules.realms || routes.any_with_realm(), Refusal::Realms),
+            (by_more || groups.any_resilient(), Refusal::Multipath),
+            (sysctls.forwards_by_path_mtu, Refusal::PathMtu),
+            (sysctls.accepts_redirects, Refusal::Redirects),
+            (self.rules.copies_packets(), Refusal::Copies),
+        ];
+        reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
 
     /// Routing rules go by what look-ups do not ask with: a change of routes may concern packets that
@@ -425,7 +439,7 @@ impl Daemon<'_> {
             attached: &|ifindex| attachment(ifindex).is_some(),
             // Generic XDP hands the sk_buff over, which every driver sends.
             can_transmit: &|ifindex| all_generic || trusted.contains(&ifindex),
-            route_mtu: &|ifindex| network.route_mtus.smallest_mtu(ifindex),
+            route_mtu: &|ifindex| network.routes.smallest_mtu(ifindex),
             left_out: &|ifindex| {
                 self.left_out.contains_key(&ifindex)
                     || network.links.get(&ifindex).is_some_and(stays_up)

@@ -134,7 +134,7 @@ fn hazard_07_route_changes_are_reported() {
         expect(&mut monitor, "ip route del 192.0.2.0/24", forwarding);
         expect(&mut monitor, "ip nexthop add id 5 via 10.0.0.2 dev v0", forwarding);
         expect(&mut monitor, "ip route add 192.0.2.0/24 nhid 5 mtu 1350", forwarding);
-        assert_eq!(monitor.network().route_mtus.smallest_mtu(v0), Some(1350));
+        assert_eq!(monitor.network().routes.smallest_mtu(v0), Some(1350));
         expect(&mut monitor, "ip nexthop replace id 5 via 10.0.0.3 dev v0", forwarding);
         expect(&mut monitor, "ip nexthop del id 5", forwarding);
     });
@@ -162,18 +162,43 @@ fn hazard_14_routes_over_several_next_hops_are_known() {
         let mut monitor = settled();
         let routing = |changes: &Changes| changes.routing;
         let several = "nexthop via 10.0.0.2 nexthop via 10.0.0.3";
-        assert!(monitor.network().multipath.is_empty());
+        assert!(!monitor.network().has_multipath());
         expect(&mut monitor, &format!("ip route add 10.7.0.0/16 {several}"), routing);
-        assert!(!monitor.network().multipath.is_empty());
-        assert!(!settled().network().multipath.is_empty(), "by a dump as well");
+        assert!(monitor.network().has_multipath());
+        assert!(settled().network().has_multipath(), "by a dump as well");
         expect(&mut monitor, "ip route replace 10.7.0.0/16 via 10.0.0.2", routing);
-        assert!(monitor.network().multipath.is_empty());
+        assert!(!monitor.network().has_multipath());
         expect(&mut monitor, &format!("ip route replace 10.7.0.0/16 {several}"), routing);
         expect(&mut monitor, "ip route append 10.7.0.0/16 via 10.0.0.2", routing);
         expect(&mut monitor, "ip route prepend 10.7.0.0/16 via 10.0.0.4", routing);
-        assert!(!monitor.network().multipath.is_empty());
+        assert!(monitor.network().has_multipath());
         expect(&mut monitor, &format!("ip route del 10.7.0.0/16 {several}"), routing);
-        assert!(monitor.network().multipath.is_empty());
+        assert!(!monitor.network().has_multipath());
+    });
+}
+
+#[test]
+fn hazard_58_groups_of_next_hops_are_known() {
+    in_namespace("hazard_58_groups_of_next_hops_are_known", || {
+        run("ip nexthop add id 1 via 10.0.0.2 dev v0");
+        run("ip nexthop add id 2 via 10.0.0.3 dev v0");
+        let mut monitor = settled();
+        let routing = |changes: &Changes| changes.routing;
+        let mut expect = |command: &str, multipath, resilient| {
+            expect(&mut monitor, command, routing);
+            for network in [monitor.network(), settled().network()] {
+                assert_eq!(network.has_multipath(), multipath, "{command}");
+                assert_eq!(network.groups.any_resilient(), resilient, "{command}");
+            }
+        };
+        expect("ip nexthop add id 3 group 1", false, false);
+        expect("ip nexthop replace id 3 group 1/2", true, false);
+        expect("ip nexthop add id 4 group 1/2 type resilient buckets 4", true, true);
+        expect("ip nexthop del id 4", true, false);
+        expect("ip nexthop del id 2", false, false);
+        expect("ip nexthop add id 2 via 10.0.0.3 dev v0", false, false);
+        expect("ip nexthop replace id 3 group 1/2", true, false);
+        expect("ip nexthop del id 3", false, false);
     });
 }
 
@@ -183,7 +208,7 @@ fn hazard_10_route_mtus_are_followed() {
         run("ip route add 198.51.100.0/24 via 10.0.0.2 mtu 1400");
         let mut monitor = settled();
         let v0 = index(&monitor, "v0");
-        let smallest = |monitor: &Monitor| monitor.network().route_mtus.smallest_mtu(v0);
+        let smallest = |monitor: &Monitor| monitor.network().routes.smallest_mtu(v0);
         let links = |changes: &Changes| changes.links && changes.forwarding;
         assert_eq!(smallest(&monitor), Some(1400));
         expect(&mut monitor, "ip route add 192.0.2.0/24 via 10.0.0.2 mtu lock 1280", links);

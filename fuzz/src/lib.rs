@@ -95,6 +95,7 @@ pub fn rules(bytes: &[u8]) {
         for cut in prefixes(message.payload) {
             let fewer = netlink::rule(cut);
             assert!(fewer.tos <= facts.tos, "cut to {}", cut.len());
+            assert!(fewer.unknown <= facts.unknown, "cut to {}", cut.len());
         }
     }
 }
@@ -218,9 +219,11 @@ fn expect_same(one: &Network, other: &Network) {
     assert_eq!(one.links, other.links);
     assert_eq!(one.local_addresses, other.local_addresses);
     assert_eq!(one.neighbors, other.neighbors);
-    assert_eq!(one.multipath.is_empty(), other.multipath.is_empty());
+    assert_eq!(one.has_multipath(), other.has_multipath());
+    assert_eq!(one.routes.any_by_tos(), other.routes.any_by_tos());
+    assert_eq!(one.routes.any_with_realm(), other.routes.any_with_realm());
     for index in one.links.keys() {
-        assert_eq!(one.route_mtus.smallest_mtu(*index), other.route_mtus.smallest_mtu(*index));
+        assert_eq!(one.routes.smallest_mtu(*index), other.routes.smallest_mtu(*index));
     }
 }
 

@@ -31,9 +31,9 @@ use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link;
 use crate::netlink::monitor::Monitor;
-use crate::netlink::multipath;
+use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
-use crate::offload::Offload;
+use crate::offload::{Offload, topology};
 use crate::shutdown::Shutdown;
 
 /// The heartbeat's limit, in intervals, and at least.
@@ -87,6 +87,9 @@ impl<'obj> Daemon<'obj> {
         let asked = request.options.prove_every();
         let period = period::period(asked, sysctls.count as usize);
         state.set_period(period::shift(period, jiffies), 0);
+        let attached = |index| interfaces.iter().any(|interface| interface.index == index);
+        let names = topology::named(&monitor.network().links, &attached);
+        let routing_sysctls = RoutingSysctls::read(names)?;
         let mut daemon = Self {
             state,
             hops: Hops::new(object.object())?,
@@ -125,7 +128,7 @@ impl<'obj> Daemon<'obj> {
             stamps: Stamps::default(),
             drivers,
             transmitting: Vec::new(),
-            spreads_by_address: multipath::spreads_by_address()?,
+            routing_sysctls,
             unusable: Vec::new(),
             busy: false,
             hops_in_use: BTreeSet::new(),

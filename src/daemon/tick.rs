@@ -25,9 +25,9 @@ impl Daemon<'_> {
     pub(super) fn tick(&mut self) -> Result<()> {
         if self.last_look_around.elapsed() >= LOOK_AROUND {
             self.look_around()?;
-            self.check_multipath()?;
             self.watch_stamps()?;
             self.rules.report_legacy();
+            self.check_routing_sysctls()?;
             self.priority.follow()?;
         }
         self.watch_drivers()?;

@@ -80,10 +80,21 @@ pub enum Refusal {
     NotEstablished,
     /// Its timeout is none that packets leave: another program has set it, or it is nearly over.
     OddTimeout,
-    /// Routing depends on what bpfw does not look at: a firewall mark or the type of service.
+    /// Routing rules go by firewall marks that bpfw does not look at.
     PolicyRouting,
+    /// Routing rules or routes go by the type of service, which may differ from packet to packet.
+    TypeOfService,
+    /// A routing rule has an attribute that look-ups do not ask with.
+    UnknownRule,
+    /// Routes or rules give packets realms, which firewall rules and filters of queueing disciplines
+    /// may ask for. A packet that was forwarded past routing has none.
+    Realms,
     /// Routes spread packets over next hops by more than their addresses.
     Multipath,
+    /// The kernel compares forwarded packets with learned path MTUs.
+    PathMtu,
+    /// The kernel takes gateways from ICMP redirects.
+    Redirects,
     /// Rules send copies of packets (nft's `dup`, iptables' TEE): who gets them wants all. A copy may
     /// leave where its packet is dropped.
     Copies,
@@ -133,8 +144,15 @@ impl fmt::Display for Refusal {
             Self::NoReply => "no reply yet",
             Self::NotEstablished => "TCP not established",
             Self::OddTimeout => "timeout set by another program, nearly over, or below 3 s",
-            Self::PolicyRouting => "routing rules by mark or type of service",
+            Self::PolicyRouting => "routing rules by mark",
+            Self::TypeOfService => "routing rules or routes by type of service",
+            Self::UnknownRule => "a routing rule by what look-ups do not know",
+            Self::Realms => "routes or routing rules with realms",
             Self::Multipath => "routes over several next hops, by more than addresses",
+            Self::PathMtu => "net.ipv4.ip_forward_use_pmtu is set",
+            Self::Redirects => {
+                "ICMP redirects are accepted (net.ipv4.conf.all.accept_redirects is set)"
+            }
             Self::Copies => "rules send copies of packets",
             Self::Ipsec => "IPsec policies",
             Self::TimeoutUnclear => "timeout not clear yet",

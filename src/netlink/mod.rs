@@ -17,10 +17,11 @@ pub mod firewall;
 mod generic;
 pub mod link;
 pub mod monitor;
-pub mod multipath;
 pub mod neighbor;
 pub mod network;
+pub mod nexthop;
 pub mod route;
+pub mod routing_sysctls;
 pub mod rule;
 pub mod ruleset;
 mod socket;
@@ -55,6 +56,7 @@ mod rtnetlink {
     pub const RTM_DELNETCONF: u16 = 81;
     pub const RTM_NEWNEXTHOP: u16 = 104;
     pub const RTM_DELNEXTHOP: u16 = 105;
+    pub const RTM_GETNEXTHOP: u16 = 106;
     pub const RTM_NEWNEXTHOPBUCKET: u16 = 116;
     pub const RTM_DELNEXTHOPBUCKET: u16 = 117;
 

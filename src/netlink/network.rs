@@ -9,9 +9,9 @@ use std::ops::BitOrAssign;
 use super::address::Addresses;
 use super::attribute::u32_at;
 use super::link::{self, Links, Outcome};
-use super::multipath::Multipath;
 use super::neighbor::{self, Neighbors};
-use super::route::RouteMtus;
+use super::nexthop::NexthopGroups;
+use super::route::RouteFacts;
 use super::rtnetlink::*;
 use super::rule::RuleFacts;
 use super::socket::{Message, Socket};
@@ -26,10 +26,10 @@ pub struct Network {
     pub local_addresses: HashSet<Ipv4Addr>,
     /// Valid IPv4 neighbours.
     pub neighbors: Neighbors,
-    /// The smallest route `mtu` metrics.
-    pub route_mtus: RouteMtus,
-    /// Routes over several next hops.
-    pub multipath: Multipath,
+    /// What matters of routes.
+    pub routes: RouteFacts,
+    /// Groups of nexthop objects, which routes may lead to.
+    pub groups: NexthopGroups,
     /// What policy rules select by.
     pub rules: RuleFacts,
     addresses: Addresses,
@@ -87,11 +87,16 @@ impl Network {
             links: link::dump(socket)?,
             local_addresses: addresses.local(),
             neighbors: neighbor::dump(socket)?,
-            route_mtus: RouteMtus::dump(socket)?,
-            multipath: Multipath::dump(socket)?,
+            routes: RouteFacts::dump(socket)?,
+            groups: NexthopGroups::dump(socket)?,
             rules: RuleFacts::dump(socket)?,
             addresses,
         })
+    }
+
+    /// Whether packets may have a choice among next hops.
+    pub fn has_multipath(&self) -> bool {
+        self.routes.any_multipath() || !self.groups.is_empty()
     }
 
     /// Applies an event. Rules are not kept one by one: whoever calls this reads them again after
@@ -108,10 +113,12 @@ impl Network {
             RTM_NEWNEIGH | RTM_DELNEIGH => {
                 changes.forwarding = neighbor::event(message)
                     .is_some_and(|event| neighbor::change(&mut self.neighbors, event));
+                // The kernel passes over a next hop whose neighbor has failed (fib_good_nh in
+                // net/ipv4/fib_semantics.c), until the entry goes.
+                changes.forwarding |= message.kind == RTM_DELNEIGH && self.has_multipath();
             }
             RTM_NEWROUTE | RTM_DELROUTE => {
-                changes.links = self.route_mtus.change(message);
-                self.multipath.change(message);
+                changes.links = self.routes.change(message);
                 changes.routing = true;
             }
             // Sysctls: rp_filter, forwarding.
@@ -119,9 +126,11 @@ impl Network {
                 changes.routing = true;
                 changes.policy = true;
             }
-            RTM_NEWNEXTHOP | RTM_DELNEXTHOP | RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => {
+            RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+                self.groups.change(message);
                 changes.routing = true;
             }
+            RTM_NEWNEXTHOPBUCKET | RTM_DELNEXTHOPBUCKET => changes.routing = true,
             RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => changes.tc = true,
             _ => {}
         }
@@ -138,7 +147,7 @@ impl Network {
         let outcome = link::change(&mut self.links, message);
         if let Outcome::Down(index) = outcome {
             self.neighbors.retain(|&(ifindex, _), _| ifindex != index);
-            self.route_mtus.interface_down(index);
+            self.routes.interface_down(index);
         }
         let routing = matches!(outcome, Outcome::Forwarding | Outcome::Down(_));
         Changes {

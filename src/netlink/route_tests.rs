@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use netlink_packet_core::{Emitable, NLM_F_CREATE};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMetric, RouteNextHop};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMetric, RouteNextHop, RouteRealm,
+};
 
 use super::*;
 use std::net::Ipv4Addr;
@@ -36,28 +38,29 @@ impl Route {
         self.with(RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(10, 9, 9, last))))
     }
 
-    fn send(&self, mtus: &mut RouteMtus, kind: u16, flags: u16) -> bool {
+    fn send(&self, mtus: &mut RouteFacts, kind: u16, flags: u16) -> bool {
         let mut payload = vec![0; self.0.buffer_len()];
         self.0.emit(&mut payload);
         mtus.change(&Message { kind, flags, sequence: 0, payload: &payload })
     }
 
-    fn add(&self, mtus: &mut RouteMtus, flags: u16) -> bool {
+    fn add(&self, mtus: &mut RouteFacts, flags: u16) -> bool {
         self.send(mtus, RTM_NEWROUTE, flags)
     }
 
-    fn delete(&self, mtus: &mut RouteMtus) -> bool {
+    fn delete(&self, mtus: &mut RouteFacts) -> bool {
         self.send(mtus, RTM_DELROUTE, 0)
     }
 }
 
-fn is_empty(mtus: &RouteMtus) -> bool {
-    mtus.routes.is_empty() && mtus.users.is_empty()
+fn is_empty(mtus: &RouteFacts) -> bool {
+    let counts = mtus.by_tos + mtus.with_realms + mtus.multipath;
+    mtus.routes.is_empty() && mtus.users.is_empty() && counts == 0
 }
 
 #[test]
 fn the_smallest_mtu_of_an_interface_counts() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     assert!(!Route::to(1).dev(2).add(&mut mtus, NEW));
     assert!(is_empty(&mtus), "a route without the metric takes no memory");
     assert!(Route::to(2).dev(2).mtu(1400).add(&mut mtus, NEW));
@@ -73,7 +76,7 @@ fn the_smallest_mtu_of_an_interface_counts() {
 
 #[test]
 fn a_replaced_route_loses_its_metric() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
     assert!(Route::to(1).dev(3).mtu(1300).add(&mut mtus, NLM_F_REPLACE));
     assert_eq!((mtus.smallest_mtu(2), mtus.smallest_mtu(3)), (None, Some(1300)));
@@ -83,7 +86,7 @@ fn a_replaced_route_loses_its_metric() {
 
 #[test]
 fn routes_with_one_key_are_told_apart() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     Route::to(1).dev(2).add(&mut mtus, NEW);
     Route::to(1).dev(2).via(1).mtu(1300).add(&mut mtus, NLM_F_CREATE | NLM_F_APPEND);
     Route::to(1).dev(2).via(2).mtu(1300).add(&mut mtus, NLM_F_CREATE | NLM_F_APPEND);
@@ -100,7 +103,7 @@ fn routes_with_one_key_are_told_apart() {
 
 #[test]
 fn every_path_of_a_multipath_route_has_the_mtu() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     let hops = [4, 5].map(|ifindex| {
         let mut hop = RouteNextHop::default();
         hop.interface_index = ifindex;
@@ -116,7 +119,7 @@ fn every_path_of_a_multipath_route_has_the_mtu() {
 
 #[test]
 fn a_route_by_nexthop_object_counts_everywhere() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     Route::to(1).with(RouteAttribute::NhId(9)).mtu(1350).add(&mut mtus, NEW);
     Route::to(2).dev(3).mtu(1300).add(&mut mtus, NEW);
     assert_eq!((mtus.smallest_mtu(1), mtus.smallest_mtu(3)), (Some(1350), Some(1300)));
@@ -124,7 +127,7 @@ fn a_route_by_nexthop_object_counts_everywhere() {
 
 #[test]
 fn routes_go_with_their_interface() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
     Route::to(2).dev(3).mtu(1400).add(&mut mtus, NEW);
     assert!(mtus.interface_down(2));
@@ -134,11 +137,49 @@ fn routes_go_with_their_interface() {
 
 #[test]
 fn tables_and_priorities_are_different_routes() {
-    let mut mtus = RouteMtus::default();
+    let mut mtus = RouteFacts::default();
     Route::to(1).dev(2).mtu(1400).add(&mut mtus, NEW);
     Route::to(1).dev(2).with(RouteAttribute::Priority(5)).add(&mut mtus, NLM_F_REPLACE);
     Route::to(1).dev(2).with(RouteAttribute::Table(7)).add(&mut mtus, NLM_F_REPLACE);
     assert_eq!(mtus.smallest_mtu(2), Some(1400));
+}
+
+/// Two routes by TOS of one key, of which the first is replaced and then goes: the other one counts.
+#[test]
+fn hazard_58_routes_by_tos_are_counted() {
+    let by_tos = |last| {
+        let mut route = Route::to(1).dev(2).via(last);
+        route.0.header.tos = 0x10;
+        route
+    };
+    let mut facts = RouteFacts::default();
+    Route::to(1).dev(2).add(&mut facts, NEW);
+    assert!(!facts.any_by_tos());
+    assert!(!by_tos(1).add(&mut facts, NEW), "no MTU changed");
+    by_tos(2).add(&mut facts, NLM_F_CREATE | NLM_F_APPEND);
+    by_tos(3).add(&mut facts, NLM_F_REPLACE);
+    by_tos(3).delete(&mut facts);
+    assert!(facts.any_by_tos());
+    by_tos(2).delete(&mut facts);
+    assert!(is_empty(&facts));
+    by_tos(1).add(&mut facts, NEW);
+    facts.interface_down(2);
+    assert!(is_empty(&facts), "the kernel drops it without an event");
+}
+
+#[test]
+fn hazard_58_realms_of_routes_and_of_their_next_hops_are_counted() {
+    let realm = || RouteAttribute::Realm(RouteRealm { source: 0, destination: 7 });
+    let mut facts = RouteFacts::default();
+    Route::to(1).dev(2).with(realm()).add(&mut facts, NEW);
+    assert!(facts.any_with_realm() && !facts.any_multipath());
+    Route::to(1).dev(2).add(&mut facts, NLM_F_REPLACE);
+    assert!(is_empty(&facts));
+    let mut hop = RouteNextHop::default();
+    hop.attributes.push(realm());
+    let both = vec![RouteNextHop::default(), hop];
+    Route::to(1).with(RouteAttribute::MultiPath(both)).add(&mut facts, NEW);
+    assert!(facts.any_with_realm() && facts.any_multipath());
 }
 
 #[test]

@@ -123,14 +123,26 @@ impl View<'_> {
         }
     }
 
-    /// An interface that was named, or a VLAN on one: packets leave by no other.
     fn is_named(&self, link: &Link) -> bool {
-        (self.attached)(link.index) || link.vlan.is_some_and(|vlan| (self.attached)(vlan.port))
+        is_named(link, self.attached)
     }
 
     fn takes_xdp(&self, ifindex: u32) -> bool {
         (self.attached)(ifindex) && (self.can_transmit)(ifindex)
     }
+}
+
+/// An interface that was named, or a VLAN on one: packets leave by no other.
+fn is_named(link: &Link, attached: &dyn Fn(u32) -> bool) -> bool {
+    attached(link.index) || link.vlan.is_some_and(|vlan| attached(vlan.port))
+}
+
+/// The names of the interfaces that packets leave by.
+pub fn named<'a>(
+    links: &'a BTreeMap<u32, Link>,
+    attached: &dyn Fn(u32) -> bool,
+) -> impl Iterator<Item = &'a str> {
+    links.values().filter(|link| is_named(link, attached)).map(|link| link.name.as_str())
 }
 
 /// Whether tagged frames that come in at this port belong to VLAN devices.
