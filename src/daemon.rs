@@ -12,18 +12,18 @@ mod stamps;
 mod stop;
 mod tick;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::abi::{bpfw_egress, bpfw_hop};
+use crate::abi::bpfw_hop;
 use crate::cli::Run;
 use crate::clock::Jiffies;
 use crate::conntrack::events::{Drained, Events};
-use crate::datapath::attachment::{Attachment, Kind, Programs, Transmitting};
+use crate::datapath::attachment::{Attachment, Interface, Kind, Programs, Transmitting};
 use crate::datapath::claim::Claims;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
@@ -45,6 +45,7 @@ use crate::offload::topology::{self, View};
 use crate::shutdown::Shutdown;
 
 use firewall::Rules;
+use others::Look;
 use rest::Rest;
 use stamps::Stamps;
 
@@ -88,6 +89,8 @@ struct Daemon<'obj> {
     object: LoadedObject<'obj>,
     programs: Programs,
     attachments: Vec<Attachment>,
+    /// Those that are still to be attached to, in this order.
+    unattached: VecDeque<Interface>,
     _claims: Claims,
     state: State,
     hops: Hops,
@@ -116,7 +119,14 @@ struct Daemon<'obj> {
     last_policy_bump: Instant,
     /// Elements of nftables' sets changed, and nothing else of the ruleset.
     elements_changed: bool,
+    /// A look at who else is at the interfaces.
+    look: Option<Look>,
+    /// When the last one ended, and what it took.
     last_look_around: Instant,
+    last_look_took: Duration,
+    last_sysctls: Instant,
+    /// When drivers are asked again what they can do.
+    next_drivers: Instant,
     /// The period that the datapath gets at the end of a pause.
     period_due: Option<u32>,
     /// All must look up again because of this.
@@ -135,7 +145,7 @@ struct Daemon<'obj> {
     stamps: Stamps,
     routing_sysctls: RoutingSysctls,
     /// Attached interfaces that nothing can be redirected to, as was warned.
-    unusable: Vec<Unusable>,
+    unusable: HashSet<Unusable>,
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
     /// Slots of next hops of connections with traffic, as the last round found them.
@@ -149,7 +159,7 @@ struct Daemon<'obj> {
 }
 
 /// An interface that nothing can be redirected to.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 struct Unusable {
     index: u32,
     /// It still exists.
@@ -176,6 +186,7 @@ impl Daemon<'_> {
             if self.shutdown.is_asked() {
                 return Ok(());
             }
+            self.attach_until(Instant::now())?;
             if self.rest.pause().is_some() {
                 continue;
             }
@@ -208,6 +219,7 @@ impl Daemon<'_> {
             self.last_tick = Instant::now();
             self.tick()?;
         }
+        self.go_on_looking(Instant::now() + SLICE)?;
         let is_awake = matches!(self.rest, Rest::Awake);
         if is_awake && (tick || self.offload.expects_signals()) {
             self.offload.take_signals(SLICE)?;
@@ -232,7 +244,8 @@ impl Daemon<'_> {
         if self.offload.expects_signals() {
             timeout = timeout.min(SOON);
         }
-        if self.busy || self.rest.wants_time() {
+        let looks_or_attaches = self.look.is_some() || !self.unattached.is_empty();
+        if self.busy || looks_or_attaches || self.rest.wants_time() {
             timeout = Duration::ZERO;
         }
         if let Some(pause) = self.rest.pause() {
@@ -328,8 +341,8 @@ impl Daemon<'_> {
 
     /// Makes all connections look up again, once in a while at most.
     fn follow_topology(&mut self) -> Result<()> {
-        if self.must_look_around && self.last_look_around.elapsed() >= BUMP_PAUSE {
-            self.look_around()?;
+        if self.must_look_around {
+            self.start_due_look()?;
         }
         if self.elements_changed && self.last_policy_bump.elapsed() >= ELEMENTS_PAUSE {
             self.bump_due = Some(Change::Policy);
@@ -427,16 +440,16 @@ impl Daemon<'_> {
     fn update_devices(&mut self) -> Result<()> {
         let transmitting = self.ask_drivers();
         let network = self.monitor.network();
-        let attachment = |ifindex| self.attachments.iter().find(|a| a.ifindex() == ifindex);
+        let positions = self.positions();
         let stays_up = |link: &Link| self.rules.chain_at(link).is_some();
         let all_generic = self.attachments.iter().all(|a| a.kind() == Kind::XdpGeneric);
         let asked = self.attachments.iter().zip(transmitting);
-        let trusted: Vec<u32> =
+        let trusted: HashSet<u32> =
             asked.filter(|(_, said)| said.is_trusted()).map(|(a, _)| a.ifindex()).collect();
         let devices = View {
             hook: self.request.hook,
             links: &network.links,
-            attached: &|ifindex| attachment(ifindex).is_some(),
+            attached: &|ifindex| positions.contains_key(&ifindex),
             // Generic XDP hands the sk_buff over, which every driver sends.
             can_transmit: &|ifindex| all_generic || trusted.contains(&ifindex),
             route_mtu: &|ifindex| network.routes.smallest_mtu(ifindex),
@@ -475,24 +488,25 @@ impl Daemon<'_> {
 
     /// What the user would wonder about otherwise.
     fn report_devices(&mut self, devices: &topology::Devices) {
+        let ports: HashSet<u32> = devices.egresses.iter().map(|(_, egress)| egress.port).collect();
+        let before = std::mem::take(&mut self.unusable);
         for attachment in &self.attachments {
             let index = attachment.ifindex();
-            let is_egress = |(_, egress): &(u32, bpfw_egress)| egress.port == index;
             let there = self.monitor.network().links.contains_key(&index);
-            let usable = there && devices.egresses.iter().any(is_egress);
+            let usable = there && ports.contains(&index);
             // Why it is left out was said.
             let left_out =
                 self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name());
+            let now = Unusable { index, there };
+            let known = before.contains(&now);
             if there && left_out {
+                self.unusable.extend(known.then_some(now));
                 continue;
             }
-            let now = Unusable { index, there };
-            let known = self.unusable.contains(&now);
-            self.unusable.retain(|other| other.index != index);
             if usable {
                 continue;
             }
-            self.unusable.push(now);
+            self.unusable.insert(now);
             if known {
                 continue;
             }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bpfw::netlink::monitor::{Changes, Monitor};
-use bpfw::netlink::tc::{self, Filter, IngressQdisc};
+use bpfw::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};
 use bpfw::netlink::xfrm::Xfrm;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -462,9 +462,10 @@ fn hazard_22_the_root_qdisc_is_known() {
     in_namespace("hazard_22_the_root_qdisc_is_known", || {
         let v0 = index(&settled(), "v0");
         run("tc qdisc add dev v0 root tbf rate 10mbit burst 16kb latency 50ms");
-        assert_eq!(tc::root_qdisc_kind(v0).expect("readable").as_deref(), Some("tbf"));
+        let kind = || Qdiscs::read().expect("readable").root_kind(v0).map(str::to_owned);
+        assert_eq!(kind().as_deref(), Some("tbf"));
         run("tc qdisc replace dev v0 root htb");
-        assert_eq!(tc::root_qdisc_kind(v0).expect("readable").as_deref(), Some("htb"));
+        assert_eq!(kind().as_deref(), Some("htb"));
     });
 }
 

@@ -104,8 +104,7 @@ pub fn rules(bytes: &[u8]) {
 pub fn tc(bytes: &[u8]) {
     for message in netlink_messages(bytes) {
         let filter = netlink::filter(&message);
-        let place = |at| word(message.payload, at);
-        let qdisc = netlink::qdisc(&message, place(4), place(12));
+        let qdisc = netlink::qdisc(&message);
         for payload in prefixes(message.payload) {
             let cut = Message { payload, ..message };
             if let Some(part) = netlink::filter(&cut) {
@@ -113,7 +112,7 @@ pub fn tc(bytes: &[u8]) {
                 let same = (part.priority, part.handle, &part.kind);
                 assert_eq!(same, (whole.priority, whole.handle, &whole.kind));
             }
-            let part = netlink::qdisc(&cut, place(4), place(12));
+            let part = netlink::qdisc(&cut);
             assert!(part.is_none() || part == qdisc, "{part:?} of {qdisc:?}");
         }
     }
@@ -246,9 +245,4 @@ fn with_length(bytes: &[u8]) -> Vec<u8> {
 fn prefixes(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lengths = [bytes.len() / 2, bytes.len().saturating_sub(1)];
     lengths.into_iter().filter(|&length| length < bytes.len()).map(|length| &bytes[..length])
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map_or(0, u32::from_ne_bytes)
 }

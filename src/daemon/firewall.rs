@@ -161,8 +161,8 @@ impl Daemon<'_> {
 
     /// Says which of our interfaces are left out, their VLANs included.
     pub(super) fn report_left_out(&mut self) {
-        let attachments = &self.attachments;
-        let attached = |index| attachments.iter().any(|ours| ours.ifindex() == index);
+        let positions = self.positions();
+        let attached = |index| positions.contains_key(&index);
         let ours =
             |link: &Link| attached(link.index) || link.vlan.is_some_and(|vlan| attached(vlan.port));
         self.rules.report(&self.monitor.network().links, ours);

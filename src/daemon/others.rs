@@ -1,70 +1,177 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whoever else is at our interfaces, and must go on seeing the packets.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
-use super::Daemon;
+use super::{BUMP_PAUSE, Daemon};
 use crate::datapath::Hook;
 use crate::datapath::attachment::{Attachment, Transmitting};
 use crate::datapath::others::{AtTc, Handler};
 use crate::datapath::sys;
 use crate::error::{Error, Result};
 use crate::netlink::link::Link;
+use crate::netlink::tc::Qdiscs;
 use crate::offload::topology;
+
+/// How often the kernel is asked who else is at the interfaces.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// The next look comes no sooner than after so many times what the last one took: with very many
+/// interfaces, looking around takes no more than a tenth of the daemon's time.
+const PAUSE_TIMES: u32 = 10;
+
+/// The same for the question what drivers can do: it takes no more than a hundredth of the time.
+const DRIVERS_TIMES: u32 = 100;
+
+/// A look at who else is at the interfaces, which goes on over as many turns as it takes.
+pub(super) struct Look {
+    /// As they were at its start.
+    qdiscs: Qdiscs,
+    /// Where the attachments are in their list, by interface.
+    attached: HashMap<u32, usize>,
+    /// Ports that carry frames of VLAN devices.
+    vlan_ports: HashSet<u32>,
+    /// The interfaces that are still to be looked at have this index, or a larger one.
+    next: u32,
+    /// Interfaces whose packets are the stack's, with the reason.
+    left_out: BTreeMap<u32, String>,
+    /// What it has taken so far.
+    took: Duration,
+}
+
+impl Look {
+    /// The attachment at this interface, if it was named itself, and at the port of this VLAN.
+    fn attachments<'a>(
+        &self,
+        all: &'a [Attachment],
+        link: &Link,
+    ) -> (Option<&'a Attachment>, Option<&'a Attachment>) {
+        let at = |index| self.attached.get(&index).and_then(|at| all.get(*at));
+        (at(link.index), link.vlan.and_then(|vlan| at(vlan.port)))
+    }
+}
 
 impl Daemon<'_> {
     /// Looks who is at the interfaces, and what their drivers can do, and acts on it.
     pub(super) fn look_around(&mut self) -> Result<()> {
-        self.must_look_around = false;
-        self.follow_mtus()?;
-        self.last_look_around = Instant::now();
-        self.keep_in_place()?;
-        let mut left_out = BTreeMap::new();
-        for link in self.monitor.network().links.values() {
-            if let Some(reason) = self.reason_to_leave_out(link)? {
-                left_out.insert(link.index, reason);
-            }
-        }
-        self.report_others(&left_out);
-        self.left_out = left_out;
-        self.watch_shapers()?;
-        self.update_devices()
+        self.start_look()?;
+        while !self.go_on_looking(Instant::now() + LOOK_AROUND)? {}
+        Ok(())
     }
 
-    fn keep_in_place(&mut self) -> Result<()> {
-        let links = &self.monitor.network().links;
-        let there = |attachment: &&mut Attachment| links.contains_key(&attachment.ifindex());
-        for attachment in self.attachments.iter_mut().filter(there) {
-            let at_tc = AtTc::read(attachment.ifindex())?;
-            // Its programs go first, and the event comes last.
-            if !attachment.interface_exists() {
-                continue;
-            }
-            if let Err(error) = attachment.keep_in_place(&self.programs, &at_tc) {
-                tracing::warn!("{error}");
-            }
+    /// Starts a look if one is due: once a while, and soon after an event.
+    pub(super) fn start_due_look(&mut self) -> Result<()> {
+        let pause = if self.must_look_around { BUMP_PAUSE } else { LOOK_AROUND };
+        let pause = pause.max(self.last_look_took * PAUSE_TIMES);
+        if self.look.is_none() && self.last_look_around.elapsed() >= pause {
+            self.start_look()?;
         }
         Ok(())
     }
 
+    fn start_look(&mut self) -> Result<()> {
+        let started = Instant::now();
+        self.must_look_around = false;
+        self.look = None;
+        self.follow_mtus()?;
+        self.look = Some(Look {
+            qdiscs: Qdiscs::read()?,
+            attached: self.positions(),
+            vlan_ports: topology::ports_of_vlans(&self.monitor.network().links),
+            next: 0,
+            left_out: BTreeMap::new(),
+            took: started.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Goes on with the look, if there is one, until this time; `true` if none is going on then.
+    pub(super) fn go_on_looking(&mut self, until: Instant) -> Result<bool> {
+        let started = Instant::now();
+        // After an error, the next look begins anew.
+        let Some(mut look) = self.look.take() else {
+            return Ok(true);
+        };
+        while let Some(index) = self.next_link(look.next) {
+            look.next = index + 1;
+            self.look_at(&mut look, index)?;
+            if Instant::now() >= until {
+                look.took += started.elapsed();
+                self.look = Some(look);
+                return Ok(false);
+            }
+        }
+        self.report_others(&look.left_out);
+        self.left_out = look.left_out;
+        self.watch_shapers(&look.qdiscs);
+        self.update_devices()?;
+        self.last_look_around = Instant::now();
+        self.last_look_took = look.took + started.elapsed();
+        Ok(true)
+    }
+
+    fn next_link(&self, from: u32) -> Option<u32> {
+        self.monitor.network().links.range(from..).next().map(|(index, _)| *index)
+    }
+
+    fn look_at(&mut self, look: &mut Look, index: u32) -> Result<()> {
+        let Some(link) = self.monitor.network().links.get(&index) else {
+            return Ok(());
+        };
+        let own = look.attached.get(&index).copied();
+        let is_on_ours = link.vlan.is_some_and(|vlan| look.attached.contains_key(&vlan.port));
+        if own.is_none() && !is_on_ours {
+            return Ok(());
+        }
+        let mut at_tc = AtTc::read(index, &mut look.qdiscs)?;
+        if let Some(at) = own
+            && self.keep_in_place(at, &at_tc, &mut look.qdiscs)?
+        {
+            at_tc = AtTc::read(index, &mut look.qdiscs)?;
+        }
+        if let Some(reason) = self.reason_to_leave_out(look, index, &at_tc)? {
+            look.left_out.insert(index, reason);
+        }
+        Ok(())
+    }
+
+    /// `true` if something else stands at the interface now.
+    fn keep_in_place(&mut self, at: usize, at_tc: &AtTc, qdiscs: &mut Qdiscs) -> Result<bool> {
+        let attachment = &mut self.attachments[at];
+        // Its programs go first, and the event comes last.
+        if !attachment.interface_exists() {
+            return Ok(false);
+        }
+        let moved = attachment.keep_in_place(&self.programs, at_tc, qdiscs);
+        if let Err(error) = &moved {
+            tracing::warn!("{error}");
+        }
+        // Before an error, some of it may have been done.
+        let moved = moved.unwrap_or(true);
+        if moved {
+            *qdiscs = Qdiscs::read()?;
+        }
+        Ok(moved)
+    }
+
     /// Why all packets of this interface must go to the stack, if there is a reason.
-    fn reason_to_leave_out(&self, link: &Link) -> Result<Option<String>> {
-        let attachment = |index| self.attachments.iter().find(|a| a.ifindex() == index);
-        let own = attachment(link.index);
-        let port = link.vlan.as_ref().and_then(|vlan| attachment(vlan.port));
+    fn reason_to_leave_out(&self, look: &Look, index: u32, at_tc: &AtTc) -> Result<Option<String>> {
+        let Some(link) = self.monitor.network().links.get(&index) else {
+            return Ok(None);
+        };
+        let (own, port) = look.attachments(&self.attachments, link);
         let Some(any) = own.or(port) else {
             return Ok(None);
         };
         if let Some(reason) = own.and_then(Attachment::off) {
             return Ok(Some(reason.to_owned()));
         }
-        if own.is_some() && self.request.hook == Hook::Xdp && self.hides_tags(link)? {
+        let has_vlans = look.vlan_ports.contains(&link.index);
+        if own.is_some() && self.request.hook == Hook::Xdp && has_vlans && hides_tags(link)? {
             let off = format!("ethtool -K {} rxvlan off", link.name);
             return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));
         }
-        let at_tc = AtTc::read(link.index)?;
-        if own.is_some_and(|own| !own.is_in_place(&at_tc) && own.interface_exists()) {
+        if own.is_some_and(|own| !own.is_in_place(at_tc) && own.interface_exists()) {
             return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
         }
         let is_foreign = |handler: &&Handler| !any.is_ours(handler.program());
@@ -79,9 +186,14 @@ impl Daemon<'_> {
     }
 
     /// A driver that takes redirected frames no longer loses them without a word, and no event of
-    /// rtnetlink's tells: it is asked each time.
+    /// rtnetlink's tells. Each driver is asked in each interval, with very many interfaces less often.
     pub(super) fn watch_drivers(&mut self) -> Result<()> {
+        let started = Instant::now();
+        if started < self.next_drivers {
+            return Ok(());
+        }
         let transmitting = self.ask_drivers();
+        self.next_drivers = started + started.elapsed() * DRIVERS_TIMES;
         if transmitting == self.transmitting {
             return Ok(());
         }
@@ -103,15 +215,9 @@ impl Daemon<'_> {
         attachments.iter().map(|attachment| attachment.transmitting(drivers)).collect()
     }
 
-    /// Whether the driver takes off tags that VLAN devices need: to XDP, their packets look like
-    /// the port's own.
-    fn hides_tags(&self, link: &Link) -> Result<bool> {
-        let has_vlans = topology::has_vlans(&self.monitor.network().links, link.index);
-        if !has_vlans {
-            return Ok(false);
-        }
-        sys::strips_tags(&link.name)
-            .map_err(|error| Error::system(format!("reading the settings of {}", link.name), error))
+    /// Where the attachments are in their list, by interface.
+    pub(super) fn positions(&self) -> HashMap<u32, usize> {
+        self.attachments.iter().enumerate().map(|(at, ours)| (ours.ifindex(), at)).collect()
     }
 
     fn report_others(&self, now: &BTreeMap<u32, String>) {
@@ -128,4 +234,10 @@ impl Daemon<'_> {
             }
         }
     }
+}
+
+/// Whether the driver takes off tags: to XDP, the packets of VLAN devices look like the port's own.
+fn hides_tags(link: &Link) -> Result<bool> {
+    sys::strips_tags(&link.name)
+        .map_err(|error| Error::system(format!("reading the settings of {}", link.name), error))
 }

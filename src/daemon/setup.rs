@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The start: all of it, or none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use crate::netlink::drivers::Drivers;
 use crate::netlink::link;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
+use crate::netlink::tc::Qdiscs;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::{Offload, topology};
 use crate::shutdown::Shutdown;
@@ -39,6 +40,9 @@ use crate::shutdown::Shutdown;
 /// The heartbeat's limit, in intervals, and at least.
 const MISSED_BEATS: u32 = 10;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+/// The kernel waits for a grace period of RCU, some 10 ms, whenever a program is attached. Interfaces
+/// that are not attached after this time are attached while the others forward already.
+const START: Duration = Duration::from_secs(1);
 /// Room for some tens of thousands of conntrack events.
 const EVENT_BUFFER: usize = 16 << 20;
 /// Used where conntrack's table has no limit.
@@ -103,6 +107,7 @@ impl<'obj> Daemon<'obj> {
             request,
             object,
             attachments: Vec::new(),
+            unattached: interfaces.into(),
             _claims: claims,
             offload,
             route_mark,
@@ -118,7 +123,11 @@ impl<'obj> Daemon<'obj> {
             last_bump: now,
             last_policy_bump: now,
             elements_changed: false,
+            look: None,
             last_look_around: now,
+            last_sysctls: now,
+            next_drivers: now,
+            last_look_took: Duration::ZERO,
             period_due: None,
             bump_due: None,
             must_look_around: false,
@@ -129,7 +138,7 @@ impl<'obj> Daemon<'obj> {
             drivers,
             transmitting: Vec::new(),
             routing_sysctls,
-            unusable: Vec::new(),
+            unusable: HashSet::new(),
             busy: false,
             hops_in_use: BTreeSet::new(),
             last_neighbors: now,
@@ -140,21 +149,32 @@ impl<'obj> Daemon<'obj> {
         daemon.forbid_by_policy()?;
         daemon.read_firewall()?;
         daemon.priority.follow()?;
-        daemon.attach(&interfaces)?;
+        daemon.attach_until(now + START)?;
+        if !daemon.unattached.is_empty() {
+            tracing::info!("attaching to {} more interfaces", daemon.unattached.len());
+        }
         daemon.look_around()?;
         daemon.beat()?;
         Ok(daemon)
     }
 
-    /// All interfaces or none: what is attached already goes with the error.
-    fn attach(&mut self, interfaces: &[Interface]) -> Result<()> {
-        for interface in interfaces {
-            self.attachments.push(Attachment::attach(
-                &self.programs,
-                interface,
-                self.request.options.xdp_mode,
-            )?);
+    /// Attaches to the interfaces that are left, until this time, and to one at least. All or none: with
+    /// an error the daemon ends, and what is attached already goes with it.
+    pub(super) fn attach_until(&mut self, until: Instant) -> Result<()> {
+        if self.unattached.is_empty() {
+            return Ok(());
         }
+        let mut qdiscs = Qdiscs::read()?;
+        while let Some(interface) = self.unattached.pop_front() {
+            let mode = self.request.options.xdp_mode;
+            let attachment = Attachment::attach(&self.programs, &interface, mode, &mut qdiscs)?;
+            self.attachments.push(attachment);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        // The last ones do not wait for the next look.
+        self.must_look_around |= self.unattached.is_empty();
         Ok(())
     }
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Daemon;
 use crate::datapath::Hook;
-use crate::error::Result;
-use crate::netlink::tc;
+use crate::netlink::tc::Qdiscs;
 
 /// Those that neither limit a rate nor prefer one class of packets to another: nothing that the
 /// user has asked for is lost without them.
@@ -26,26 +25,25 @@ const PLAIN: [&str; 11] = [
 
 impl Daemon<'_> {
     /// Warns of each interface whose packets XDP sends past a queueing discipline that matters.
-    pub(super) fn watch_shapers(&mut self) -> Result<()> {
+    pub(super) fn watch_shapers(&mut self, qdiscs: &Qdiscs) {
         if self.request.hook != Hook::Xdp {
-            return Ok(());
+            return;
         }
         let mut shapers = BTreeMap::new();
         let links = &self.monitor.network().links;
         for attachment in self.attachments.iter().filter(|a| links.contains_key(&a.ifindex())) {
-            let kind = tc::root_qdisc_kind(attachment.ifindex())?;
-            let Some(kind) = kind.filter(|kind| !PLAIN.contains(&kind.as_str())) else {
+            let kind = qdiscs.root_kind(attachment.ifindex());
+            let Some(kind) = kind.filter(|kind| !PLAIN.contains(kind)) else {
                 continue;
             };
-            if self.shapers.get(&attachment.ifindex()) != Some(&kind) {
+            if self.shapers.get(&attachment.ifindex()).is_none_or(|known| known != kind) {
                 tracing::warn!(
                     "XDP sends packets past the queueing discipline {kind} of {}: use the hook tc",
                     attachment.name()
                 );
             }
-            shapers.insert(attachment.ifindex(), kind);
+            shapers.insert(attachment.ifindex(), kind.to_owned());
         }
         self.shapers = shapers;
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::Daemon;
 use crate::abi::bpfw_egress;
 use crate::datapath::others::{AtTc, Handler};
 use crate::error::Result;
+use crate::netlink::tc::Qdiscs;
 
 /// So many packets must have asked, for so long, and none have left with a stamp.
 const PACKETS: u32 = 100;
@@ -61,26 +62,27 @@ impl Daemon<'_> {
     pub(super) fn watch_stamps(&mut self) -> Result<()> {
         let counted = self.device_maps.counted()?;
         for (index, packets) in self.stamps.follow(Instant::now(), &counted) {
-            self.report_lost_stamps(index, packets);
+            self.report_lost_stamps(index, packets)?;
         }
         Ok(())
     }
 
-    fn report_lost_stamps(&self, index: u32, packets: u32) {
+    fn report_lost_stamps(&self, index: u32, packets: u32) -> Result<()> {
         let Some(link) = self.monitor.network().links.get(&index) else {
-            return;
+            return Ok(());
         };
         let port = link.vlan.as_ref().map_or(index, |vlan| vlan.port);
         let mut attached = self.attachments.iter();
         let Some(attachment) = attached.find(|a| [index, port].contains(&a.ifindex())) else {
-            return;
+            return Ok(());
         };
+        let mut qdiscs = Qdiscs::read()?;
         let is_ours = |handler: &Handler| attachment.is_ours(handler.program());
         // A VLAN device's packets meet its own programs, then the port's. Without an answer, the
         // warning names nobody.
         let suspect = [index, port]
             .into_iter()
-            .find_map(|device| AtTc::read(device).ok()?.before_ours(is_ours).cloned())
+            .find_map(|device| AtTc::read(device, &mut qdiscs).ok()?.before_ours(is_ours).cloned())
             .map(|handler| format!(": {handler} comes before bpfw at the egress"))
             .unwrap_or_default();
         tracing::warn!(
@@ -88,6 +90,7 @@ impl Daemon<'_> {
              (tc_index). Either rules drop them all, or another program clears the stamp{suspect}",
             link.name
         );
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use crate::datapath::state::Change;
 use crate::error::Result;
 use crate::offload::Round;
 
-/// How often drivers are asked what they can do, and the kernel who else is at the interfaces.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often sysctls are read whose changes send no event.
+const SYSCTLS: Duration = Duration::from_secs(1);
 /// The longest piece of housekeeping: a new connection does not wait for more of it.
 const CHORE: Duration = Duration::from_millis(2);
 /// How often the neighbors of next hops in use are kept in use.
@@ -23,14 +23,20 @@ const NEIGHBORS_A_TURN: usize = 64;
 impl Daemon<'_> {
     /// Once an interval.
     pub(super) fn tick(&mut self) -> Result<()> {
-        if self.last_look_around.elapsed() >= LOOK_AROUND {
-            self.look_around()?;
+        // First of all: what follows has all of the time until the next heartbeat is due.
+        self.beat_if_caught_up()?;
+        if self.last_sysctls.elapsed() >= SYSCTLS {
+            self.last_sysctls = Instant::now();
+            self.check_routing_sysctls()?;
             self.watch_stamps()?;
             self.rules.report_legacy();
-            self.check_routing_sysctls()?;
             self.priority.follow()?;
         }
-        self.watch_drivers()?;
+        self.start_due_look()?;
+        self.watch_drivers()
+    }
+
+    fn beat_if_caught_up(&mut self) -> Result<()> {
         if !self.rest.is_sure() {
             return self.beat();
         }

@@ -12,7 +12,7 @@ use super::others::AtTc;
 use super::sys::{self, AttachType};
 use super::with_kernels_words;
 use crate::error::{Error, Result};
-use crate::netlink::tc::{self, Filter, IngressQdisc};
+use crate::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};
 
 /// The last of all priorities: nothing stands behind it but what shares it.
 const PRIORITY: u16 = u16::MAX;
@@ -70,9 +70,10 @@ pub(super) fn attach_tc(
     interface: &Interface,
     side: Side,
     takes_packets: bool,
+    qdiscs: &mut Qdiscs,
 ) -> Result<AtHook> {
     let Interface { index, name, .. } = interface;
-    if takes_packets && AtTc::read(*index)?.has_ingress_filters() {
+    if takes_packets && AtTc::read(*index, qdiscs)?.has_ingress_filters() {
         tracing::info!("{name} has TC filters: attaching behind them");
         return OurFilter::add(program, interface, side).map(AtHook::Filter);
     }
@@ -131,17 +132,22 @@ impl OurFilter {
 
 /// Removes our filter, if it is still there; `program` is the id of our program.
 pub(super) fn remove_filter(interface: &Interface, program: u32) -> Result<()> {
-    remove_filters(interface, |filter| filter.bpf_program == Some(program)).map(drop)
+    // No answer: the interface is gone, and its filters with it.
+    let Ok(found) = tc::ingress(interface.index) else {
+        return Ok(());
+    };
+    remove_filters(interface, &found.filters, |filter| filter.bpf_program == Some(program))
+        .map(drop)
 }
 
 /// Removes the filters of this kind; `true` if there were some.
-fn remove_filters(interface: &Interface, wanted: impl Fn(&Filter) -> bool) -> Result<bool> {
-    // No answer: the interface is gone, and its filters with it.
-    let Ok(found) = tc::ingress(interface.index) else {
-        return Ok(false);
-    };
+fn remove_filters(
+    interface: &Interface,
+    filters: &[Filter],
+    wanted: impl Fn(&Filter) -> bool,
+) -> Result<bool> {
     let mut removed = false;
-    for filter in found.filters.iter().filter(|filter| wanted(filter)) {
+    for filter in filters.iter().filter(|filter| wanted(filter)) {
         tc::delete_filter(interface.index, filter)?;
         removed = true;
     }
@@ -149,12 +155,18 @@ fn remove_filters(interface: &Interface, wanted: impl Fn(&Filter) -> bool) -> Re
 }
 
 /// A filter of ours is what a killed bpfw left: one that runs would hold the interface's claim.
-pub(super) fn remove_leftovers(interface: &Interface) -> Result<()> {
-    if !remove_filters(interface, is_leftover)? {
+pub(super) fn remove_leftovers(interface: &Interface, qdiscs: &mut Qdiscs) -> Result<()> {
+    // No answer: the interface is gone, and its filters with it.
+    let Ok(found) = qdiscs.ingress(interface.index) else {
+        return Ok(());
+    };
+    if !remove_filters(interface, &found.filters, is_leftover)? {
         return Ok(());
     }
     tracing::warn!("{}: removed the filters that another bpfw left", interface.name);
-    remove_unused_clsact(interface.index)
+    remove_unused_clsact(interface.index)?;
+    *qdiscs = Qdiscs::read()?;
+    Ok(())
 }
 
 /// libbpf names filters by program and id.

@@ -15,6 +15,7 @@ use super::others::AtTc;
 use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
 use crate::netlink::drivers::Drivers;
+use crate::netlink::tc::Qdiscs;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
 const CAN_TRANSMIT: u64 = 1 << 2;
@@ -139,8 +140,13 @@ pub struct Attachment {
 
 impl Attachment {
     /// Attaches all programs, or none.
-    pub fn attach(programs: &Programs, interface: &Interface, mode: XdpMode) -> Result<Self> {
-        remove_leftovers(interface)?;
+    pub fn attach(
+        programs: &Programs,
+        interface: &Interface,
+        mode: XdpMode,
+        qdiscs: &mut Qdiscs,
+    ) -> Result<Self> {
+        remove_leftovers(interface, qdiscs)?;
         let mut attachment = Self {
             interface: interface.clone(),
             attached: Vec::new(),
@@ -149,7 +155,8 @@ impl Attachment {
             loses_frames: false,
         };
         for (place, program) in &programs.all {
-            attachment.attached.push(Attached::attach(*place, program, interface, mode)?);
+            let ours = Attached::attach(*place, program, interface, mode, qdiscs)?;
+            attachment.attached.push(ours);
         }
         tracing::info!("attached to {} ({:?})", interface.name, attachment.kind());
         Ok(attachment)
@@ -187,27 +194,36 @@ impl Attachment {
 
     /// Whether all programs are still where they were attached.
     pub fn is_in_place(&self, at_tc: &AtTc) -> bool {
-        self.attached.iter().all(|ours| match ours.place.side() {
-            None => {
-                sys::xdp_program(self.interface.index).is_ok_and(|program| program == ours.program)
-            }
-            Some(side) => at_tc.has(side, ours.program),
+        self.attached.iter().all(|ours| match (ours.place.side(), &ours.holder) {
+            (Some(side), _) => at_tc.has(side, ours.program),
+            // While a link is attached, nobody else can attach XDP.
+            (None, Holder::Link(link)) => sys::xdp_link_target(link.as_fd())
+                .is_ok_and(|target| target == (ours.program, self.interface.index)),
+            (None, _) => false,
         })
     }
 
     /// Adds filters again that someone removed, and sees to it that all others get the packets
     /// before the hook's own program; `at_tc` is what there is at this interface. What cannot be
-    /// done is not tried again until something else has changed.
-    pub fn keep_in_place(&mut self, programs: &Programs, at_tc: &AtTc) -> Result<()> {
+    /// done is not tried again until something else has changed. `true` if something was attached
+    /// anew.
+    pub fn keep_in_place(
+        &mut self,
+        programs: &Programs,
+        at_tc: &AtTc,
+        qdiscs: &mut Qdiscs,
+    ) -> Result<bool> {
         if self.given_up.as_ref() == Some(at_tc) {
-            return Ok(());
+            return Ok(false);
         }
         self.given_up = Some(at_tc.clone());
+        let mut moved = false;
         for (number, (_, program)) in programs.all.iter().enumerate() {
-            self.attached[number].keep_in_place(program, &self.interface, at_tc)?;
+            moved |=
+                self.attached[number].keep_in_place(program, &self.interface, at_tc, qdiscs)?;
         }
         self.given_up = None;
-        Ok(())
+        Ok(moved)
     }
 
     /// Why the hook's own program could not be attached again, if so.
@@ -304,6 +320,7 @@ impl Attached {
         program: &OwnedFd,
         interface: &Interface,
         mode: XdpMode,
+        qdiscs: &mut Qdiscs,
     ) -> Result<Self> {
         let id = Program::id_from_fd(program.as_fd())
             .map_err(|error| libbpf_error("reading our program's id", &error))?;
@@ -312,7 +329,9 @@ impl Attached {
                 let (kind, link) = attach_xdp(program.as_fd(), interface, mode)?;
                 (kind, Holder::Link(link))
             }
-            Some(side) => held(attach_tc(program.as_fd(), interface, side, place == Place::Tc)?),
+            Some(side) => {
+                held(attach_tc(program.as_fd(), interface, side, place == Place::Tc, qdiscs)?)
+            }
         };
         Ok(Self { place, program: id, kind, holder })
     }
@@ -322,9 +341,10 @@ impl Attached {
         program: &OwnedFd,
         interface: &Interface,
         at_tc: &AtTc,
-    ) -> Result<()> {
+        qdiscs: &mut Qdiscs,
+    ) -> Result<bool> {
         let Some(side) = self.place.side() else {
-            return Ok(());
+            return Ok(false);
         };
         let takes_packets = self.place == Place::Tc;
         let name = &interface.name;
@@ -337,22 +357,22 @@ impl Attached {
                     // A new qdisc stops the interface's queues for a moment, and loses packets
                     // (qdisc_graft in net/sched/sch_api.c). So the stack has those in between.
                     self.holder = Holder::Gone;
-                    attach_tc(program.as_fd(), interface, side, takes_packets)
+                    attach_tc(program.as_fd(), interface, side, takes_packets, qdiscs)
                 }
             }
             // A qdisc that is removed, or a flush, takes the filters of all with it.
             Kind::Clsact if !at_tc.has(side, self.program) => {
                 tracing::warn!("{name}: someone removed bpfw's TC filter, attaching again");
-                attach_tc(program.as_fd(), interface, side, takes_packets)
+                attach_tc(program.as_fd(), interface, side, takes_packets, qdiscs)
             }
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         // Only now the old link, if there still is one, is closed.
         (self.kind, self.holder) = held(attached?);
         if was_at_tcx {
             tracing::info!("{name}: went behind others at TC");
         }
-        Ok(())
+        Ok(true)
     }
 }
 

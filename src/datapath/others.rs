@@ -8,7 +8,7 @@ use libbpf_rs::ProgramHandle;
 use super::attach_tc::Side;
 use super::sys;
 use crate::error::{Error, Result};
-use crate::netlink::tc::{self, Filter, IngressQdisc};
+use crate::netlink::tc::{Filter, IngressQdisc, Qdiscs};
 
 /// A program or filter at a TC hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +61,15 @@ pub struct AtTc {
 }
 
 impl AtTc {
-    /// Asks the kernel.
-    pub fn read(ifindex: u32) -> Result<Self> {
+    /// Asks the kernel. The qdiscs were read before, for all interfaces at once.
+    pub fn read(ifindex: u32, qdiscs: &mut Qdiscs) -> Result<Self> {
         let programs = |side: Side| {
             let programs = sys::tcx_programs(ifindex, side.tcx()).map_err(|error| {
                 Error::system(format!("reading the TCX programs of interface {ifindex}"), error)
             })?;
             Ok::<_, Error>(programs.into_iter().map(Handler::Tcx).collect::<Vec<_>>())
         };
-        let found = tc::ingress(ifindex)?;
+        let found = qdiscs.ingress(ifindex)?;
         let mut all = Self {
             ingress: programs(Side::Ingress)?,
             egress: programs(Side::Egress)?,

@@ -59,6 +59,30 @@ pub fn link_create(program: BorrowedFd<'_>, ifindex: u32, to: AttachType) -> io:
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The program's id and the interface's index of a link of XDP. Of a link that was detached, or whose
+/// interface is gone, the index is 0.
+pub fn xdp_link_target(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    // SAFETY: all its members are numbers, for which zeros are valid.
+    let mut info: libbpf_sys::bpf_link_info = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most `length` bytes.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            link.as_raw_fd(),
+            ptr::from_mut(&mut info).cast(),
+            &mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    if info.type_ != libbpf_sys::BPF_LINK_TYPE_XDP {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the kernel fills this member in for links of this type; any bytes are a number.
+    Ok((info.prog_id, unsafe { info.__bindgen_anon_1.xdp.ifindex }))
+}
+
 /// How [`run_once`] runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
@@ -209,7 +233,7 @@ pub fn strips_tags(name: &str) -> io::Result<bool> {
     }
 }
 
-/// The id of an interface's XDP program, 0 if there is none.
+/// The id of an interface's XDP program, 0 if there is none. libbpf dumps all interfaces for it.
 pub fn xdp_program(ifindex: u32) -> io::Result<u32> {
     // libbpf asks for the features only if there is room for them.
     let room = offset_of!(libbpf_sys::bpf_xdp_query_opts, feature_flags);

@@ -4,7 +4,7 @@
 use super::network::{Changes, Network};
 use super::rule::RuleFacts;
 pub use super::socket::{Message, messages};
-use super::tc::{self, Filter};
+use super::tc::{self, Filter, Qdisc};
 use super::{xfrm, xfrm_selector};
 use crate::flow::selector::Selector;
 
@@ -25,9 +25,9 @@ pub fn filter(message: &Message<'_>) -> Option<Filter> {
     tc::parse_filter(message, false)
 }
 
-/// The kind of the qdisc of one message, if it stands there.
-pub fn qdisc(message: &Message<'_>, ifindex: u32, parent: u32) -> Option<String> {
-    tc::parse_qdisc(message, ifindex, parent)
+/// The qdisc of one message.
+pub fn qdisc(message: &Message<'_>) -> Option<Qdisc> {
+    tc::parse_qdisc(message)
 }
 
 /// What the IPsec policy of one message selects of the forwarded packets.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What stands at an interface's TC ingress and egress (tc(8), linux/pkt_sched.h, linux/pkt_cls.h).
 
+use std::collections::HashMap;
+
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
 
 use super::attribute::{find, text, u32_at};
@@ -33,6 +35,17 @@ pub enum IngressQdisc {
     Ingress,
 }
 
+/// A queueing discipline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qdisc {
+    /// The index of its interface.
+    pub ifindex: u32,
+    /// Where it stands: the handle of a class, or one of `TC_H_*`.
+    pub parent: u32,
+    /// Its kind, e.g. `fq_codel`.
+    pub kind: String,
+}
+
 /// A classifier's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
@@ -63,31 +76,68 @@ pub struct Ingress {
     pub filters: Vec<Filter>,
 }
 
-/// What stands at the interface's ingress.
-pub fn ingress(ifindex: u32) -> Result<Ingress> {
-    let mut socket = Socket::open()?;
-    let qdisc = match qdisc_kind(&mut socket, ifindex, TC_H_INGRESS)?.as_deref() {
-        Some("clsact") => Some(IngressQdisc::Clsact),
-        Some("ingress") => Some(IngressQdisc::Ingress),
-        _ => None,
-    };
-    let mut filters = Vec::new();
-    match qdisc {
-        Some(IngressQdisc::Clsact) => {
-            filters = dump_filters(&mut socket, ifindex, CLSACT_INGRESS)?;
-            filters.extend(dump_filters(&mut socket, ifindex, CLSACT_EGRESS)?);
-        }
-        Some(IngressQdisc::Ingress) => {
-            filters = dump_filters(&mut socket, ifindex, INGRESS_HANDLE)?;
-        }
-        None => {}
-    }
-    Ok(Ingress { qdisc, filters })
+/// The qdiscs of all interfaces, as they were when this was read.
+///
+/// The kernel dumps the qdiscs of all interfaces, never those of one. Reading them once for many
+/// interfaces keeps the cost proportional to the number of interfaces.
+pub struct Qdiscs {
+    socket: Socket,
+    /// By interface.
+    ingress: HashMap<u32, IngressQdisc>,
+    /// The kind of the root qdisc by interface.
+    roots: HashMap<u32, String>,
 }
 
-/// The kind of the interface's egress qdisc, e.g. `fq_codel`, `htb`, `noqueue`.
-pub fn root_qdisc_kind(ifindex: u32) -> Result<Option<String>> {
-    qdisc_kind(&mut Socket::open()?, ifindex, TC_H_ROOT)
+impl Qdiscs {
+    /// Reads them by one dump.
+    pub fn read() -> Result<Self> {
+        let mut socket = Socket::open()?;
+        let start = || (HashMap::new(), HashMap::new());
+        let body = request(0, 0);
+        let doing = "reading the qdiscs";
+        let (ingress, roots) =
+            socket.dump(doing, RTM_GETQDISC, &body, start, |(ingress, roots), message| {
+                let Some(Qdisc { ifindex, parent, kind }) = parse_qdisc(message) else { return };
+                match (parent, kind.as_str()) {
+                    (TC_H_INGRESS, "clsact") => {
+                        ingress.insert(ifindex, IngressQdisc::Clsact);
+                    }
+                    (TC_H_INGRESS, "ingress") => {
+                        ingress.insert(ifindex, IngressQdisc::Ingress);
+                    }
+                    (TC_H_ROOT, _) => {
+                        roots.insert(ifindex, kind);
+                    }
+                    _ => {}
+                }
+            })?;
+        Ok(Self { socket, ingress, roots })
+    }
+
+    /// What stands at the interface's ingress. The filters are read now.
+    pub fn ingress(&mut self, ifindex: u32) -> Result<Ingress> {
+        let qdisc = self.ingress.get(&ifindex).copied();
+        let mut filters = Vec::new();
+        let parents: &[u32] = match qdisc {
+            Some(IngressQdisc::Clsact) => &[CLSACT_INGRESS, CLSACT_EGRESS],
+            Some(IngressQdisc::Ingress) => &[INGRESS_HANDLE],
+            None => &[],
+        };
+        for &parent in parents {
+            filters.extend(dump_filters(&mut self.socket, ifindex, parent)?);
+        }
+        Ok(Ingress { qdisc, filters })
+    }
+
+    /// The kind of the interface's egress qdisc, e.g. `fq_codel`, `htb`, `noqueue`.
+    pub fn root_kind(&self, ifindex: u32) -> Option<&str> {
+        self.roots.get(&ifindex).map(String::as_str)
+    }
+}
+
+/// What stands at the ingress of one interface.
+pub fn ingress(ifindex: u32) -> Result<Ingress> {
+    Qdiscs::read()?.ingress(ifindex)
 }
 
 /// Removes the interface's clsact qdisc with all that is attached to it. An `ingress` qdisc is
@@ -122,29 +172,14 @@ fn request(ifindex: u32, parent: u32) -> TcMessage {
     TcMessage::from_parts(TcHeader { index, parent, ..TcHeader::default() }, Vec::new())
 }
 
-fn qdisc_kind(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Option<String>> {
-    let doing = format!("reading the qdiscs of interface {ifindex}");
-    let body = request(ifindex, parent);
-    socket.dump(
-        &doing,
-        RTM_GETQDISC,
-        &body,
-        || None,
-        |found, message| {
-            if let Some(kind) = parse_qdisc(message, ifindex, parent) {
-                *found = Some(kind);
-            }
-        },
-    )
-}
-
-/// The kind of a qdisc, if it stands there: the kernel lists those of all interfaces.
-pub(super) fn parse_qdisc(message: &Message<'_>, ifindex: u32, parent: u32) -> Option<String> {
-    let place = (u32_at(message.payload, 4)?, u32_at(message.payload, 12)?);
-    if message.kind != RTM_NEWQDISC || place != (ifindex, parent) {
+/// Reads RTM_NEWQDISC.
+pub(super) fn parse_qdisc(message: &Message<'_>) -> Option<Qdisc> {
+    if message.kind != RTM_NEWQDISC {
         return None;
     }
-    find(message.payload.get(HEADER..)?, TCA_KIND).map(text)
+    let (ifindex, parent) = (u32_at(message.payload, 4)?, u32_at(message.payload, 12)?);
+    let kind = find(message.payload.get(HEADER..)?, TCA_KIND).map(text)?;
+    Some(Qdisc { ifindex, parent, kind })
 }
 
 fn dump_filters(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Vec<Filter>> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The device maps, from what is known of the machine's interfaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::abi::{self, bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::datapath::Hook;
@@ -145,9 +145,9 @@ pub fn named<'a>(
     links.values().filter(|link| is_named(link, attached)).map(|link| link.name.as_str())
 }
 
-/// Whether tagged frames that come in at this port belong to VLAN devices.
-pub fn has_vlans(links: &BTreeMap<u32, Link>, port: u32) -> bool {
-    links.values().any(|link| link.vlan.is_some_and(|vlan| vlan.port == port))
+/// The ports at which tagged frames come in that belong to VLAN devices.
+pub fn ports_of_vlans(links: &BTreeMap<u32, Link>) -> HashSet<u32> {
+    links.values().filter_map(|link| link.vlan.map(|vlan| vlan.port)).collect()
 }
 
 /// An interface below a bridge or a bond has no routes of its own.
@@ -230,8 +230,7 @@ mod tests {
     fn hazard_23_only_ports_of_vlan_devices_need_tags() {
         let links = [link(1, "a"), link(2, "b"), vlan(5, 1, 10)];
         let links = links.into_iter().map(|link| (link.index, link)).collect();
-        assert!(has_vlans(&links, 1));
-        assert!(!has_vlans(&links, 2) && !has_vlans(&links, 5));
+        assert_eq!(ports_of_vlans(&links), HashSet::from([1]));
     }
 
     #[test]
