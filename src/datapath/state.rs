@@ -24,8 +24,8 @@ pub enum Change {
 }
 
 /// The last generation: there must be room for the number of a period above it. With 50 changes a
-/// second it comes after a year. A period that becomes longer takes some millions more away
-/// ([`State::set_period`]). After the last generation comes the first one: by then, no entry
+/// second it comes after a year. A period that becomes longer takes up to some millions more
+/// away ([`State::set_period`]). After the last generation comes the first one: by then, no entry
 /// has an old sum any more, because entries that nobody looks up for so long have gone.
 const LAST: u32 = 0xf000_0000;
 

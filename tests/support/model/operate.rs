@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Longer than the heartbeat may be late.
 const PAUSE: Duration = Duration::from_millis(1250);
 const WAIT: Duration = Duration::from_millis(300);
+/// After a segment that the stack has seen, until conntrack believes a RST again: a limit that README.md
+/// names.
+const FORGETTING: Duration = Duration::from_millis(300);
 
 impl How {
     /// Until it counts, and some more for a busy machine.
@@ -142,6 +145,7 @@ impl World {
         }
         match end {
             End::Rst(way) => {
+                std::thread::sleep(FORGETTING);
                 // What it acknowledges was sent, and is acknowledged itself.
                 self.data(conn, way.other(), Size::Small)?;
                 self.send(conn, way, Kind::Rst)?;
