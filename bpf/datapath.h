@@ -175,6 +175,7 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	struct conn conn;
 	int verdict;
 
+	hook_note_seen(ctx, now);
 	read_generation(&generation);
 	verdict = check_daemon(now, generation.current);
 	if (verdict)

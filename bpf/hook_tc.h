@@ -26,6 +26,12 @@ typedef struct __sk_buff hook_ctx;
 /* The sysctl net.ipv4.ip_forward_update_priority. Written by the daemon. */
 volatile __u32 update_priority SEC(".data.priority") = 1;
 
+/* At TC, packets do not depend on the driver. */
+static __always_inline void hook_note_seen(struct __sk_buff *skb __attribute__((unused)),
+					   __u64 now __attribute__((unused)))
+{
+}
+
 static __always_inline __u32 hook_ifindex(struct __sk_buff *skb)
 {
 	return skb->ifindex;

@@ -4,6 +4,7 @@
 #define HOOK_XDP_H
 
 #include "checksum.h"
+#include "maps.h"
 #include "packet.h"
 
 #define HOOK      BPFW_HOOK_XDP
@@ -11,6 +12,28 @@
 /* A call would take a dozen instructions. */
 #define HOOK_EXPRESS __always_inline
 typedef struct xdp_md hook_ctx;
+
+/*
+ * When a frame of an interface last took the full lane, in jiffies. Some drivers keep a program
+ * attached that they do not run; the daemon compares this with the interface's counter.
+ */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, BPFW_SEEN_SLOTS);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, __u32);
+} seen_map SEC(".maps");
+
+/* At most one store for each tick: the CPUs share these cache lines. */
+static __always_inline void hook_note_seen(struct xdp_md *xdp, __u64 now)
+{
+	__u32 slot = xdp->ingress_ifindex & (BPFW_SEEN_SLOTS - 1);
+	__u32 *seen = bpf_map_lookup_elem(&seen_map, &slot);
+
+	_Static_assert((BPFW_SEEN_SLOTS & (BPFW_SEEN_SLOTS - 1)) == 0, "slots are masked");
+	if (seen && *seen != (__u32)now)
+		*seen = (__u32)now;
+}
 
 static __always_inline void hook_set_data(struct xdp_md *xdp, struct packet *pkt)
 {

@@ -34,6 +34,12 @@
 /* Room for each verdict, in whole cache lines of one CPU; a power of two. */
 #define BPFW_COUNTERS 64
 
+/*
+ * How many interfaces have a time of their own in seen_map, by their indices' last bits; a power of
+ * two.
+ */
+#define BPFW_SEEN_SLOTS 1024
+
 /* The multiplier of seals and hashes; any odd number with its bits well spread will do. */
 #define BPFW_FACTOR 0x9e3779b97f4a7c15ULL
 

@@ -11,6 +11,7 @@ pub const BPFW_NEW_CONN_SLOTS: u32 = 4096;
 pub const BPFW_REFUSED_SLOTS: u32 = 65536;
 pub const BPFW_COUNTING_CPUS: u32 = 64;
 pub const BPFW_COUNTERS: u32 = 64;
+pub const BPFW_SEEN_SLOTS: u32 = 1024;
 pub const BPFW_FACTOR: i64 = -7046029254386353131;
 pub const BPFW_PROBES: u32 = 4;
 pub const BPFW_CONN_NAT: u32 = 1;

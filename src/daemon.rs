@@ -11,6 +11,7 @@ mod shapers;
 mod stamps;
 mod stop;
 mod tick;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::os::fd::AsFd;
@@ -48,6 +49,7 @@ use firewall::Rules;
 use others::Look;
 use rest::Rest;
 use stamps::Stamps;
+use unseen::Unseen;
 
 /// The longest piece of work between two looks at the events.
 const SLICE: Duration = Duration::from_millis(10);
@@ -96,6 +98,8 @@ struct Daemon<'obj> {
     hops: Hops,
     counters: Counters,
     priority: Priority,
+    /// Interfaces whose frames XDP may not see.
+    unseen: Unseen,
     device_maps: devices::Devices,
     /// What the device maps hold, if that is known.
     devices: Option<topology::Devices>,

@@ -10,6 +10,7 @@ use nix::sys::sysinfo::sysinfo;
 use super::firewall::Rules;
 use super::rest::Rest;
 use super::stamps::Stamps;
+use super::unseen::Unseen;
 use super::{Daemon, Pending, Request, period};
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
@@ -99,6 +100,7 @@ impl<'obj> Daemon<'obj> {
             hops: Hops::new(object.object())?,
             counters: Counters::new(object.object())?,
             priority: Priority::new(object.object(), request.hook)?,
+            unseen: Unseen::new(object.object(), request.hook)?,
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
             rest: Rest::Resync(offload.start_resync()?),

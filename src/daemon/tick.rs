@@ -31,6 +31,7 @@ impl Daemon<'_> {
             self.watch_stamps()?;
             self.rules.report_legacy();
             self.priority.follow()?;
+            self.watch_unseen()?;
         }
         self.start_due_look()?;
         self.watch_drivers()

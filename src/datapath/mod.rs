@@ -15,6 +15,7 @@ pub mod object;
 pub mod others;
 pub mod priority;
 pub mod probe;
+pub mod seen;
 pub mod signals;
 pub mod skeleton;
 mod spilled;

@@ -22,6 +22,7 @@ const IFLA_GROUP: u16 = 27;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_STATS64: u16 = 23;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -134,6 +135,30 @@ pub(super) fn dump(socket: &mut Socket) -> Result<Links> {
     socket.dump("reading the links", RTM_GETLINK, &request, Links::new, |links, message| {
         change(links, message);
     })
+}
+
+/// Asks interfaces how many frames they have received.
+pub struct Counters(Socket);
+
+impl Counters {
+    /// In the network namespace of the calling thread.
+    pub fn open() -> Result<Self> {
+        Socket::open().map(Self)
+    }
+
+    /// `rx_packets` of `struct rtnl_link_stats64`, the first field; 0 if the interface has none. What
+    /// the driver counts includes frames that native XDP redirects or drops.
+    pub fn frames_received(&mut self, ifindex: u32) -> Result<u64> {
+        let mut request = LinkMessage::default();
+        request.header.index = ifindex;
+        let mut frames = None;
+        self.0.ask("reading an interface's counters", RTM_GETLINK, &request, |answer| {
+            let attributes = answer.payload.get(HEADER..).unwrap_or_default();
+            let counters = find(attributes, IFLA_STATS64).and_then(|value| value.get(..8));
+            frames = counters.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+        })?;
+        Ok(frames.unwrap_or(0))
+    }
 }
 
 /// Applies RTM_NEWLINK or RTM_DELLINK to the table.
