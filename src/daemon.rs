@@ -166,8 +166,8 @@ struct Daemon<'obj> {
 #[derive(PartialEq, Eq, Hash)]
 struct Unusable {
     index: u32,
-    /// It still exists.
-    there: bool,
+    /// `None` if it does not exist any more.
+    reason: Option<&'static str>,
 }
 
 /// Whose events wait.
@@ -501,7 +501,8 @@ impl Daemon<'_> {
             // Why it is left out was said.
             let left_out =
                 self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name());
-            let now = Unusable { index, there };
+            let reason = there.then(|| self.reason_for_no_egress(attachment));
+            let now = Unusable { index, reason };
             let known = before.contains(&now);
             if there && left_out {
                 self.unusable.extend(known.then_some(now));
@@ -515,14 +516,12 @@ impl Daemon<'_> {
                 continue;
             }
             let name = attachment.name();
-            if there {
-                tracing::warn!(
-                    "nothing is redirected to {name} now: packets to it go by the stack. It is \
-                     down, part of a bridge, or its driver cannot (a veth can while its peer has \
-                     GRO or XDP)"
-                );
-            } else {
-                tracing::warn!("{name} is gone: restart bpfw when it is back");
+            match reason {
+                Some(reason) => tracing::warn!(
+                    "nothing is redirected to {name} now: packets to it go by the stack, because \
+                     {reason}"
+                ),
+                None => tracing::warn!("{name} is gone: restart bpfw when it is back"),
             }
         }
     }

@@ -82,7 +82,13 @@ fn hazard_19_a_target_that_cannot_is_left_to_the_stack() {
     let lab = lab("xdp", "targets", &snat_rules());
     lab.server.sh("ethtool -K eth0 gro off");
     let daemon = start(&lab, "xdp", &[]);
-    daemon.wait_for_line("nothing is redirected to wan0", LIMIT);
+    let line = daemon.wait_for_line("nothing is redirected to wan0", LIMIT);
+    assert!(line.ends_with("while its peer has GRO or XDP"), "{line}");
+    let mark = daemon.mark();
+    lab.router.ip("link set wan0 down\n");
+    let line = daemon.wait_for_line_after(mark, "nothing is redirected to wan0", LIMIT);
+    assert!(line.ends_with("because it is down"), "{line}");
+    lab.router.ip("link set wan0 up\n");
     let (_server, client) = echo(&lab, 40000);
     let towards_wan = |number| {
         let before = lab.stack_packets();

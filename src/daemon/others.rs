@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{BUMP_PAUSE, Daemon};
 use crate::datapath::Hook;
-use crate::datapath::attachment::{Attachment, Transmitting};
+use crate::datapath::attachment::{Attachment, Kind, Transmitting};
 use crate::datapath::others::{AtTc, Handler};
 use crate::datapath::sys;
 use crate::error::{Error, Result};
@@ -172,7 +172,9 @@ impl Daemon<'_> {
             return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));
         }
         if own.is_some_and(|own| !own.is_in_place(at_tc) && own.interface_exists()) {
-            return Ok(Some("someone took bpfw's program off: restart bpfw".into()));
+            let reason =
+                "bpfw's program is off: someone removed it, or the driver goes away. Restart bpfw";
+            return Ok(Some(reason.into()));
         }
         let is_foreign = |handler: &&Handler| !any.is_ours(handler.program());
         let blind = match self.request.hook {
@@ -218,6 +220,28 @@ impl Daemon<'_> {
     /// Where the attachments are in their list, by interface.
     pub(super) fn positions(&self) -> HashMap<u32, usize> {
         self.attachments.iter().enumerate().map(|(at, ours)| (ours.ifindex(), at)).collect()
+    }
+
+    /// Why nothing can be redirected to this interface, which exists and is not left out.
+    pub(super) fn reason_for_no_egress(&self, attachment: &Attachment) -> &'static str {
+        let link = self.monitor.network().links.get(&attachment.ifindex());
+        let is_veth = link.is_some_and(|link| link.kind.as_deref() == Some("veth"));
+        match link {
+            Some(link) if !link.up => "it is down",
+            Some(link) if link.master.is_some() => "it is part of a bridge or bond",
+            Some(link) if link.vlan.is_some_and(|vlan| vlan.has_egress_qos) => {
+                "XDP cannot map priorities to its tags"
+            }
+            _ if self.request.hook == Hook::Tc => "the maps of interfaces have no room for it",
+            _ if attachment.kind() == Kind::XdpGeneric => {
+                "native XDP hands no frames over to generic XDP: use --xdp-mode generic for all, or \
+                 the hook tc"
+            }
+            _ if is_veth => "a veth takes frames from XDP only while its peer has GRO or XDP",
+            _ => {
+                "its driver is not known to take frames that XDP redirects (the hook tc needs no such)"
+            }
+        }
     }
 
     fn report_others(&self, now: &BTreeMap<u32, String>) {

@@ -11,6 +11,7 @@ use super::others::describe_program;
 use super::sys::{self, AttachType};
 use crate::error::{Error, Result};
 use crate::netlink::drivers::Drivers;
+use crate::netlink::features::fixed_aggregation;
 
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
 const XDP_GENERIC: u32 = 1 << 1;
@@ -32,16 +33,37 @@ pub(super) fn attach_xdp(
             Err(error) if mode == XdpMode::Native || !native_impossible(&error) => {
                 return Err(xdp_error(interface, error));
             }
-            Err(error) => tracing::warn!(
-                "{}: no native XDP ({}); generic XDP is slower than the hook tc, and drops \
-                 aggregated packets larger than the MTU: switch GRO off, or use tc",
-                interface.name,
-                Facts::of(interface).cause(&error).unwrap_or_else(|| error.to_string()),
-            ),
+            Err(error) => {
+                let cause = Facts::of(interface).cause(&error);
+                let cause = cause.unwrap_or_else(|| error.to_string());
+                refuse_aggregates(interface, &format!("no native XDP ({cause}), and "))?;
+                tracing::warn!(
+                    "{}: no native XDP ({cause}); generic XDP is slower than the hook tc",
+                    interface.name
+                );
+            }
         }
+    } else {
+        refuse_aggregates(interface, "")?;
     }
     let fd = link(XDP_GENERIC).map_err(|error| xdp_error(interface, error))?;
     Ok((Kind::XdpGeneric, fd))
+}
+
+/// Generic XDP sees what the device has put together, with checksums that are not complete: bpfw
+/// would have to pass nearly all of it. Where the device cannot stop that, the kernel warns of a bug
+/// in the driver as well (generic_xdp_install in net/core/dev.c).
+fn refuse_aggregates(interface: &Interface, before: &str) -> Result<()> {
+    // An interface that is gone is told by the attempt to attach.
+    let Ok(Some(setting)) = fixed_aggregation(interface.index) else {
+        return Ok(());
+    };
+    let error = Error::refused(format!(
+        "{}: {before}its driver hands packets over aggregated, as generic XDP cannot use them, and \
+         {setting} cannot be switched off",
+        interface.name
+    ));
+    Err(error.with_advice("use the hook tc"))
 }
 
 /// What drivers say that have no XDP, or not with this MTU or these settings.

@@ -25,7 +25,7 @@ const CAN_TRANSMIT: u64 = 1 << 2;
 pub enum XdpMode {
     /// In the driver, or not at all
     Native,
-    /// On the `sk_buff`: slower than TC, and drops large aggregated packets
+    /// On the `sk_buff`: slower than TC
     Generic,
     /// Native; where the driver cannot, generic with a warning
     #[default]
@@ -159,7 +159,22 @@ impl Attachment {
             attachment.attached.push(ours);
         }
         tracing::info!("attached to {} ({:?})", interface.name, attachment.kind());
+        attachment.tell_of_resets();
         Ok(attachment)
+    }
+
+    /// Users should know before that the link will be down for some seconds.
+    fn tell_of_resets(&self) {
+        let driver = driver_of(self.name());
+        let driver = driver.filter(|driver| RESETTING_DRIVERS.contains(&driver.as_str()));
+        if let (Kind::XdpNative, Some(driver)) = (self.kind(), driver) {
+            tracing::info!(
+                "{}: its driver ({driver}) resets the NIC when XDP is attached or detached, so also \
+                 when bpfw ends or is killed: the link is down for some seconds each time. The hook \
+                 tc resets nothing",
+                self.name()
+            );
+        }
     }
 
     /// The interface's index.
@@ -462,10 +477,20 @@ const TRANSMITTING_DRIVERS: [&str; 11] = [
     "virtio_net",
 ];
 
+/// Drivers that take the link down and up again when XDP is attached or detached: `igb_xdp_setup` in
+/// drivers/net/ethernet/intel/igb/igb_main.c, and the like in those of intel/igc, intel/ixgbe,
+/// intel/i40e, intel/ice, marvell/mvneta.c, marvell/mvpp2 and aquantia/atlantic.
+const RESETTING_DRIVERS: [&str; 8] =
+    ["atlantic", "i40e", "ice", "igb", "igc", "ixgbe", "mvneta", "mvpp2"];
+
 fn is_known_to_transmit(name: &str) -> bool {
-    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
-    let driver = driver.as_deref().ok().and_then(|path| path.file_name());
-    driver.is_some_and(|driver| TRANSMITTING_DRIVERS.iter().any(|known| *known == driver))
+    driver_of(name).is_some_and(|driver| TRANSMITTING_DRIVERS.contains(&driver.as_str()))
+}
+
+/// The driver of an interface that has hardware, or something like it.
+fn driver_of(name: &str) -> Option<String> {
+    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok()?;
+    Some(driver.file_name()?.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

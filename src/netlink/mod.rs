@@ -5,7 +5,7 @@
 //! [`monitor::Monitor`] keeps a picture of the network up to date and says what a change means for
 //! forwarding; [`tc`] is asked when an interface is attached to or left; [`xfrm::Xfrm`] follows the
 //! IPsec policies, [`firewall::Firewall`] the nftables ruleset; [`drivers::Drivers`] says what
-//! drivers can do.
+//! drivers can do, [`features`] what of their settings is fixed.
 
 mod address;
 mod attribute;
@@ -13,6 +13,7 @@ mod attribute;
 pub mod decoders;
 pub mod drivers;
 pub mod expression;
+pub mod features;
 pub mod firewall;
 mod generic;
 pub mod link;

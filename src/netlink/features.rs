@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Settings of network devices that users may change, or not: ETHTOOL_MSG_FEATURES_GET of
+//! linux/ethtool_netlink.h (Documentation/networking/ethtool-netlink.rst), since Linux 5.6.
+
+use netlink_sys::protocols::NETLINK_GENERIC;
+
+use super::attribute::{attributes, find, text};
+use super::generic::{self, HEADER, Request};
+use super::socket::Socket;
+use crate::error::Result;
+
+const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
+const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
+const ETHTOOL_A_FEATURES_NOCHANGE: u16 = 5;
+const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_BITSET_BITS: u16 = 3;
+const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+/// `NLA_F_NESTED` of linux/netlink.h.
+const NESTED: u16 = 1 << 15;
+
+/// By these, a device receives packets that it has put together itself.
+const AGGREGATION: [&str; 2] = ["rx-gro-hw", "rx-lro"];
+
+/// The setting by which a device puts packets together before anyone sees them, if that is on and
+/// cannot be switched off. `None` also where the kernel does not tell.
+pub fn fixed_aggregation(ifindex: u32) -> Result<Option<&'static str>> {
+    let mut socket = Socket::open_for(NETLINK_GENERIC)?;
+    let Some(family) = generic::find_family(&mut socket, "ethtool") else {
+        return Ok(None);
+    };
+    // An attribute with the index, in one that holds what is common to all requests.
+    let mut header = Vec::new();
+    header.extend(8_u16.to_ne_bytes());
+    header.extend(ETHTOOL_A_HEADER_DEV_INDEX.to_ne_bytes());
+    header.extend(ifindex.to_ne_bytes());
+    let request =
+        Request::new(ETHTOOL_MSG_FEATURES_GET, ETHTOOL_A_FEATURES_HEADER | NESTED, &header);
+    let mut fixed = None;
+    socket.ask("reading a device's settings", family, &request, |answer| {
+        fixed = fixed_and_on(answer.payload.get(HEADER..).unwrap_or_default());
+    })?;
+    Ok(fixed)
+}
+
+fn fixed_and_on(answer: &[u8]) -> Option<&'static str> {
+    let names = |kind| {
+        let bits = find(answer, kind).and_then(|set| find(set, ETHTOOL_A_BITSET_BITS));
+        let bits = attributes(bits.unwrap_or_default());
+        bits.filter_map(|(_, bit)| find(bit, ETHTOOL_A_BITSET_BIT_NAME)).map(text)
+    };
+    let has = |kind, name| names(kind).any(|found| found == name);
+    AGGREGATION.into_iter().find(|name| {
+        has(ETHTOOL_A_FEATURES_ACTIVE, *name) && has(ETHTOOL_A_FEATURES_NOCHANGE, *name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = (value.len() as u16 + 4).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn bits(kind: u16, names: &[&str]) -> Vec<u8> {
+        let bit = |name: &&str| {
+            let name = [name.as_bytes(), &[0]].concat();
+            attribute(1 | NESTED, &attribute(ETHTOOL_A_BITSET_BIT_NAME, &name))
+        };
+        let all: Vec<u8> = names.iter().flat_map(bit).collect();
+        attribute(kind | NESTED, &attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all))
+    }
+
+    #[test]
+    fn hazard_19_aggregation_counts_if_it_is_on_for_good() {
+        let answer = |active: &[&str], fixed: &[&str]| {
+            let active = bits(ETHTOOL_A_FEATURES_ACTIVE, active);
+            fixed_and_on(&[active, bits(ETHTOOL_A_FEATURES_NOCHANGE, fixed)].concat())
+        };
+        assert_eq!(answer(&["rx-gro", "rx-gro-hw"], &["rx-gro-hw"]), Some("rx-gro-hw"));
+        assert_eq!(answer(&["rx-lro"], &["rx-all", "rx-lro"]), Some("rx-lro"));
+        assert_eq!(answer(&["rx-gro", "rx-gro-hw"], &["rx-lro"]), None, "it can be switched off");
+        assert_eq!(answer(&["rx-gro"], &["rx-gro-hw", "rx-lro"]), None, "it is off");
+        assert_eq!(fixed_and_on(&[]), None);
+    }
+
+    #[test]
+    fn the_loopback_interface_puts_nothing_together() {
+        assert_eq!(fixed_aggregation(1).expect("an answer"), None);
+    }
+}
