@@ -17,7 +17,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be openwrt help build release \
-	install-deps install-deps-vm install-deps-cross check test test-vm test-vm-all test-cross \
+	install-deps install-deps-vm install-deps-cross check test test-vm test-vm-all test-nic test-cross \
 	fuzz bench bench-object bench-vm demo run clean
 
 # OPENWRT_DIR and TARGET are the names that the first bpfw's makefile had for this.
@@ -66,6 +66,8 @@ help:
 	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
 	@echo '                 TESTS="nat ..."; openwrt-like is built for it, once'
 	@echo "test-vm-all      the same with each of Debian's kernels, and a table of all"
+	@echo 'test-nic         bpfw on NICs that QEMU emulates, in a VM with KERNEL=6.1|6.12|newest;'
+	@echo '                 PAIRS="igb:igb virtio:e1000e": over these alone, LAN:WAN'
 	@echo 'test-cross       builds for OpenWrt, in trees made for it, and for s390x; runs some of it in VMs;'
 	@echo '                 MACHINES="x86_64 aarch64 s390x"'
 	@echo 'bench-vm         instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
@@ -113,6 +115,10 @@ test-vm:
 test-vm-all:
 	-@scripts/install-deps vm
 	tests/vm/test-all
+
+test-nic:
+	-@scripts/install-deps vm
+	tests/nic/test $(KERNEL) $(PAIRS)
 
 test-cross:
 	-@scripts/install-deps cross

@@ -2,6 +2,7 @@
 //! The topology of the live tests: client - router - server, optionally with a LAN switch.
 
 use super::netns::{Namespace, text};
+use super::nics;
 use super::packet::Mac;
 use super::rules;
 use std::net::Ipv4Addr;
@@ -66,6 +67,7 @@ impl Lab {
         let lab =
             Self { client: make("client"), router: make("router"), server: make("server"), extra };
         lab.wire();
+        lab.wait_for_carrier();
         lab.address();
         if offloads == Offloads::Plain {
             lab.make_plain();
@@ -76,19 +78,35 @@ impl Lab {
     }
 
     fn wire(&self) {
-        let wan = ("wan0", ROUTER_WAN_MAC);
-        cable(&self.server, ("eth0", Some(SERVER_MAC)), &self.router, (wan.0, Some(wan.1)));
-        let lan = ("lan0", Some(ROUTER_LAN_MAC));
         let host = ("eth0", Some(CLIENT_MAC));
+        let (lan, wan) = (("lan0", ROUTER_LAN_MAC), ("wan0", ROUTER_WAN_MAC));
+        self.wire_router(WAN, wan, &self.server, ("eth0", Some(SERVER_MAC)));
         let Some(Extra { host2, switch }) = &self.extra else {
-            return cable(&self.client, host, &self.router, lan);
+            return self.wire_router(LAN, lan, &self.client, host);
         };
         switch.ip("link add br0 type bridge\nlink set br0 up\n");
         cable(&self.client, host, switch, ("client", None));
         cable(host2, ("eth0", Some(HOST2_MAC)), switch, ("host2", None));
-        cable(&self.router, lan, switch, ("router", None));
+        self.wire_router(LAN, lan, switch, ("router", None));
         for port in SWITCH_PORTS {
             switch.ip(&format!("link set {port} master br0\n"));
+        }
+    }
+
+    /// By a veth pair, or by the NICs that the environment names.
+    fn wire_router(&self, side: usize, port: (&str, Mac), host: &Namespace, end: End<'_>) {
+        match nics::chosen() {
+            None => cable(&self.router, (port.0, Some(port.1)), host, end),
+            Some(segments) => {
+                segments[side].lay((&self.router, port.0, port.1), (host, end.0, end.1));
+            }
+        }
+    }
+
+    /// Waits until the router's links are up, which takes a NIC some seconds after a reset.
+    pub fn wait_for_carrier(&self) {
+        if nics::chosen().is_some() {
+            nics::wait_for_carrier(&self.router, &["lan0", "wan0"]);
         }
     }
 
@@ -194,6 +212,10 @@ impl Lab {
         self.router.try_run(&[&["conntrack"], args].concat())
     }
 }
+
+/// The router's sides, in the order of [`nics::chosen`].
+const LAN: usize = 0;
+const WAN: usize = 1;
 
 const PLAIN: &str = "tx off tso off gso off gro on";
 const SWITCH_PORTS: [&str; 3] = ["client", "host2", "router"];

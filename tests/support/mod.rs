@@ -21,6 +21,7 @@ pub mod model;
 pub mod mutate;
 pub mod netns;
 pub mod nfqueue;
+pub mod nics;
 pub mod outcome;
 pub mod outlaw;
 pub mod packet;
