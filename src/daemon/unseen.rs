@@ -20,8 +20,8 @@ use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
 use crate::netlink::link::Counters;
 
-/// How often an interface is looked at.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Of so many parts of the interfaces, one is looked at each second.
+const PARTS: usize = 5;
 /// So many frames are no accident, such as frames that the driver counts and drops.
 const FRAMES: u64 = 100;
 
@@ -44,27 +44,28 @@ enum News {
 }
 
 impl Watch {
-    /// `received` counts the interface's frames; it is asked only after a pause without a run.
+    /// `received` counts the interface's frames, if it still exists; it is asked only where the
+    /// program did not run since the last look.
     fn look(
         &mut self,
         last_run: Option<u32>,
         now: Instant,
         window: Duration,
-        received: impl FnOnce() -> Result<u64>,
-    ) -> Result<Option<News>> {
+        received: impl FnOnce() -> Option<u64>,
+    ) -> Option<News> {
         if self.last_run != last_run {
             let warned = self.warned;
             *self = Self { last_run, ..Self::default() };
-            return Ok(warned.then_some(News::SeenAgain));
+            return warned.then_some(News::SeenAgain);
         }
         if self.warned {
-            return Ok(None);
+            return None;
         }
         let received = received()?;
         let (since, before) = *self.silent.get_or_insert((now, received));
         let frames = received.saturating_sub(before);
         self.warned = now.duration_since(since) >= window && frames >= FRAMES;
-        Ok(self.warned.then_some(News::Unseen(frames)))
+        self.warned.then_some(News::Unseen(frames))
     }
 }
 
@@ -73,29 +74,31 @@ pub(super) struct Unseen {
     watches: BTreeMap<u32, Watch>,
     seen: Seen,
     counters: Counters,
-    last_look: Instant,
+    /// The part that comes next.
+    part: usize,
 }
 
 impl Unseen {
     pub(super) fn new(object: &Object, hook: Hook) -> Result<Self> {
         let (seen, counters) = (Seen::new(object, hook)?, Counters::open()?);
-        Ok(Self { watches: BTreeMap::new(), seen, counters, last_look: Instant::now() })
+        Ok(Self { watches: BTreeMap::new(), seen, counters, part: 0 })
     }
 }
 
 impl Daemon<'_> {
-    /// Warns of an interface whose frames XDP does not see, and says when it sees them again.
+    /// Warns of an interface whose frames XDP does not see, and says when it sees them again. Once a
+    /// second.
     pub(super) fn watch_unseen(&mut self) -> Result<()> {
-        let now = Instant::now();
         // Without periods, nothing takes a fast connection to the full lane.
-        if now - self.unseen.last_look < PAUSE || self.state.period() == NO_PERIODS {
+        if self.state.period() == NO_PERIODS {
             return Ok(());
         }
+        let now = Instant::now();
         let window = self.jiffies.to_duration(2 << self.state.period());
         let Self { attachments, unseen, monitor, .. } = self;
-        let Unseen { watches, seen, counters, last_look } = unseen;
-        *last_look = now;
-        for attachment in attachments.iter() {
+        let Unseen { watches, seen, counters, part } = unseen;
+        *part = (*part + 1) % PARTS;
+        for attachment in attachments.iter().skip(*part).step_by(PARTS) {
             let index = attachment.ifindex();
             let Some(last_run) = seen.last(index)? else { return Ok(()) };
             if attachment.off().is_some() || !monitor.network().links.contains_key(&index) {
@@ -103,8 +106,8 @@ impl Daemon<'_> {
                 continue;
             }
             let watch = watches.entry(index).or_default();
-            let received = || counters.frames_received(index);
-            if let Some(news) = watch.look(Some(last_run), now, window, received)? {
+            let received = || counters.frames_received(index).ok();
+            if let Some(news) = watch.look(Some(last_run), now, window, received) {
                 report(attachment, &news);
             }
         }
@@ -135,7 +138,7 @@ mod tests {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let look = |(second, (run, frames))| {
             let now = start + Duration::from_secs(second);
-            let news = watch.look(Some(run), now, WINDOW, || Ok(frames)).expect("no request fails");
+            let news = watch.look(Some(run), now, WINDOW, || Some(frames));
             news.map(|news| (second, news))
         };
         (0..).zip(looks).filter_map(look).collect()
