@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
+mod backlog;
 mod firewall;
 mod mtu;
 mod others;
@@ -45,6 +46,7 @@ use crate::offload::Offload;
 use crate::offload::topology::{self, View};
 use crate::shutdown::Shutdown;
 
+use backlog::Backlog;
 use firewall::Rules;
 use others::Look;
 use rest::Rest;
@@ -53,7 +55,9 @@ use unseen::Unseen;
 
 /// The longest piece of work between two looks at the events.
 const SLICE: Duration = Duration::from_millis(10);
-/// No event of conntrack's may wait for longer to be handled while the fast path goes on.
+/// The longest piece of housekeeping: events, and new connections, do not wait for more of it.
+const CHORE: Duration = Duration::from_millis(2);
+/// No event of conntrack's may wait for longer, after a read has left it, while the fast path goes on.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// At most one bump in this time, however fast the topology changes.
 const BUMP_PAUSE: Duration = Duration::from_millis(20);
@@ -157,9 +161,10 @@ struct Daemon<'obj> {
     last_neighbors: Instant,
     /// Those whose neighbors are still to be kept in use this time.
     neighbors_due: Vec<bpfw_hop>,
-    pending: Pending,
-    /// Since when events may have been waiting, if some are.
-    behind_since: Option<Instant>,
+    /// Of conntrack's events, since the last heartbeat, or since a pause began or may end.
+    pending: Backlog,
+    /// The same, if the last read has left some: since then, or since these were handled.
+    behind: Option<Backlog>,
 }
 
 /// An interface that nothing can be redirected to.
@@ -174,13 +179,6 @@ struct Unusable {
 struct Ready {
     conntrack: bool,
     network: bool,
-}
-
-/// Whether everything that conntrack had told is handled.
-#[derive(Default)]
-struct Pending {
-    bytes_read: u64,
-    queue_was_empty: bool,
 }
 
 impl Daemon<'_> {
@@ -228,7 +226,8 @@ impl Daemon<'_> {
         if is_awake && (tick || self.offload.expects_signals()) {
             self.offload.take_signals(SLICE)?;
         }
-        self.busy = self.keep_house()?;
+        let admitting = self.admit()?;
+        self.busy = self.keep_house()? || admitting;
         self.go_on_resting()
     }
 
@@ -276,7 +275,7 @@ impl Daemon<'_> {
         if self.rest.must_discard() {
             return self.discard_events();
         }
-        let (started, before) = (Instant::now(), self.events.bytes_read());
+        let before = self.events.bytes_read();
         let mut failed = None;
         let offload = &mut self.offload;
         let drained = self.events.read(Instant::now() + SLICE, &mut |event| {
@@ -288,10 +287,12 @@ impl Daemon<'_> {
             return Err(error);
         }
         self.offload.flush()?;
-        self.pending.bytes_read += self.events.bytes_read().wrapping_sub(before);
+        let bytes = self.events.bytes_read().wrapping_sub(before);
+        self.pending.handled(bytes);
+        self.behind.iter_mut().for_each(|behind| behind.handled(bytes));
         match drained {
             Drained::Empty => self.conntrack_is_silent(),
-            Drained::More => self.notice_backlog(started)?,
+            Drained::More => self.notice_backlog()?,
             Drained::Overrun => {
                 tracing::warn!("conntrack events were lost: comparing with conntrack");
                 // Of rules and routes we would have heard by other sockets.
@@ -301,15 +302,28 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    fn conntrack_is_silent(&mut self) {
-        self.pending.queue_was_empty = true;
-        self.behind_since = None;
+    /// New connections can wait until conntrack's events are read. `true` if there is more to do at once.
+    fn admit(&mut self) -> Result<bool> {
+        if self.rest.must_discard() || self.is_pressed() {
+            return Ok(false);
+        }
+        let time = if self.behind.is_some() { CHORE } else { SLICE };
+        self.offload.admit(Instant::now() + time)
     }
 
-    /// Whether all that was waiting in conntrack's queue is handled. Its messages come in order:
-    /// when more has been read than it can hold, what was waiting is among it.
-    fn has_caught_up(&self) -> Result<bool> {
-        Ok(self.pending.queue_was_empty || self.pending.bytes_read > self.events.capacity()? as u64)
+    /// Events have been waiting for so long that there is no time for anything else.
+    fn is_pressed(&self) -> bool {
+        self.behind.is_some_and(|behind| behind.age() > PATIENCE / 2)
+    }
+
+    fn conntrack_is_silent(&mut self) {
+        self.pending.emptied();
+        self.behind = None;
+    }
+
+    /// The events that wait now.
+    fn backlog(&self) -> Result<Backlog> {
+        Ok(Backlog::of(self.events.waiting()?))
     }
 
     fn read_network(&mut self) -> Result<()> {

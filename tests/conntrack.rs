@@ -154,7 +154,7 @@ fn events_of_both_protocols_arrive() {
         assert!(updates(&found).iter().any(|entry| entry.original == tuple
             && entry.tcp_state == Some(TcpState::Established)
             && entry.status.unwrap().contains(Status::ASSURED)));
-        assert!(events.bytes_read() > 0 && events.capacity().unwrap() >= BUFFER);
+        assert!(events.bytes_read() > 0);
 
         let id = get(&mut Requests::open().unwrap(), &udp.tuple()).id;
         run("conntrack", &["-D", "-p", "udp"]);

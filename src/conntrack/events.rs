@@ -70,12 +70,11 @@ impl Events {
         self.bytes_read
     }
 
-    /// The most bytes that can wait to be read, counted generously: once `bytes_read` has grown by
-    /// so much, everything that was waiting before has been handled.
-    pub fn capacity(&self) -> Result<usize> {
-        self.socket
-            .receive_buffer()
-            .map_err(|cause| Error::system("reading the conntrack socket's buffer size", cause))
+    /// Bytes that wait to be read, counted generously: once `bytes_read` has grown by so much, every event that
+    /// waits now has been handled.
+    pub fn waiting(&self) -> Result<u64> {
+        let waiting = self.socket.waiting().map(u64::from);
+        waiting.map_err(|cause| Error::system("asking how many conntrack events wait", cause))
     }
 
     /// Hands events to `f` until there are no more, the time is up, or some were lost. What one call

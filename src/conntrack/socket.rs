@@ -8,7 +8,8 @@ use std::time::Duration;
 use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout};
+use nix::libc;
+use nix::sys::socket::sockopt::{GetStruct, RcvBuf, RcvBufForce, ReceiveTimeout};
 use nix::sys::socket::{
     MsgFlags, MultiHeaders, NetlinkAddr, getsockopt, recvfrom, recvmmsg, setsockopt,
 };
@@ -31,6 +32,13 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 /// Bytes of `nlmsghdr` and `nfgenmsg`, which start every conntrack message.
 pub(super) const HEADERS: usize = 20;
+
+/// `SO_MEMINFO` of the kernel's asm-generic/socket.h: with room for one number only, what waits to be read.
+const SO_MEMINFO: i32 = 55;
+
+#[derive(Clone, Copy)]
+struct Waiting;
+nix::getsockopt_impl!(Waiting, libc::SOL_SOCKET, SO_MEMINFO, u32, GetStruct<u32>);
 
 /// The kernel's largest datagram is 32 KiB; one that fills all of this was cut.
 const BUFFER: usize = 64 * 1024;
@@ -104,9 +112,9 @@ impl Socket {
         Ok(())
     }
 
-    /// How much the receive buffer holds, the kernel's overhead included.
-    pub(super) fn receive_buffer(&self) -> io::Result<usize> {
-        Ok(getsockopt(&self.inner, RcvBuf)?)
+    /// How many bytes wait to be read, the kernel's overhead included.
+    pub(super) fn waiting(&self) -> io::Result<u32> {
+        Ok(getsockopt(&self.inner, Waiting)?)
     }
 
     /// Sends messages to the kernel.

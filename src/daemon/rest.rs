@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Daemon, PATIENCE, Pending, SLICE};
+use super::backlog::Backlog;
+use super::{Daemon, PATIENCE, SLICE};
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::offload::Resync;
@@ -57,6 +58,11 @@ impl Rest {
         matches!(self, Self::Discard(_))
     }
 
+    /// Whether everything is being compared, and events are read up to its end.
+    fn compares(&self) -> bool {
+        matches!(self, Self::Discard(_) | Self::Resync(_) | Self::CatchUp)
+    }
+
     /// Whether nothing is doubted: heartbeats mean something.
     pub(super) fn is_sure(&self) -> bool {
         matches!(self, Self::Awake | Self::Grace(_))
@@ -74,21 +80,43 @@ impl Daemon<'_> {
 
     pub(super) fn is_late(&mut self) -> Result<()> {
         let late = self.last_beat.elapsed();
-        tracing::warn!("late by {late:?}: comparing with conntrack");
-        self.distrust(Change::Policy)
+        if !self.rest.compares() {
+            tracing::warn!("late by {late:?}: comparing with conntrack");
+            return self.distrust(Change::Policy);
+        }
+        // Nothing is forwarded meanwhile, and a queue that has overflowed says so. To begin anew each time
+        // would keep a daemon that gets little time from ever finishing.
+        tracing::debug!("late by {late:?} while comparing with conntrack");
+        self.doubted = Change::Policy;
+        self.pending = self.backlog()?;
+        self.state.begin_anew()
     }
 
     /// There was more to read than fitted in a slice: the fast path does not go on with what
-    /// conntrack may long have taken back.
-    pub(super) fn notice_backlog(&mut self, started: Instant) -> Result<()> {
-        let since = *self.behind_since.get_or_insert(started);
-        if matches!(self.rest, Rest::Awake) && since.elapsed() >= PATIENCE {
+    /// conntrack may long have taken back. That all of it was read is nothing to wait for: in a storm of
+    /// events there is always a new one.
+    pub(super) fn notice_backlog(&mut self) -> Result<()> {
+        let Some(behind) = self.behind.filter(|behind| !behind.is_handled()) else {
+            self.behind = Some(self.backlog()?);
+            return Ok(());
+        };
+        if matches!(self.rest, Rest::Awake) && behind.age() >= PATIENCE {
             tracing::debug!("behind with conntrack's events: the stack takes over");
             self.state.rest()?;
-            self.pending = Pending::default();
+            self.pending = self.backlog()?;
             self.rest = Rest::Behind;
         }
         Ok(())
+    }
+
+    /// Whether no event has been waiting for long.
+    fn has_caught_up(&mut self) -> Result<bool> {
+        if !self.pending.is_handled() {
+            return Ok(false);
+        }
+        let soon = self.pending.age() < PATIENCE;
+        self.pending = self.backlog()?;
+        Ok(soon)
     }
 
     /// What the map holds may be wrong: the stack takes over until it has been compared.
@@ -129,11 +157,11 @@ impl Daemon<'_> {
     }
 
     pub(super) fn go_on_resting(&mut self) -> Result<()> {
-        let caught_up = self.has_caught_up()?;
+        let caught_up = !matches!(self.rest, Rest::Awake) && self.has_caught_up()?;
         match &mut self.rest {
             Rest::Resync(resync) => {
                 if self.offload.resync(resync, Instant::now() + SLICE)? {
-                    self.pending = Pending::default();
+                    self.pending = Backlog::of(self.events.waiting()?);
                     self.rest = Rest::CatchUp;
                 }
                 Ok(())
@@ -155,11 +183,9 @@ impl Daemon<'_> {
     fn wake(&mut self) -> Result<()> {
         let was_behind = matches!(self.rest, Rest::Behind);
         self.offload.resend_flags();
-        self.behind_since = None;
-        self.pending = Pending::default();
-        // Still at rest: after a late beat it goes on.
-        self.beat()?;
-        if self.rest.must_discard() {
+        self.behind = None;
+        // What was found before a late one counts no longer.
+        if !self.beat()? {
             return Ok(());
         }
         self.rest = Rest::Awake;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::sysinfo::sysinfo;
 
+use super::backlog::Backlog;
 use super::firewall::Rules;
 use super::rest::Rest;
 use super::stamps::Stamps;
 use super::unseen::Unseen;
-use super::{Daemon, Pending, Request, period};
+use super::{Daemon, Request, period};
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
 use crate::conntrack::events::Events;
@@ -145,8 +146,8 @@ impl<'obj> Daemon<'obj> {
             hops_in_use: BTreeSet::new(),
             last_neighbors: now,
             neighbors_due: Vec::new(),
-            pending: Pending::default(),
-            behind_since: None,
+            pending: Backlog::of(0),
+            behind: None,
         };
         daemon.forbid_by_policy()?;
         daemon.read_firewall()?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::rest::Rest;
-use super::{Daemon, Pending};
+use super::{CHORE, Daemon};
 use crate::abi;
 use crate::datapath::state::Change;
 use crate::error::Result;
@@ -13,8 +13,6 @@ use crate::offload::Round;
 
 /// How often sysctls are read whose changes send no event.
 const SYSCTLS: Duration = Duration::from_secs(1);
-/// The longest piece of housekeeping: a new connection does not wait for more of it.
-const CHORE: Duration = Duration::from_millis(2);
 /// How often the neighbors of next hops in use are kept in use.
 const NEIGHBORS: Duration = Duration::from_secs(10);
 /// How many next hops have their neighbors kept in use in one turn.
@@ -39,10 +37,9 @@ impl Daemon<'_> {
 
     fn beat_if_caught_up(&mut self) -> Result<()> {
         if !self.rest.is_sure() {
-            return self.beat();
-        }
-        if self.has_caught_up()? {
-            self.pending = Pending::default();
+            self.beat()?;
+        } else if self.pending.is_handled() {
+            self.pending = self.backlog()?;
             self.beat()?;
         }
         Ok(())
@@ -50,7 +47,7 @@ impl Daemon<'_> {
 
     /// A slice of what goes on over many turns; `true` if there is more to do at once.
     pub(super) fn keep_house(&mut self) -> Result<bool> {
-        if !matches!(self.rest, Rest::Awake) {
+        if !matches!(self.rest, Rest::Awake) || self.is_pressed() {
             return Ok(false);
         }
         let looking = self.offload.look_at_signals(Instant::now() + CHORE)?;
@@ -73,14 +70,15 @@ impl Daemon<'_> {
         Ok(looking || sweeping || auditing || !self.neighbors_due.is_empty())
     }
 
-    /// Says that everything is handled; at rest, that the daemon runs.
-    pub(super) fn beat(&mut self) -> Result<()> {
+    /// Says that everything is handled; at rest, that the daemon runs. `false` if it comes too late.
+    pub(super) fn beat(&mut self) -> Result<bool> {
         if !self.object.beat()? {
-            return self.is_late();
+            self.is_late()?;
+            return Ok(false);
         }
         self.offload.set_clock(self.state.last_beat()?);
         self.last_beat = Instant::now();
-        Ok(())
+        Ok(true)
     }
 
     /// The stack no longer sees these packets, so it would let their neighbors go stale.

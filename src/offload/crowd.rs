@@ -3,6 +3,7 @@
 //! send, and all that go leave their cells in one call.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use super::Offload;
 use super::admission::Source;
@@ -39,18 +40,63 @@ impl Crowd {
 }
 
 impl Offload {
-    /// One event of conntrack's. What it asks for is done by the next [`Offload::flush`] at the latest.
+    /// One event of conntrack's. What it asks for is done by the next [`Offload::flush`] at the latest; but
+    /// a connection that has just come waits for [`Offload::admit`].
     pub fn on_event(&mut self, event: Event) -> Result<()> {
-        let (Event::Update(entry) | Event::Edit { entry, .. } | Event::Destroy(entry)) = &event;
+        match event {
+            Event::Destroy(entry) => {
+                self.waiting.forget(&entry.original);
+                self.make_way(&entry)?;
+                self.goes(&entry)
+            }
+            Event::Update(entry) if self.may_know(&entry) => {
+                self.make_way(&entry)?;
+                self.on_update(&entry, Source::Event)
+            }
+            Event::Edit { entry, port } if self.may_know(&entry) => {
+                self.make_way(&entry)?;
+                self.on_edit(&entry, port)
+            }
+            Event::Update(entry) => self.let_wait(entry, Source::Event),
+            Event::Edit { entry, .. } => self.let_wait(entry, Source::Table),
+        }
+    }
+
+    fn let_wait(&mut self, entry: Entry, source: Source) -> Result<()> {
+        if !self.waiting.put(entry, source) {
+            tracing::trace!("too many connections wait to be offloaded");
+        }
+        Ok(())
+    }
+
+    /// Looks at connections that have just come, until time is up; `true` if there are more.
+    pub fn admit(&mut self, until: Instant) -> Result<bool> {
+        while let Some((entry, source)) = self.waiting.take() {
+            self.make_way(&entry)?;
+            self.on_update(&entry, source)?;
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.flush()?;
+        Ok(self.waiting.len() > 0)
+    }
+
+    /// Whether either tuple may be offloaded, or is about to be.
+    fn may_know(&self, entry: &Entry) -> bool {
+        self.crowd.concerns(entry)
+            || [entry.original, entry.reply]
+                .iter()
+                .any(|tuple| self.conn_map.may_have(&(*tuple).into()))
+    }
+
+    /// Before the next event: nothing must wait that concerns it, and not too much of anything.
+    fn make_way(&mut self, entry: &Entry) -> Result<()> {
         self.crowd.events += 1;
         if self.crowd.events >= EVENTS || self.crowd.concerns(entry) {
             self.settle()?;
         }
-        match event {
-            Event::Update(entry) => self.on_update(&entry, Source::Event),
-            Event::Edit { entry, port } => self.on_edit(&entry, port),
-            Event::Destroy(entry) => self.goes(&entry),
-        }
+        Ok(())
     }
 
     /// Another program may have set the timeout, which counts until the connection's next packet. So

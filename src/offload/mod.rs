@@ -15,6 +15,7 @@ pub mod rule_walk;
 mod signals;
 mod sweep;
 pub mod topology;
+mod waiting;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -85,6 +86,7 @@ pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
     taken: signals::Taken,
+    waiting: waiting::Waiting,
     crowd: crowd::Crowd,
     requests: Requests,
     /// Its updates come back as events, unlike the others'.
@@ -129,6 +131,7 @@ impl Offload {
             conn_map: ConnMap::new(object)?,
             signals: Signals::new(object)?,
             taken: signals::Taken::default(),
+            waiting: waiting::Waiting::default(),
             crowd: crowd::Crowd::default(),
             requests: Requests::open()?,
             provocations: Requests::open()?,

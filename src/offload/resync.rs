@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::Offload;
 use super::admission::Source;
 use super::crowd::Crowd;
+use super::waiting::Waiting;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
@@ -28,6 +29,7 @@ impl Offload {
     /// Begins with a fresh dump. Events must be read from here on, and none from before.
     pub fn start_resync(&mut self) -> Result<Resync> {
         self.admitted = Some(HashSet::new());
+        self.waiting = Waiting::default();
         self.crowd = Crowd::default();
         self.audit.provoke_again();
         Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
