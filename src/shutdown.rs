@@ -3,7 +3,7 @@
 //! signal handler. All others are ignored, because by default they would end the process with its
 //! TC filter left behind.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -63,12 +63,9 @@ impl Shutdown {
         self.reader.as_fd()
     }
 
-    /// Whether a signal has come.
+    /// Whether a signal has come. A read that fails says nothing of signals, and is tried again.
     pub fn is_asked(&mut self) -> bool {
-        match self.reader.read(&mut [0; 16]) {
-            Ok(signals) => signals > 0,
-            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-        }
+        self.reader.read(&mut [0; 16]).is_ok_and(|signals| signals > 0)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod crowd;
 pub mod daemon;
 pub mod datapath;
 pub mod flow;
+pub mod injection;
 pub mod lab;
 pub mod live;
 pub mod maps;
