@@ -20,8 +20,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// interfaces, looking around takes no more than a tenth of the daemon's time.
 const PAUSE_TIMES: u32 = 10;
 
-/// The same for the question what drivers can do: it takes no more than a hundredth of the time.
-const DRIVERS_TIMES: u32 = 100;
+/// The same for the question what drivers can do, which is asked far more often.
+const DRIVERS_TIMES: u32 = 200;
 
 /// A look at who else is at the interfaces, which goes on over as many turns as it takes.
 pub(super) struct Look {
@@ -61,8 +61,7 @@ impl Daemon<'_> {
 
     /// Starts a look if one is due: once a while, and soon after an event.
     pub(super) fn start_due_look(&mut self) -> Result<()> {
-        let pause = if self.must_look_around { BUMP_PAUSE } else { LOOK_AROUND };
-        let pause = pause.max(self.last_look_took * PAUSE_TIMES);
+        let pause = pause_before_look(self.must_look_around, self.last_look_took);
         if self.look.is_none() && self.last_look_around.elapsed() >= pause {
             self.start_look()?;
         }
@@ -190,12 +189,10 @@ impl Daemon<'_> {
     /// A driver that takes redirected frames no longer loses them without a word, and no event of
     /// rtnetlink's tells. Each driver is asked in each interval, with very many interfaces less often.
     pub(super) fn watch_drivers(&mut self) -> Result<()> {
-        let started = Instant::now();
-        if started < self.next_drivers {
+        if Instant::now() < self.next_drivers {
             return Ok(());
         }
         let transmitting = self.ask_drivers();
-        self.next_drivers = started + started.elapsed() * DRIVERS_TIMES;
         if transmitting == self.transmitting {
             return Ok(());
         }
@@ -214,7 +211,10 @@ impl Daemon<'_> {
         if request.hook != Hook::Xdp {
             return Vec::new();
         }
-        attachments.iter().map(|attachment| attachment.transmitting(drivers)).collect()
+        let started = Instant::now();
+        let all = attachments.iter().map(|attachment| attachment.transmitting(drivers)).collect();
+        self.next_drivers = Instant::now() + started.elapsed() * DRIVERS_TIMES;
+        all
     }
 
     /// Where the attachments are in their list, by interface.
@@ -264,4 +264,25 @@ impl Daemon<'_> {
 fn hides_tags(link: &Link) -> Result<bool> {
     sys::strips_tags(&link.name)
         .map_err(|error| Error::system(format!("reading the settings of {}", link.name), error))
+}
+
+/// How long after the last look, which took so long, the next one begins.
+fn pause_before_look(after_event: bool, last_took: Duration) -> Duration {
+    let pause = if after_event { BUMP_PAUSE } else { LOOK_AROUND };
+    pause.max(last_took * PAUSE_TIMES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hazard_61_after_a_long_look_there_is_time_to_forward() {
+        let [short, long] = [1, 1_500].map(Duration::from_millis);
+        assert_eq!(pause_before_look(false, short), LOOK_AROUND);
+        assert_eq!(pause_before_look(true, short), BUMP_PAUSE);
+        for after_event in [false, true] {
+            assert!(pause_before_look(after_event, long) >= 10 * long);
+        }
+    }
 }

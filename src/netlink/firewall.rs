@@ -42,6 +42,8 @@ const EVENT_ROOM: usize = 256 << 10;
 /// is urgent, the latter alone.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_TIMES: u32 = 10;
+/// How long a ruleset that changes meanwhile is read again and again: well below the heartbeat's limit.
+const ATTEMPTS: Duration = Duration::from_millis(200);
 /// Loaded modules.
 const MODULES: &str = "/sys/module";
 const READING_EVENTS: &str = "reading ruleset changes";
@@ -125,7 +127,9 @@ impl Firewall {
             return Ok(false);
         }
         let kinds = (TIMEOUT_GET, TIMEOUT_NEW);
-        let policies = try_dump(&mut self.questions, "timeout policies", kinds, |_| Some(()));
+        let until = Instant::now() + ATTEMPTS;
+        let policies =
+            try_dump(&mut self.questions, until, "timeout policies", kinds, |_| Some(()));
         self.no_ctnetlink_policies = policies.as_ref().is_err_and(is_unknown);
         match policies {
             Err(error) if is_unknown(&error) => Ok(false),
@@ -231,13 +235,18 @@ fn is_new_device_chain(message: Message<'_>) -> bool {
 
 /// `None` if it changes faster than it can be read.
 fn read_ruleset(socket: &mut Socket) -> Result<Option<Ruleset>> {
-    let chains = dump(socket, "chains", (NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN), Chain::decode)?;
-    let rules = dump(socket, "rules", (NFT_MSG_GETRULE, NFT_MSG_NEWRULE), Rule::decode)?;
-    let objects = dump(socket, "objects", (NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ), Object::decode)?;
-    let (Some(chains), Some(rules), Some(objects)) = (chains, rules, objects) else {
+    let until = Instant::now() + ATTEMPTS;
+    let kinds = (NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN);
+    let Some(chains) = dump(socket, until, "chains", kinds, Chain::decode)? else {
         return Ok(None);
     };
-    Ok(Some(Ruleset { chains, rules, objects }))
+    let kinds = (NFT_MSG_GETRULE, NFT_MSG_NEWRULE);
+    let Some(rules) = dump(socket, until, "rules", kinds, Rule::decode)? else {
+        return Ok(None);
+    };
+    let kinds = (NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ);
+    let objects = dump(socket, until, "objects", kinds, Object::decode)?;
+    Ok(objects.map(|objects| Ruleset { chains, rules, objects }))
 }
 
 /// Whether the module of ctnetlink's timeout policies is there by now, as far as can be seen.
@@ -251,14 +260,15 @@ fn is_unknown(error: &Error) -> bool {
 }
 
 /// All objects of a kind; none in a kernel that does not know them. `None` if they changed during
-/// each attempt.
+/// each attempt, the last of which begins before this time.
 fn dump<T>(
     socket: &mut Socket,
+    until: Instant,
     what: &str,
     kinds: (u16, u16),
     decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Option<Vec<T>>> {
-    match try_dump(socket, what, kinds, decode) {
+    match try_dump(socket, until, what, kinds, decode) {
         Err(error) if is_unknown(&error) => Ok(Some(Vec::new())),
         dumped => dumped,
     }
@@ -267,12 +277,14 @@ fn dump<T>(
 /// The same, where a kernel that does not know them is an error.
 fn try_dump<T>(
     socket: &mut Socket,
+    until: Instant,
     what: &str,
     (ask, answer): (u16, u16),
     decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Option<Vec<T>>> {
     let doing = format!("reading the firewall's {what}");
-    let dumped = socket.dump(&doing, ask, &AllFamilies, Vec::new, |all, message| {
+    let until = Some(until);
+    let dumped = socket.dump_until(until, (&doing, ask), &AllFamilies, Vec::new, |all, message| {
         all.extend(decode(message.payload).filter(|_| message.kind == answer));
     });
     match dumped {

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Instant;
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
@@ -175,9 +176,24 @@ impl Socket {
         kind: u16,
         body: &impl Emitable,
         start: impl Fn() -> T,
+        each: impl FnMut(&mut T, &Message<'_>),
+    ) -> Result<T> {
+        self.dump_until(None, (doing, kind), body, start, each)
+    }
+
+    /// As [`dump`](Self::dump); no further attempt begins after this time.
+    pub fn dump_until<T>(
+        &mut self,
+        until: Option<Instant>,
+        (doing, kind): (&str, u16),
+        body: &impl Emitable,
+        start: impl Fn() -> T,
         mut each: impl FnMut(&mut T, &Message<'_>),
     ) -> Result<T> {
-        for _ in 0..DUMP_ATTEMPTS {
+        for attempt in 0..DUMP_ATTEMPTS {
+            if attempt > 0 && until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
             let mut all = start();
             let consistent = self
                 .dump_once(kind, body, |message| each(&mut all, message))
@@ -186,7 +202,7 @@ impl Socket {
                 return Ok(all);
             }
         }
-        Err(Error::refused(format!("{doing}: changed during each of {DUMP_ATTEMPTS} attempts")))
+        Err(Error::refused(format!("{doing}: changed during each attempt")))
     }
 
     fn dump_once(
