@@ -60,8 +60,8 @@ help:
 	@echo 'check            formatting, lints and compiler warnings'
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
-	@echo 'bench            what a packet and a connection cost; BENCH="packets --help" and'
-	@echo '                 BENCH="connections --help" list the options (as root)'
+	@echo 'bench            what a packet, a connection and a large router cost; BENCH="packets --help",'
+	@echo '                 BENCH="connections --help" and "scale --help" list the options (as root)'
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
 	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
 	@echo '                 TESTS="nat ..."; openwrt-like is built for it, once'
@@ -106,6 +106,7 @@ fuzz: install-deps
 bench: install-deps
 	$(CARGO) bench --bench bpfw -- $(or $(BENCH),packets)
 	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- connections)
+	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- scale)
 
 # Where they cannot be installed, the tests say that they are skipped.
 test-vm:

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The benchmark: `cargo bench -- packets --help`, `connections --help`. docs/performance.md says
+//! The benchmark: `cargo bench -- packets --help`, `connections --help`, `scale --help`. docs/performance.md says
 //! what its figures mean.
 
 mod connections;
 mod packets;
 mod report;
+mod scale;
 mod stop;
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -31,6 +32,8 @@ enum Part {
     Packets(packets::Options),
     /// What one connection costs
     Connections(connections::Options),
+    /// What a router takes that has very much of something
+    Scale(scale::Options),
 }
 
 fn run(part: Part) -> Result<(), String> {
@@ -41,6 +44,7 @@ fn run(part: Part) -> Result<(), String> {
     match part {
         Part::Packets(options) => packets::run(&options, &stop),
         Part::Connections(options) => connections::run(&options, &stop),
+        Part::Scale(options) => scale::run(&options, &stop),
     }
 }
 

@@ -7,6 +7,8 @@ mod connections;
 mod packets;
 #[path = "../benches/report.rs"]
 mod report;
+#[path = "../benches/scale/mod.rs"]
+mod scale;
 #[path = "../benches/stop.rs"]
 mod stop;
 mod support;
@@ -135,5 +137,21 @@ fn connections_come_and_go_and_follow_and_are_compared() {
         {
             assert!(one[figure].as_f64().is_some_and(is_likely), "{part}, {figure}: {one}");
         }
+    }
+}
+
+#[test]
+fn routers_with_much_of_something_forward() {
+    let test = "routers_with_much_of_something_forward";
+    let line = "--interfaces 20 --routes 2000 --neighbors 200 --elements 500 --rules 100 --seconds 1 \
+                --hooks tc";
+    let Some(report) = measure(test, line, scale::run) else { return };
+    let all = report["scale"].as_array().expect("figures");
+    assert_eq!(all.len(), 5, "one for each row: {report}");
+    for one in all {
+        let figure = |name: &str| one[name].as_f64().expect("a number");
+        assert!(figure("start") > 0.0 && figure("number") >= 20.0, "{one}");
+        assert!(figure("idle") < 1.0 && figure("changing") > 0.0, "{one}");
+        assert!(figure("fast") <= 1.0 && figure("peak") > 1e6, "{one}");
     }
 }
