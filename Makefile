@@ -61,7 +61,7 @@ help:
 	@echo 'test             all tests (as root: those on the running kernel too)'
 	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
 	@echo 'bench            what a packet, a connection and a large router cost; BENCH="packets --help",'
-	@echo '                 BENCH="connections --help" and "scale --help" list the options (as root)'
+	@echo '                 "connections --help", "scale --help", "throughput --help" list options (as root)'
 	@echo 'bench-object     its BPF object alone, for machines without a compiler'
 	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
 	@echo '                 TESTS="nat ..."; openwrt-like is built for it, once'
@@ -107,6 +107,7 @@ bench: install-deps
 	$(CARGO) bench --bench bpfw -- $(or $(BENCH),packets)
 	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- connections)
 	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- scale)
+	$(if $(BENCH),,$(CARGO) bench --bench bpfw -- throughput)
 
 # Where they cannot be installed, the tests say that they are skipped.
 test-vm:

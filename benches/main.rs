@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The benchmark: `cargo bench -- packets --help`, `connections --help`, `scale --help`. docs/performance.md says
-//! what its figures mean.
+//! The benchmark: `cargo bench -- packets --help`, `connections --help`, `scale --help`,
+//! `throughput --help`. docs/performance.md says what its figures mean.
 
 mod connections;
 mod packets;
@@ -9,6 +9,7 @@ mod scale;
 mod stop;
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod throughput;
 mod usage;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Part {
     Connections(connections::Options),
     /// What a router takes that has very much of something
     Scale(scale::Options),
+    /// What one TCP connection notices of periodic proofs
+    Throughput(throughput::Options),
 }
 
 fn run(part: Part) -> Result<(), String> {
@@ -45,6 +48,7 @@ fn run(part: Part) -> Result<(), String> {
         Part::Packets(options) => packets::run(&options, &stop),
         Part::Connections(options) => connections::run(&options, &stop),
         Part::Scale(options) => scale::run(&options, &stop),
+        Part::Throughput(options) => throughput::run(&options, &stop),
     }
 }
 

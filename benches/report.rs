@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 /// Where something was measured, and how.
 #[derive(Serialize)]
@@ -70,4 +71,18 @@ pub fn median(mut values: Vec<f64>) -> f64 {
         length if length % 2 == 1 => values[middle],
         _ => (values[middle - 1] + values[middle]) / 2.0,
     }
+}
+
+/// What this share of the times, which are in order, does not exceed, in milliseconds; `None` for
+/// `Duration::MAX`, which stands for what never came.
+pub fn percentile(times: &[Duration], percent: usize) -> Option<f64> {
+    let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    let time = times.get(place).filter(|time| **time != Duration::MAX);
+    time.map(|time| time.as_secs_f64() * 1e3)
+}
+
+/// The first and the third quartile.
+pub fn quartiles(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [values[values.len() / 4], values[values.len() * 3 / 4]]
 }

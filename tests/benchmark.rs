@@ -12,6 +12,8 @@ mod scale;
 #[path = "../benches/stop.rs"]
 mod stop;
 mod support;
+#[path = "../benches/throughput/mod.rs"]
+mod throughput;
 #[path = "../benches/usage.rs"]
 mod usage;
 
@@ -78,14 +80,22 @@ fn measure<T: Args>(
 
 #[test]
 fn packets_of_each_row_are_sent_and_counted() {
-    let line = "--connections 8,64 --sizes 64 --transports udp --rounds 2 --frames 1024";
+    let line = "--connections 8,64 --sizes 64 --transports udp --rounds 2 --frames 1024 --clsact";
     let test = "packets_of_each_row_are_sent_and_counted";
     let Some(report) = measure(test, line, packets::run) else { return };
     let all = report["packets"].as_array().expect("measurements");
     assert_eq!(all.len(), 2, "one for each number of connections");
     for measurement in all {
         let rows = measurement["rows"].as_array().expect("rows");
-        for name in ["generator", "xdp-redirect", "bpfw-xdp", "bpfw-tc", "stack"] {
+        for name in [
+            "generator",
+            "xdp-redirect",
+            "bpfw-xdp",
+            "bpfw-tc",
+            "clsact-redirect",
+            "bpfw-clsact",
+            "stack",
+        ] {
             let row = rows.iter().find(|row| row["row"] == name);
             let row = row.unwrap_or_else(|| panic!("no row {name} in {measurement}"));
             let share = |part: &str| row[part].as_f64();
@@ -109,29 +119,88 @@ type Bound = (&'static str, fn(f64) -> bool);
 
 #[test]
 fn connections_come_and_go_and_follow_and_are_compared() {
-    let line = "--connections 500 --probes 20 --seconds 1 --upkeep-seconds 1";
+    let line = "latency rate upkeep reroute resync --connections 500 --probes 20 --seconds 1 \
+                --upkeep-seconds 1";
     let test = "connections_come_and_go_and_follow_and_are_compared";
     let Some(report) = measure(test, line, connections::run) else { return };
-    let bounds: [(&str, usize, &[Bound]); 5] = [
-        ("latency", 4, &[("p50", |ms| ms > 0.0), ("slow", |probes| probes < 10.0)]),
-        ("rate", 2, &[("per_second", |each| each > 100.0), ("forgotten", |all| all < 1000.0)]),
-        (
-            "upkeep",
-            4,
-            &[
-                ("connections", |number| number > 400.0),
-                ("cpu", |share| share > 0.0 && share < 1.0),
-                ("map", |bytes| bytes > 200.0),
-                ("resident", |bytes| bytes > 1e6),
-                ("lost", |entries| entries < 500.0),
-            ],
-        ),
-        ("reroute", 2, &[("time", |ms| ms < 10_000.0), ("moved", |share| share > 0.4)]),
-        ("resync", 2, &[("cpu", |ms| ms > 0.0), ("lost", |entries| entries < 500.0)]),
-    ];
-    for (part, lines, bounds) in bounds {
+    check(
+        &report,
+        &[
+            ("latency", 4, &[("p50", |ms| ms > 0.0), ("slow", |probes| probes < 10.0)]),
+            ("rate", 2, &[("per_second", |each| each > 100.0), ("forgotten", |all| all < 1000.0)]),
+            (
+                "upkeep",
+                4,
+                &[
+                    ("connections", |number| number > 400.0),
+                    ("cpu", |share| share > 0.0 && share < 1.0),
+                    ("map", |bytes| bytes > 200.0),
+                    ("resident", |bytes| bytes > 1e6),
+                    ("lost", |entries| entries < 500.0),
+                ],
+            ),
+            ("reroute", 2, &[("time", |ms| ms < 10_000.0), ("moved", |share| share > 0.4)]),
+            ("resync", 2, &[("cpu", |ms| ms > 0.0), ("lost", |entries| entries < 500.0)]),
+        ],
+    );
+}
+
+#[test]
+fn restarts_bans_changes_and_periods_are_survived() {
+    let line = "restart ban changes period --transports tcp --connections 300 --bans 2 --seconds 2 \
+                --upkeep-seconds 1";
+    let test = "restarts_bans_changes_and_periods_are_survived";
+    let Some(report) = measure(test, line, connections::run) else { return };
+    check(
+        &report,
+        &[
+            ("restart", 1, &[("forwarding", |ms| ms > 0.0), ("fast", |ms| ms < 30_000.0)]),
+            (
+                "ban",
+                2,
+                &[
+                    ("last_worst", |ms| ms > 0.0 && ms < 10_000.0),
+                    // Each has to send twice, once a second.
+                    ("others_worst", |ms| ms > 500.0),
+                ],
+            ),
+            (
+                "changes",
+                1,
+                &[
+                    ("changes", |number| number >= 1.0),
+                    ("fast", |share| share > 0.4 && share < 1.0),
+                    ("cpu", |share| share > 0.0 && share < 1.0),
+                ],
+            ),
+            (
+                "period",
+                1,
+                &[
+                    ("connections", |number| number > 250.0),
+                    ("daemon", |share| share > 0.0 && share < 1.0),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_connection_with_proofs_is_compared_with_one_without() {
+    let line = "--hooks tc --rounds 1 --seconds 1";
+    let test = "a_connection_with_proofs_is_compared_with_one_without";
+    let Some(report) = measure(test, line, throughput::run) else { return };
+    check(
+        &report,
+        &[("throughput", 2, &[("gbit", |rate| rate > 0.01), ("of_none", |share| share > 0.0)])],
+    );
+}
+
+/// In each of these parts so many measurements, with such figures.
+fn check(report: &Value, parts: &[(&str, usize, &[Bound])]) {
+    for (part, lines, bounds) in parts {
         let all = report[part].as_array().expect("figures");
-        assert_eq!(all.len(), lines, "{part}: {report}");
+        assert_eq!(all.len(), *lines, "{part}: {report}");
         for (one, (figure, is_likely)) in
             all.iter().flat_map(|one| bounds.iter().map(move |it| (one, it)))
         {

@@ -9,6 +9,7 @@
 use super::crowd::{Member, Side};
 use super::stage::Stage;
 use crate::packets::plan::Transport;
+use crate::report::percentile;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -84,13 +85,6 @@ pub fn measure(
     times.sort();
     let [p50, p99, worst] = [50, 99, 100].map(|percent| percentile(&times, percent));
     Ok(Latency { transport, others, probes, p50, p99, worst, late, slow })
-}
-
-/// What this share of the times, which are in order, does not exceed, in milliseconds.
-fn percentile(times: &[Duration], percent: usize) -> Option<f64> {
-    let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
-    let time = times.get(place).filter(|time| **time != Duration::MAX);
-    time.map(|time| time.as_secs_f64() * 1e3)
 }
 
 fn offload(stage: &Stage, probe: Member, others: &mut Others<'_>) -> Option<Duration> {

@@ -3,7 +3,7 @@
 
 use super::crowd::{Member, crowd};
 use super::stage::Stage;
-use crate::packets::plan::{Action, Connections, Plan, Step, Transport};
+use crate::packets::plan::{Action, Connections, Step, Transport};
 use crate::support::wait::becomes_true;
 use std::ops::Range;
 use std::thread::sleep;
@@ -19,11 +19,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// So often all speak once more, until all of them do so on the fast path.
 const PASSES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
-/// At XDP, one packet in 65,536 has a checksum that may be half done, and goes up.
-const ALL: f64 = 0.9999;
-/// No byte of payload.
-const FRAME: usize = 60;
-
 /// The connections, of which UDP's stand in conntrack as streams.
 pub struct Multitude<'a> {
     stage: &'a Stage,
@@ -53,6 +48,11 @@ impl<'a> Multitude<'a> {
         (self.entries + others()) as i64 - all
     }
 
+    /// All of them.
+    pub fn connections(&self) -> Connections {
+        self.connections
+    }
+
     /// Their transport protocol.
     pub fn transport(&self) -> Transport {
         self.connections.transport
@@ -74,14 +74,14 @@ impl<'a> Multitude<'a> {
     }
 
     fn make(&self, group: Range<u32>) -> Result<(), String> {
-        self.send(Step::Open, Action::Pass, group.clone())?;
+        self.pass(Step::Open, group.clone())?;
         if self.transport() == Transport::Udp {
             sleep(STREAM);
         }
         for start in group.clone().step_by(CHUNK as usize) {
             let chunk = start..group.end.min(start + CHUNK);
-            self.send(Step::Answer, Action::Pass, chunk.clone())?;
-            self.send(Step::Data, Action::Pass, chunk.clone())?;
+            self.pass(Step::Answer, chunk.clone())?;
+            self.pass(Step::Data, chunk.clone())?;
             let last = self.member(chunk.end - 1);
             // What is still missing then is told by the share that speaks on the fast path.
             becomes_true(LIMIT, || self.stage.is_offloaded(last));
@@ -93,9 +93,7 @@ impl<'a> Multitude<'a> {
     /// of them took the fast path.
     pub fn speak(&self, which: Range<u32>) -> Result<f64, String> {
         let sent = 2 * which.len();
-        let fast = self.send(Step::Data, Action::Call, which.clone())?
-            + self.send(Step::Reply, Action::Call, which)?;
-        Ok(fast as f64 / sent as f64)
+        Ok(self.stage.speak(self.connections, which)?.fast as f64 / sent as f64)
     }
 
     /// All speak until all of them do so on the fast path; says which share does at last.
@@ -103,7 +101,7 @@ impl<'a> Multitude<'a> {
         let mut share = 0.0;
         for _ in 0..PASSES {
             share = self.speak(0..self.number())?;
-            if share >= ALL {
+            if share >= self.stage.most() {
                 break;
             }
             sleep(PAUSE);
@@ -111,10 +109,7 @@ impl<'a> Multitude<'a> {
         Ok(share)
     }
 
-    fn send(&self, step: Step, action: Action, which: Range<u32>) -> Result<u64, String> {
-        let Self { stage, connections, .. } = *self;
-        let (start, frames) = (which.start, which.len() as u32);
-        let plan = Plan { connections, step, action, frame_len: FRAME, start, stride: 1 };
-        stage.generate(&plan, frames)
+    fn pass(&self, step: Step, which: Range<u32>) -> Result<(), String> {
+        self.stage.run(self.connections, step, Action::Pass, which).map(drop)
     }
 }

@@ -15,7 +15,7 @@ pub struct Options {
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Transport::Udp, Transport::Tcp])]
     pub transports: Vec<Transport>,
-    /// Seconds that the rate is kept up
+    /// Seconds that the rate is kept up, or rules change
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// Numbers of connections that stay, up to 1,000,000
@@ -34,6 +34,9 @@ pub struct Options {
     /// Connections of which the latency is measured
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub probes: u32,
+    /// Bans of each kind
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub bans: u32,
     /// Also write the figures to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -52,6 +55,14 @@ pub enum Part {
     Reroute,
     /// A comparison of all with conntrack
     Resync,
+    /// From a restart until all are fast again
+    Restart,
+    /// From a ban to the last packet, and until all others are fast again
+    Ban,
+    /// A change of rules every second
+    Changes,
+    /// What renewed proofs take of a core, together with the daemon
+    Period,
 }
 
 impl Options {

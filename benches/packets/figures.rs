@@ -5,7 +5,7 @@ use super::plan::{Connections, Nat, Transport};
 use super::rounds::Series;
 use super::row::Row;
 use super::{Order, Unit};
-use crate::report::{median, table};
+use crate::report::{median, quartiles, table};
 use serde::Serialize;
 
 /// Some rows with the same packets.
@@ -126,9 +126,4 @@ fn figures(series: &Series, all: &[Series]) -> Figures {
         fast: series.share(|sample| sample.fast),
         verified_instructions: series.verified,
     }
-}
-
-fn quartiles(mut costs: Vec<f64>) -> [f64; 2] {
-    costs.sort_by(f64::total_cmp);
-    [costs[costs.len() / 4], costs[costs.len() * 3 / 4]]
 }

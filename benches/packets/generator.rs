@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The generator's program at the router, and the sink's at the hosts.
 
+use super::clsact::add_filter;
 use super::plan::{Plan, TIMES};
 use super::support::bystander::ifindex;
 use super::support::lab::Lab;
 use super::support::netns::Namespace;
 use bpfw::abi::Pod;
 use bpfw::datapath::sys::{AttachType, link_create};
-use libbpf_rs::{Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramMut};
+use libbpf_rs::{
+    Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramMut, TC_INGRESS,
+};
 use libbpf_sys::{BPF_F_TEST_XDP_LIVE_FRAMES, xdp_md};
 use std::mem::offset_of;
 use std::ops::RangeInclusive;
@@ -85,6 +88,11 @@ impl Generator {
         let (program, index) = (program.as_fd(), ifindex(namespace, device));
         let link = namespace.enter(|| link_create(program, index, to));
         link.map_err(|error| format!("attaching to {device}: {error}"))
+    }
+
+    /// Adds one of its programs to clsact's ingress side, where it stays.
+    pub fn add_filter(&self, program: &str, lab: &Lab, device: &str) -> Result<(), String> {
+        add_filter(self.program(program).as_fd(), lab, device, TC_INGRESS)
     }
 
     /// What `Action::Call` calls.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What one packet costs.
 
+mod clsact;
 mod cpu;
 mod figures;
 pub mod generator;

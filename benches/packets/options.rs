@@ -41,6 +41,9 @@ pub struct Options {
     #[arg(long, default_value_t = 16_384,
           value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub frames: u32,
+    /// Also TC by filters of clsact, as before Linux 6.6
+    #[arg(long)]
+    clsact: bool,
     /// Another XDP program to measure: an object's first, or the one named after a colon
     #[arg(long, value_name = "FILE[:PROGRAM]")]
     pub xdp_object: Option<PathBuf>,
@@ -90,7 +93,8 @@ impl Options {
     pub fn rows(&self) -> Vec<Row> {
         let wanted = |row: &Row| {
             if self.rows.is_empty() {
-                *row != Row::XdpObject || self.xdp_object.is_some()
+                (*row != Row::XdpObject || self.xdp_object.is_some())
+                    && (!row.is_clsact() || self.clsact)
             } else {
                 self.rows.contains(row)
             }

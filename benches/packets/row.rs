@@ -20,6 +20,10 @@ pub enum Row {
     TcRedirect,
     /// bpfw at TC
     BpfwTc,
+    /// A filter of clsact that only redirects
+    ClsactRedirect,
+    /// bpfw at TC by filters of clsact, as before Linux 6.6
+    BpfwClsact,
     /// The kernel's own flow table
     Flowtable,
     /// The kernel's forwarding
@@ -36,6 +40,8 @@ impl Row {
             Self::XdpObject => "XDP object",
             Self::TcRedirect => "bare TC redirect",
             Self::BpfwTc => "bpfw tc",
+            Self::ClsactRedirect => "bare clsact redirect",
+            Self::BpfwClsact => "bpfw tc by clsact",
             Self::Flowtable => "nft flowtable",
             Self::Stack => "kernel forwarding",
         }
@@ -48,11 +54,20 @@ impl Row {
                 Self::XdpRedirect
             }
             Self::TcRedirect | Self::BpfwTc | Self::Flowtable | Self::Stack => Self::TcRedirect,
+            Self::ClsactRedirect | Self::BpfwClsact => Self::ClsactRedirect,
         }
+    }
+
+    /// Whether it is measured only with `--clsact`.
+    pub fn is_clsact(self) -> bool {
+        matches!(self, Self::ClsactRedirect | Self::BpfwClsact)
     }
 
     /// Whether its packets' connections are looked at.
     pub fn has_connections(self) -> bool {
-        !matches!(self, Self::Generator | Self::XdpRedirect | Self::TcRedirect)
+        !matches!(
+            self,
+            Self::Generator | Self::XdpRedirect | Self::TcRedirect | Self::ClsactRedirect
+        )
     }
 }

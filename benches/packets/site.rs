@@ -51,6 +51,7 @@ impl Site {
             Row::XdpRedirect => Action::Redirect,
             Row::BpfwXdp | Row::XdpObject => Action::Call,
             Row::TcRedirect | Row::BpfwTc | Row::Flowtable | Row::Stack => Action::Pass,
+            Row::ClsactRedirect | Row::BpfwClsact => Action::Pass,
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What stands at the router's interfaces, and is measured.
 
+use super::clsact::{add_qdisc, replace_tcx};
 use super::cpu::{leave_the_last, wait_for_rest};
 use super::generator::Generator;
 use super::plan::Connections;
@@ -23,7 +24,7 @@ use std::path::Path;
 
 /// What a row's packets meet; it stays for as long as this is held.
 pub enum Subject {
-    /// Nothing, or the stack.
+    /// Nothing, the stack, or what goes with the lab.
     Kernel,
     /// The kernel's flow table.
     Flowtable,
@@ -53,6 +54,18 @@ impl Subject {
             }
             Row::BpfwXdp => daemon("xdp", lab, generator, connections),
             Row::BpfwTc => daemon("tc", lab, generator, connections),
+            Row::ClsactRedirect => {
+                add_qdisc(lab, "lan0");
+                generator.add_filter("redirect_tc", lab, "lan0")?;
+                Ok(Self::Kernel)
+            }
+            Row::BpfwClsact => {
+                let subject = daemon("tc", lab, generator, connections)?;
+                if let Self::Daemon { daemon, .. } = &subject {
+                    replace_tcx(daemon.pid(), lab)?;
+                }
+                Ok(subject)
+            }
             Row::Flowtable => {
                 add_flowtable(lab)?;
                 count_slow(lab);
@@ -139,16 +152,20 @@ fn daemon(
 
 /// The program of this name that a process holds open.
 pub fn program_of(pid: u32, name: &str) -> Result<ProgramInfo, String> {
-    let directory = fs::read_dir(format!("/proc/{pid}/fdinfo"));
-    let directory = directory.map_err(|error| format!("process {pid}: {error}"))?;
-    let texts = directory.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
-    let id_of = |text: String| {
-        text.lines().find_map(|line| line.strip_prefix("prog_id:"))?.trim().parse().ok()
-    };
-    let ids: Vec<u32> = texts.filter_map(id_of).collect();
+    let ids = ids_in_fdinfo(pid, "prog_id:")?;
     let mut all = ProgInfoIter::default();
     let found = all.find(|each| ids.contains(&each.id) && each.name.to_str() == Some(name));
     found.ok_or_else(|| format!("process {pid} has no program {name}"))
+}
+
+/// The numbers behind this word, one for each open file that has it.
+pub fn ids_in_fdinfo(pid: u32, word: &str) -> Result<Vec<u32>, String> {
+    let directory = fs::read_dir(format!("/proc/{pid}/fdinfo"));
+    let directory = directory.map_err(|error| format!("process {pid}: {error}"))?;
+    let texts = directory.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+    let id =
+        |text: String| text.lines().find_map(|line| line.strip_prefix(word))?.trim().parse().ok();
+    Ok(texts.filter_map(id).collect())
 }
 
 /// The first XDP program of an object, or the one whose name follows a colon.
