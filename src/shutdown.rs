@@ -6,10 +6,13 @@
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::signal::SigSet;
 use signal_hook::consts::*;
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use crate::datapath::sys;
@@ -31,31 +34,35 @@ const LEFT_ALONE: [i32; 14] = [
 /// Becomes readable when the process is asked to end.
 pub struct Shutdown {
     reader: UnixStream,
+    /// Set by the signal itself, because the write that wakes the reader can fail.
+    asked: Arc<AtomicBool>,
 }
 
 impl Shutdown {
     /// From here on no signal ends the process by itself, except SIGKILL and faults.
     pub fn watch() -> Result<Self> {
-        let make = || -> std::io::Result<UnixStream> {
+        let make = || -> std::io::Result<Self> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
+            let asked = Arc::new(AtomicBool::new(false));
+            let watch = |signal| {
+                flag::register(signal, Arc::clone(&asked))?;
+                pipe::register(signal, writer.try_clone()?)
+            };
             for signal in END {
-                pipe::register(signal, writer.try_clone()?)?;
+                watch(signal)?;
             }
             for signal in END_IF_HEARD {
                 if !sys::is_ignored(signal)? {
-                    pipe::register(signal, writer.try_clone()?)?;
+                    watch(signal)?;
                 }
             }
             ignore_others();
             // A parent may have blocked some.
             SigSet::all().thread_unblock()?;
-            Ok(reader)
+            Ok(Self { reader, asked })
         };
-        match make() {
-            Ok(reader) => Ok(Self { reader }),
-            Err(error) => Err(Error::system("watching for signals", error)),
-        }
+        make().map_err(|error| Error::system("watching for signals", error))
     }
 
     /// What to poll.
@@ -63,9 +70,11 @@ impl Shutdown {
         self.reader.as_fd()
     }
 
-    /// Whether a signal has come. A read that fails says nothing of signals, and is tried again.
+    /// Whether a signal has come.
     pub fn is_asked(&mut self) -> bool {
-        self.reader.read(&mut [0; 16]).is_ok_and(|signals| signals > 0)
+        // Only so that it is not readable any longer.
+        let _ = self.reader.read(&mut [0; 16]);
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
