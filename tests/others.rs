@@ -269,7 +269,7 @@ fn hazard_18_a_program_that_was_taken_off_is_noticed(hook: &str, test: &str) {
     }
     let taken_off = Instant::now();
     for device in ["lan0", "wan0"] {
-        let line = format!("packets of {device} stay with the stack: someone took");
+        let line = format!("packets of {device} stay with the stack: bpfw's program is off");
         daemon.wait_for_line(&line, LIMIT);
     }
     println!("{hook}: noticed {:?} later", taken_off.elapsed());
@@ -325,7 +325,7 @@ fn hazard_18_a_lost_filter_comes_back_and_a_taken_place_is_left() {
     wait_until_fast(&lab, &client);
     let bystander = Bystander::load();
     bystander.add_filter(&lab.router, "lan0", 65535, 0xbf);
-    daemon.wait_for_line("packets of lan0 stay with the stack: someone took", LIMIT);
+    daemon.wait_for_line("packets of lan0 stay with the stack: bpfw's program is off", LIMIT);
     all_are_seen(&client, || bystander.seen());
     let filters = || lab.router.sh("tc filter show dev lan0 ingress");
     let before = filters();
