@@ -49,11 +49,14 @@ impl Offload {
                 self.make_way(&entry)?;
                 self.goes(&entry)
             }
+            // What waits of the same connection is older.
             Event::Update(entry) if self.may_know(&entry) => {
+                self.waiting.forget(&entry.original);
                 self.make_way(&entry)?;
                 self.on_update(&entry, Source::Event)
             }
             Event::Edit { entry, port } if self.may_know(&entry) => {
+                self.waiting.forget(&entry.original);
                 self.make_way(&entry)?;
                 self.on_edit(&entry, port)
             }
