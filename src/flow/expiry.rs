@@ -79,8 +79,7 @@ impl Timeouts {
     pub fn round(&self, unassured: bool) -> Duration {
         // Conntrack is told whole seconds.
         let part = |protocol, of| (self.of(protocol, true).least / of).saturating_sub(SECOND);
-        // Of UDP it is known when the entry expires: with four looks in this time, the third refreshes
-        // it. With two, the first would have to.
+        // Each look must know that the entry lasts until after the next one (`lasts`).
         let round = part(Protocol::Tcp, 2).min(part(Protocol::Udp, 4));
         let round = if unassured { round.min(self.udp / 2) } else { round };
         round.clamp(SECOND, LONGEST)
