@@ -80,11 +80,12 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *rest, __u64 now,
 				   int verdict)
 {
-	if (rest->passed_up != now) {
-		if (rest->finished)
+	if (rest->finished) {
+		if (rest->passed_up != now)
 			signal(pkt, now, BPF_ANY);
-		else if (pkt->tuple->protocol == PROTOCOL_TCP)
-			signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
+	} else if (pkt->tuple->protocol == PROTOCOL_TCP &&
+		   !bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
+		signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
 	}
 	rest->passed_up = now;
 	return verdict;

@@ -229,7 +229,7 @@ fn an_update_changes_timeout_and_flags_only() {
         let mut requests = Requests::open().unwrap();
         let (_client, _server, tuple) = tcp();
         let before = get(&mut requests, &tuple);
-        assert!(!before.tcp_liberal);
+        assert!(!before.is_liberal());
         set_mark(&tuple, 42);
         requests.queue_update(&tuple, Some(1234), true).unwrap();
         let errors = requests.flush().unwrap();
@@ -237,7 +237,9 @@ fn an_update_changes_timeout_and_flags_only() {
         let after = get(&mut requests, &tuple);
         let timeout = after.timeout.unwrap().as_secs();
         assert!((1230..=1234).contains(&timeout), "{timeout}");
-        let expected = Entry { tcp_liberal: true, mark: 42, timeout: after.timeout, ..before };
+        assert!(after.is_liberal() && !after.knows_acknowledgement());
+        let tcp_flags = after.tcp_flags;
+        let expected = Entry { tcp_flags, mark: 42, timeout: after.timeout, ..before };
         assert_eq!(after, expected);
 
         let gone = Tuple { protocol: Protocol::Udp, ..tuple };

@@ -330,7 +330,7 @@ fn hazard_21_the_liberal_flag_stays_until_the_connection_ends(hook: &str, test: 
     let is_liberal = |pair: &TcpPair| {
         let original = tuple(pair.client.local_addr().unwrap(), at(SERVER, 5001));
         let ask = || Requests::open().and_then(|mut requests| requests.get(&original));
-        lab.router.enter(ask).expect("an answer").expect("an entry").tcp_liberal
+        lab.router.enter(ask).expect("an answer").expect("an entry").is_liberal()
     };
     assert!(is_liberal(&pair));
     both_ways(&pair, 2);

@@ -321,7 +321,7 @@ fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
             let mut sent = false;
             let mut note = |event| {
                 if let Event::Edit { entry, .. } = event {
-                    sent |= entry.original == segments.original() && entry.tcp_liberal;
+                    sent |= entry.original == segments.original() && entry.is_liberal();
                 }
             };
             events.read(Instant::now(), &mut note).unwrap();

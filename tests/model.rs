@@ -11,14 +11,14 @@ mod support;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use std::cell::RefCell;
 use std::time::Instant;
-use support::model::op::sequences;
+use support::model::op::{Conn, End, Op, Way, sequences};
 use support::model::operate::run;
 use support::model::world::Seen;
 
 /// How long a failing sequence is made shorter, in milliseconds.
 const SHRINK_FOR: u32 = 120_000;
 
-on_both_hooks!(random_sequences_keep_the_promises);
+on_both_hooks!(random_sequences_keep_the_promises, a_rst_counts_soon_after_the_start);
 
 /// A value of the environment, or the default.
 fn setting(name: &str, default: u64) -> u64 {
@@ -48,4 +48,14 @@ fn random_sequences_keep_the_promises(hook: &str, test: &str) {
         panic!("{reason}\nBPFW_MODEL_SEED={seed}, and the shortest sequence that fails:\n{ops:?}");
     }
     result.expect("the search runs");
+}
+
+/// Of a connection's first segments the last ones pass up while it is being offloaded.
+fn a_rst_counts_soon_after_the_start(hook: &str, test: &str) {
+    let ops = [Conn::TcpSnat, Conn::TcpPlain]
+        .map(|conn| [Op::Close(conn, End::Rst(Way::Original)), Op::Exchange(conn)])
+        .concat()
+        .repeat(8);
+    let seen = run(hook, test, &ops).unwrap_or_else(|error| panic!("{error}"));
+    println!("{hook}: {seen}");
 }

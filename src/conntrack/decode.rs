@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use super::entry::{BE_LIBERAL, Entry, FAMILY};
+use super::entry::{Entry, FAMILY};
 use super::socket::HEADERS;
 use crate::flow::state::{Status, TcpState};
 use crate::flow::tuple::{Protocol, Tuple};
@@ -56,7 +56,7 @@ pub(super) fn entry(message: &[u8]) -> Option<Entry> {
         id: found.id?,
         status: found.status.map(Status),
         tcp_state: found.tcp.state.map(TcpState::from_number),
-        tcp_liberal: found.tcp.flags.iter().all(|flags| flags & BE_LIBERAL != 0),
+        tcp_flags: found.tcp.flags,
         mark: found.mark,
         zone: zones.into_iter().find(|zone| *zone != 0).unwrap_or(0),
         has_helper: found.has_helper,

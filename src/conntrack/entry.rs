@@ -12,11 +12,13 @@ use crate::flow::tuple::Tuple;
 pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
 /// Conntrack's flag of a direction whose window is not checked.
 pub(super) const BE_LIBERAL: u8 = 0x08;
+/// Conntrack's flag of a direction whose last acknowledgement it knows.
+pub(super) const MAXACK_SET: u8 = 0x20;
 
 /// One connection as conntrack knows it.
 ///
 /// A reply to a request and an entry of a dump tell everything. An update event tells what has
-/// changed and some more: `tcp_state`, `tcp_liberal`, `has_seqadj` and `has_synproxy` may be
+/// changed and some more: `tcp_state`, `tcp_flags`, `has_seqadj` and `has_synproxy` may be
 /// missing from it; a destroy event has no timeout either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -30,8 +32,8 @@ pub struct Entry {
     pub status: Option<Status>,
     /// The state of a TCP connection.
     pub tcp_state: Option<TcpState>,
-    /// Whether both directions are known to accept any TCP window.
-    pub tcp_liberal: bool,
+    /// `IP_CT_TCP_FLAG_*` of the original and of the reply direction.
+    pub tcp_flags: [u8; 2],
     /// The connection mark.
     pub mark: u32,
     /// The zone, of either direction.
@@ -47,6 +49,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether both directions are known to accept any TCP window.
+    pub fn is_liberal(&self) -> bool {
+        self.tcp_flags.iter().all(|flags| flags & BE_LIBERAL != 0)
+    }
+
+    /// Whether conntrack knows an acknowledgement of either direction, by which it judges a RST of the
+    /// other one.
+    pub fn knows_acknowledgement(&self) -> bool {
+        self.tcp_flags.iter().any(|flags| flags & MAXACK_SET != 0)
+    }
+
     /// Decodes one conntrack message; `None` unless it is a whole one about IPv4 and TCP or UDP.
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
         decode::entry(message)
@@ -147,7 +160,7 @@ pub(super) mod tests {
         assert_eq!(entry.id, 0x1234_5678);
         assert!(entry.status.unwrap().contains(Status::SEEN_REPLY | Status::ASSURED));
         assert_eq!(entry.tcp_state, Some(TcpState::Established));
-        assert!(entry.tcp_liberal);
+        assert!(entry.is_liberal() && !entry.knows_acknowledgement());
         assert_eq!((entry.mark, entry.zone), (9, 5));
         assert_eq!(entry.timeout, Some(Duration::from_secs(77)));
         assert!(!entry.has_helper && !entry.has_seqadj && !entry.has_synproxy);
@@ -157,7 +170,7 @@ pub(super) mod tests {
     fn what_a_message_lacks_is_unknown() {
         let entry = Entry::decode(&message(Protocol::Udp, |_| ())).unwrap();
         assert_eq!((entry.tcp_state, entry.timeout), (None, None));
-        assert_eq!((entry.mark, entry.zone, entry.tcp_liberal), (0, 0, false));
+        assert_eq!((entry.mark, entry.zone, entry.tcp_flags), (0, 0, [0; 2]));
     }
 
     #[test]

@@ -5,13 +5,13 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::entry::{BE_LIBERAL, draft_for};
+use super::entry::{BE_LIBERAL, MAXACK_SET, draft_for};
 use super::ffi::{Draft, Header, U8, U32};
 use crate::flow::tuple::{Protocol, Tuple};
 
 /// The flags that an update decides on: be liberal, and forget the last acknowledgement that was
-/// seen (0x20), which packets that bypass conntrack make stale.
-const TCP_FLAG_MASK: u8 = BE_LIBERAL | 0x20;
+/// seen, which packets that bypass conntrack make stale.
+const TCP_FLAG_MASK: u8 = BE_LIBERAL | MAXACK_SET;
 
 /// What a message changes in an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -86,8 +86,8 @@ impl Offload {
         };
         let known = self.conn_map.get(tuple)?;
         match &known {
-            // Its event was faster than this signal.
-            Some(known) if known.rest.finished == 0 => return Ok(()),
+            // Its event was faster than this signal, which also hides those of segments after it.
+            Some(known) if known.rest.finished == 0 => return self.renew_flags(known),
             Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
             None => {}
         }

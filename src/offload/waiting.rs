@@ -74,7 +74,7 @@ mod tests {
             id,
             status: None,
             tcp_state: None,
-            tcp_liberal: false,
+            tcp_flags: [0; 2],
             mark: 0,
             zone: 0,
             has_helper: false,

@@ -50,6 +50,11 @@ impl FastPath {
         self.maps.packets(abi::BPFW_FORWARDED)
     }
 
+    /// Whether a connection's direction is in the map.
+    pub fn holds(&self, tuple: Tuple) -> bool {
+        self.maps.has_connection(tuple)
+    }
+
     /// Packets by verdict.
     pub fn verdicts(&self) -> String {
         let counts = VERDICTS.iter().map(|(verdict, name)| (self.maps.packets(*verdict), name));

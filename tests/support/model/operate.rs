@@ -10,15 +10,15 @@ use super::{router, tracked};
 use crate::support::conntrack;
 use crate::support::flow::{DMZ, WAN};
 use crate::support::lab::show;
+use crate::support::router::LIMIT;
+use crate::support::wait::becomes_true;
+use bpfw::conntrack::entry::Entry;
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than the heartbeat may be late.
 const PAUSE: Duration = Duration::from_millis(1250);
 const WAIT: Duration = Duration::from_millis(300);
-/// After a segment that the stack has seen, until conntrack believes a RST again: a limit that README.md
-/// names.
-const FORGETTING: Duration = Duration::from_millis(300);
 
 impl How {
     /// Until it counts, and some more for a busy machine.
@@ -145,7 +145,7 @@ impl World {
         }
         match end {
             End::Rst(way) => {
-                std::thread::sleep(FORGETTING);
+                self.wait_until_a_rst_counts(conn)?;
                 // What it acknowledges was sent, and is acknowledged itself.
                 self.data(conn, way.other(), Size::Small)?;
                 self.send(conn, way, Kind::Rst)?;
@@ -157,6 +157,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// After a segment that the stack has seen, the daemon makes conntrack forget what it acknowledged:
+    /// a RST before that is a limit that README.md names.
+    fn wait_until_a_rst_counts(&mut self, conn: Conn) -> Result<(), String> {
+        if self.model.daemon != Daemon::Awake {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let forgot = becomes_true(LIMIT, || {
+            let entries = tracked::entries(&self.lab);
+            let entry = tracked::entry_of(&entries, conn);
+            !entry.is_some_and(Entry::knows_acknowledgement) || !self.is_offloaded(conn)
+        });
+        self.seen.forgetting = self.seen.forgetting.max(started.elapsed());
+        if forgot { Ok(()) } else { Err("conntrack's memory of a segment is not cleared".into()) }
+    }
+
+    fn is_offloaded(&self, conn: Conn) -> bool {
+        let fast_path = self.fast_path.as_ref();
+        fast_path.is_some_and(|fast_path| fast_path.holds(conn.flow().tuple(false)))
     }
 
     fn conntrack(&mut self, op: Op) {

@@ -39,6 +39,8 @@ pub struct Seen {
     pub network: Duration,
     /// From a packet on, until packets both ways were fast.
     pub becoming_fast: Duration,
+    /// Until conntrack had forgotten what segments acknowledged.
+    pub forgetting: Duration,
 }
 
 impl Seen {
@@ -50,17 +52,19 @@ impl Seen {
         self.map = self.map.max(other.map);
         self.network = self.network.max(other.network);
         self.becoming_fast = self.becoming_fast.max(other.becoming_fast);
+        self.forgetting = self.forgetting.max(other.forgetting);
     }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sequences, operations, packets, fast, map, network, becoming_fast } = self;
+        let Self { sequences, operations, packets, fast, .. } = self;
+        let Self { map, network, becoming_fast, forgetting, .. } = self;
         write!(
             f,
             "{sequences} sequences, {operations} operations, {packets} packets, {fast} of them \
              fast; at most {map:?} until the map was right, {network:?} until packets followed the \
-             network, {becoming_fast:?} until they were fast again"
+             network, {becoming_fast:?} until they were fast again, {forgetting:?} until a RST counted"
         )
     }
 }
