@@ -22,7 +22,7 @@ use support::nfqueue::Queue;
 use support::patched::Patched;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
-use support::talk::{Talks, silence};
+use support::talk::{Talks, falls_silent, silence};
 use support::udp::UdpClient;
 use support::wait::eventually;
 
@@ -258,6 +258,20 @@ fn expect_alike(talks: &[Talks; 2], all: &[(Protocol, u16)], dropped: bool) {
     }
 }
 
+/// Nobody hears any longer what rules drop.
+fn expect_silence(talks: &Talks, all: &[(Protocol, u16)]) {
+    let conversations = || all.iter().zip(talks.heard());
+    let banned = |end: usize| conversations().filter(move |(talk, _)| row_of(**talk).dropped[end]);
+    for end in 0..2 {
+        let listeners: Vec<_> = banned(end).map(|(_, heard)| (heard, end)).collect();
+        let last = silence(&listeners, QUIET, LIMIT);
+        for ((talk, _), last) in banned(end).zip(last) {
+            let name = row_of(*talk).name;
+            assert!(last.is_some(), "{:?}, {name}: they still come", talk.0);
+        }
+    }
+}
+
 /// Packets of what no rule drops take the fast path.
 fn expect_others_fast(daemon: &Daemon) {
     let maps = Maps::of(daemon.pid());
@@ -314,14 +328,7 @@ fn hazard_56_a_new_drop_counts_at_once(hook: &str, test: &str) {
         let deletions = if nat { &[false][..] } else { &[false, true] };
         for deleted in deletions {
             labs.iter().for_each(|lab| apply_all(lab, true));
-            let heard = talks[1].heard();
-            for (talk, heard) in all.iter().zip(heard) {
-                for end in (0..2).filter(|end| row_of(*talk).dropped[*end]) {
-                    let name = row_of(*talk).name;
-                    let last = silence(heard, end, QUIET, LIMIT);
-                    assert!(last.is_some(), "{:?}, {name}: they still come", talk.0);
-                }
-            }
+            expect_silence(&talks[1], &all);
             if *deleted {
                 // Conntrack begins anew, for TCP in mid-flow (nf_conntrack_tcp_loose).
                 labs.iter().for_each(|lab| drop(lab.conntrack(&["-F"])));
@@ -361,7 +368,7 @@ fn hazard_56_elements_of_sets_count() {
         expect_others_fast(&daemon);
         for (number, heard) in talks.heard().iter().enumerate() {
             lab.nft(&format!("add element inet bans banned {{ {} }}", 6000 + number));
-            let last = silence(heard, 0, QUIET, LIMIT).expect("a ban ends it");
+            let last = falls_silent(heard, 0, QUIET, LIMIT).expect("a ban ends it");
             println!("{hook}: the last packet {last:?} after the element");
             lab.nft(&format!("delete element inet bans banned {{ {} }}", 6000 + number));
             talks.wait_until_heard(LIMIT);
@@ -391,7 +398,7 @@ fn hazard_56_a_new_mark_counts(hook: &str, test: &str) {
         let (protocol, port) = all[number];
         let tuple = conntrack::original(&lab, protocol, port);
         conntrack::update(&lab, tuple, &format!("-m {MARK}"));
-        silence(&talks.heard()[number], 0, QUIET, LIMIT).expect("the mark counts");
+        falls_silent(&talks.heard()[number], 0, QUIET, LIMIT).expect("the mark counts");
         conntrack::update(&lab, tuple, "-m 0");
         talks.wait_until_heard(LIMIT);
     }
@@ -502,7 +509,7 @@ fn hazard_66_the_way_back_decides(hook: &str, test: &str) {
         std::thread::sleep(Duration::from_secs(3));
         // The client's packets still come in at lan0; answers would leave by dmz0.
         lab.router.ip(&format!("route add {CLIENT}/32 dev dmz0\n"));
-        let last = silence(&talks.heard()[0], 0, QUIET, LIMIT);
+        let last = falls_silent(&talks.heard()[0], 0, QUIET, LIMIT);
         assert!(last.is_some(), "the stack drops them: by a rule {by_rule}, {policy}");
         lab.router.ip(&format!("route del {CLIENT}/32 dev dmz0\n"));
         talks.wait_until_heard(LIMIT);
@@ -573,7 +580,7 @@ fn hazard_67_changes_without_a_word_count_within_two_periods(hook: &str, test: &
     let talks = Talks::start(&lab, &[(Protocol::Udp, 6000), (Protocol::Udp, 6002)]);
     talks.wait_until_heard(LIMIT);
     expect_others_fast(&daemon);
-    let last = silence(&talks.heard()[0], 0, QUIET, LIMIT).expect("the element's end counts");
+    let last = falls_silent(&talks.heard()[0], 0, QUIET, LIMIT).expect("the element's end counts");
     println!("{hook}: the last packet {last:?} after the start");
     let [there, back] = talks.heard()[1].within(LISTEN);
     assert!(there > 0 && back > 0, "the other one goes on");
@@ -583,7 +590,7 @@ fn hazard_67_changes_without_a_word_count_within_two_periods(hook: &str, test: &
         println!("iptables-legacy has no tables in this kernel");
         return;
     }
-    silence(&talks.heard()[1], 0, QUIET, LIMIT).expect("the rule counts");
+    falls_silent(&talks.heard()[1], 0, QUIET, LIMIT).expect("the rule counts");
     lab.router.sh(&legacy("-D"));
     eventually(LIMIT, "it goes on", || talks.heard()[1].within(LISTEN)[0] > 0);
 }

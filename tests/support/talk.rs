@@ -3,12 +3,14 @@
 //! direction alone whether its packets arrive.
 
 use super::lab::{CLIENT, Lab, SERVER};
+use super::netns::Namespace;
 use super::router::at;
-use super::tcp::{Path, TcpPair};
+use super::tcp::{Path as TcpPath, TcpPair};
 use super::wait::eventually;
 use bpfw::flow::tuple::Protocol;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -52,6 +54,9 @@ pub struct Talks {
 impl Talks {
     /// One conversation for each protocol and port of the server; the client has the same port.
     pub fn start(lab: &Lab, talks: &[(Protocol, u16)]) -> Self {
+        for host in [&lab.client, &lab.server] {
+            try_often(host);
+        }
         let mut ends: Vec<_> = talks
             .iter()
             .map(|(protocol, port)| (open(lab, *protocol, *port), Heard::default()))
@@ -94,6 +99,16 @@ impl Drop for Talks {
     }
 }
 
+/// TCP that heard nothing for long tries again within a second, where the kernel (6.15) can do that.
+fn try_often(host: &Namespace) {
+    let path = "/proc/sys/net/ipv4/tcp_rto_max_ms";
+    host.enter(|| {
+        if Path::new(path).exists() {
+            std::fs::write(path, "1000").expect("the sysctl can be set");
+        }
+    });
+}
+
 fn open(lab: &Lab, protocol: Protocol, port: u16) -> Ends {
     match protocol {
         Protocol::Udp => {
@@ -106,7 +121,7 @@ fn open(lab: &Lab, protocol: Protocol, port: u16) -> Ends {
             Ends::Udp { client, server }
         }
         Protocol::Tcp => {
-            let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at(SERVER, port)));
+            let pair = TcpPair::open(&lab.client, &lab.server, TcpPath::direct(at(SERVER, port)));
             for end in [&pair.client, &pair.server] {
                 end.set_nonblocking(true).expect("not blocking");
             }
@@ -156,18 +171,36 @@ fn say_and_hear(mut end: &TcpStream, buffer: &mut [u8]) -> u64 {
     }
 }
 
-/// Waits until an end hears nothing for this time; tells how long before that it last did.
-pub fn silence(heard: &Heard, end: usize, quiet: Duration, limit: Duration) -> Option<Duration> {
+/// An end of a conversation: 0 is the server, 1 the client.
+pub type Listener<'a> = (&'a Heard, usize);
+
+/// Waits until each of them hears nothing for this time; tells how long before that it last did.
+pub fn silence(listeners: &[Listener], quiet: Duration, limit: Duration) -> Vec<Option<Duration>> {
     let started = Instant::now();
-    let (mut last, mut number) = (Duration::ZERO, heard.so_far()[end]);
-    while started.elapsed() < limit {
+    let number = |(heard, end): &Listener| heard.so_far()[*end];
+    let mut seen: Vec<_> = listeners.iter().map(|one| (number(one), Duration::ZERO)).collect();
+    loop {
         std::thread::sleep(Duration::from_millis(2));
-        let now = heard.so_far()[end];
-        if now != number {
-            (last, number) = (started.elapsed(), now);
-        } else if started.elapsed() - last >= quiet {
-            return Some(last);
+        let now = started.elapsed();
+        for (listener, (before, last)) in listeners.iter().zip(&mut seen) {
+            let number = number(listener);
+            if number != *before {
+                (*before, *last) = (number, now);
+            }
+        }
+        let is_quiet = |last: Duration| now.saturating_sub(last) >= quiet;
+        if now >= limit || seen.iter().all(|(_, last)| is_quiet(*last)) {
+            return seen.iter().map(|(_, last)| is_quiet(*last).then_some(*last)).collect();
         }
     }
-    None
+}
+
+/// [`silence`] of one end.
+pub fn falls_silent(
+    heard: &Heard,
+    end: usize,
+    quiet: Duration,
+    limit: Duration,
+) -> Option<Duration> {
+    silence(&[(heard, end)], quiet, limit)[0]
 }
