@@ -5,9 +5,8 @@
 mod support;
 
 use std::time::Duration;
-use support::daemon::{Daemon, program};
+use support::daemon::Daemon;
 use support::lab::{Lab, SERVER};
-use support::netns::text;
 use support::nics::{Segment, chosen};
 use support::router::*;
 use support::rules::snat_rules;
@@ -126,9 +125,10 @@ fn await_unseen(lab: &Lab, daemon: &Daemon, name: &str) {
 }
 
 fn expect_refusal(lab: &Lab) {
-    let refused = lab.router.try_run(&[&program(), "xdp", "lan0", "wan0"]);
-    let error = text(&[refused.stdout, refused.stderr].concat());
-    assert_eq!(refused.status.code(), Some(1), "{error}");
+    let mut refused = Daemon::start(&lab.router, &["xdp", "lan0", "wan0"]);
+    let status = refused.wait_exit(LIMIT);
+    let error = refused.lines().join("\n");
+    assert_eq!(status.code(), Some(1), "{error}");
     assert!(error.contains("use the hook tc"), "{error}");
 }
 

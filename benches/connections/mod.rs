@@ -24,6 +24,7 @@ pub use options::Options;
 
 use super::packets::plan::Transport;
 use super::packets::room::Room;
+use super::packets::router::let_entries_last;
 use super::report::{Machine, table, write_json};
 use super::stop::Stop;
 use super::usage::kernel_memory;
@@ -218,6 +219,7 @@ impl Bench<'_> {
         let bans = self.options.bans;
         let all = number + bans * ban::MEANS.len() as u32;
         let stage = Stage::set(self.stop, all, Proofs::Once)?;
+        let_entries_last(&stage.lab);
         Multitude::gather(&stage, transport, all)?;
         for (first, means) in (number..).step_by(bans as usize).zip(ban::MEANS) {
             let others = crowd(transport, number);

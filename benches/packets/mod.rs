@@ -9,7 +9,7 @@ mod options;
 pub mod plan;
 pub mod room;
 mod rounds;
-mod router;
+pub mod router;
 mod row;
 mod site;
 pub mod subject;

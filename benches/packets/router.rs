@@ -9,6 +9,13 @@ use super::support::rules;
 /// Seconds until conntrack and flow tables forget: longer than the benchmark.
 const TIMEOUT: &str = "36000";
 
+/// No entry ends before it had its turn.
+pub fn let_entries_last(lab: &Lab) {
+    for name in ["udp_timeout", "udp_timeout_stream", "tcp_timeout_unacknowledged"] {
+        lab.router.sysctl(&format!("net/netfilter/nf_conntrack_{name}"), TIMEOUT);
+    }
+}
+
 /// A router with hosts beyond its neighbors, and with nobody who counts packets.
 pub fn lab(nat: Nat) -> Lab {
     let lab = Lab::new("bench", Offloads::Plain);
@@ -16,9 +23,7 @@ pub fn lab(nat: Nat) -> Lab {
     lab.router.ip(&format!(
         "route add {LAN_HOSTS}/16 via {CLIENT}\nroute add {WAN_HOSTS}/16 via {SERVER}\n"
     ));
-    for name in ["udp_timeout", "udp_timeout_stream", "tcp_timeout_unacknowledged"] {
-        lab.router.sysctl(&format!("net/netfilter/nf_conntrack_{name}"), TIMEOUT);
-    }
+    let_entries_last(&lab);
     lab.nft(&match nat {
         Nat::None => rules::no_nat_rules(),
         Nat::Snat => rules::snat_rules(),

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// No single connect, read or write may take longer.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// A transfer that takes longer for a MiB, or a part of one, has as good as stalled.
+const LIMIT_OF_A_MIB: Duration = Duration::from_secs(20);
+
 /// A multiple of 8, so that only the last block can end within a word.
 const BLOCK: usize = 64 << 10;
 
@@ -141,19 +144,35 @@ fn send_stream(mut stream: &TcpStream, bytes: u64, seed: u64) -> io::Result<u64>
     Ok(hash.0)
 }
 
-fn receive_stream(mut stream: &TcpStream, bytes: u64) -> io::Result<u64> {
+fn receive_stream(stream: &TcpStream, bytes: u64) -> io::Result<u64> {
+    let mebibytes = u32::try_from(bytes.div_ceil(1 << 20)).expect("not so many");
+    let until = Instant::now() + LIMIT_OF_A_MIB * mebibytes;
     let mut hash = Hash::default();
     let mut block = vec![0; BLOCK];
     let mut left = bytes;
     while left > 0 {
         let part = &mut block[..left.min(BLOCK as u64) as usize];
-        stream.read_exact(part).map_err(|error| {
+        read_until(stream, part, until).map_err(|error| {
             io::Error::new(error.kind(), format!("{error}, with {left} of {bytes} bytes to come"))
         })?;
         hash.add(part);
         left -= part.len() as u64;
     }
     Ok(hash.0)
+}
+
+/// Fills the buffer by this time, at the latest by the next byte after it.
+fn read_until(mut stream: &TcpStream, mut buffer: &mut [u8], until: Instant) -> io::Result<()> {
+    while !buffer.is_empty() {
+        if Instant::now() > until {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "too slow"));
+        }
+        match stream.read(buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => buffer = &mut buffer[length..],
+        }
+    }
+    Ok(())
 }
 
 /// A xorshift generator: cheap, and no two blocks alike.
