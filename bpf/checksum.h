@@ -48,10 +48,10 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
 static __always_inline int looks_partial(const struct packet *pkt, __u64 l4_check)
 {
 	const struct ipv4_header *ip = (const void *)pkt->l3;
-	__u64 sum = *(const __u64 *)pkt->tuple + be16(ip->protocol) + ip->total_len;
+	__u64 sum = *(const __u64 *)pkt->tuple + bpf_htons(ip->protocol) + ip->tot_len;
 
 	/* Such a sum is not 0, nor does it fold to 0. */
-	return l4_check && is_ones_complement_zero(sum - be16(sizeof(*ip)) - l4_check);
+	return l4_check && is_ones_complement_zero(sum - bpf_htons(sizeof(*ip)) - l4_check);
 }
 
 /* Where the L4 checksum is, behind all other headers' fields that change. */
@@ -60,13 +60,13 @@ static __always_inline __u16 *l4_check(const struct packet *pkt)
 	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
 	struct udp_header *udp = (void *)tcp;
 
-	return pkt->tuple->protocol == PROTOCOL_TCP ? &tcp->check : &udp->check;
+	return pkt->tuple->protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
 }
 
 /* Add to a checksum that is complete; false if there is none. */
 static __always_inline int fix_check(__u16 *check, __u16 delta, int protocol)
 {
-	if (protocol != PROTOCOL_UDP) {
+	if (protocol != IPPROTO_UDP) {
 		*check = update(*check, delta);
 		return 1;
 	}

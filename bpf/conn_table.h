@@ -25,7 +25,7 @@ static __always_inline __u64 hash_tuple(const __u64 *tuple)
 {
 	__u64 seed = settings.seed, hash = (tuple[0] ^ seed) * BPFW_FACTOR;
 
-	return ((hash ^ hash >> 32) + le64(tuple[1])) * seed;
+	return ((hash ^ hash >> 32) + le64_to_cpu(tuple[1])) * seed;
 }
 
 /*

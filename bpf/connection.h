@@ -38,7 +38,7 @@ static __always_inline int take_snapshot(__u64 hash, struct bpfw_cell *cell, str
 	for (int i = 0; i < 3; i++)
 		words[i] = rewrite[i];
 	/* Clang would add to a copy of the word, which is needed once more. */
-	asm("" : "+r"(seal));
+	opaque(seal);
 	/* The hash is a product already. */
 	seal = seal_step(seal + words[0], words[1]);
 	seal = seal_step(seal, words[2]) * BPFW_FACTOR;

@@ -52,9 +52,9 @@ static __always_inline int check_connection(const struct packet *pkt, const stru
 		return BPFW_PASS_UNASSURED;
 	if (was_idle(conn, now))
 		return BPFW_PASS_IDLE;
-	if (pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt->tcp_flags))
+	if (pkt->tuple->protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags))
 		return BPFW_GO_ON;
-	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
+	if (pkt->tcp_flags & (TCPHDR_FIN | TCPHDR_RST))
 		finish(pkt, conn, snap, now);
 	return BPFW_PASS_TCP_FLAGS;
 }
@@ -109,7 +109,8 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	if (verdict == BPFW_PASS_UNPROVEN) {
 		hook_ask(ctx, stamp_of(generation->current, conn->rest, conn->rest->way_back, now));
 		/* From where answers do not lead to, it may be a stranger who ends a connection. */
-		if (pkt->tcp_flags & (TCP_FIN | TCP_RST) && conn->rest->way_back == link->ifindex)
+		if (pkt->tcp_flags & (TCPHDR_FIN | TCPHDR_RST) &&
+		    conn->rest->way_back == link->ifindex)
 			finish(pkt, conn, snap, now);
 	}
 	if (verdict)

@@ -17,7 +17,7 @@
 /* Where the L4 checksum is; here and now, or the compiler makes one pointer of UDP's and TCP's. */
 static __always_inline int note_check(struct packet *pkt, __u16 *where, __u64 check)
 {
-	asm("" : "+r"(where));
+	opaque(where);
 	pkt->check = where;
 	return hook_likes_check(pkt, check);
 }
@@ -27,8 +27,8 @@ static __always_inline int is_plain_udp(struct packet *pkt, struct udp_header *u
 	__u64 check = udp->check;
 
 	/* Or Clang makes 16 bits of this and TCP's, and extends them again. */
-	asm("" : "+r"(check));
-	return host16(udp->len) == pkt->ip_len - sizeof(struct ipv4_header) &&
+	opaque(check);
+	return bpf_ntohs(udp->len) == pkt->ip_len - sizeof(struct ipv4_header) &&
 	       note_check(pkt, &udp->check, check);
 }
 
@@ -54,20 +54,20 @@ static __always_inline int is_plain(hook_ctx *ctx, struct packet *pkt)
 	/* A UDP packet this short has padding behind it, except on virtual links. */
 	if ((__u8 *)(tcp + 1) > pkt->end || pkt->from.vlan_proto)
 		return 0;
-	if (eth->type != ETHERTYPE_IPV4 || ip->version_ihl != IPV4_VERSION_IHL)
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || ip->version_ihl != IPV4_VERSION_IHL)
 		return 0;
 	pkt->l3 = (__u8 *)ip;
-	pkt->ip_len = host16(ip->total_len);
+	pkt->ip_len = bpf_ntohs(ip->tot_len);
 	if (pkt->ip_len != hook_frame_len(ctx) - sizeof(*eth))
 		return 0;
-	if (!ipv4_checksum_ok(ip) || (ip->frag & IPV4_FRAGMENT) || ip->ttl <= 1)
+	if (!ipv4_checksum_ok(ip) || (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) || ip->ttl <= 1)
 		return 0;
 	note_addresses(pkt, ip);
 	note_ports(pkt, (void *)tcp);
 	switch (ip->protocol) {
-	case PROTOCOL_TCP:
+	case IPPROTO_TCP:
 		return is_plain_tcp(pkt, tcp);
-	case PROTOCOL_UDP:
+	case IPPROTO_UDP:
 		return is_plain_udp(pkt, (void *)tcp);
 	default:
 		return 0;
@@ -91,7 +91,7 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 {
 	struct bpfw_tuple tuple;
 	/* Other segments are not plain. */
-	struct packet pkt = {.tuple = &tuple, .tcp_flags = TCP_ACK};
+	struct packet pkt = {.tuple = &tuple, .tcp_flags = TCPHDR_ACK};
 	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
 	struct bpfw_cell *cell;

@@ -26,7 +26,7 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 {
 	struct bpfw_refused *refused;
 
-	if (pkt->tuple->protocol == PROTOCOL_TCP && !is_plain_segment(pkt->tcp_flags))
+	if (pkt->tuple->protocol == IPPROTO_TCP && !is_plain_segment(pkt->tcp_flags))
 		return BPFW_PASS_UNKNOWN;
 	refused = bpf_map_lookup_elem(&refused_map, pkt->tuple);
 	if (refused && (__s64)(refused->until - now) > 0)
@@ -83,7 +83,7 @@ static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *r
 	if (rest->finished) {
 		if (rest->passed_up != now)
 			signal(pkt, now, BPF_ANY);
-	} else if (pkt->tuple->protocol == PROTOCOL_TCP &&
+	} else if (pkt->tuple->protocol == IPPROTO_TCP &&
 		   !bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
 		signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
 	}

@@ -70,7 +70,7 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 
 	if (!skb->gso_size)
 		return pkt->ip_len;
-	if (pkt->tuple->protocol != PROTOCOL_TCP || l4 + sizeof(struct tcp_header) > pkt->end)
+	if (pkt->tuple->protocol != IPPROTO_TCP || l4 + sizeof(struct tcp_header) > pkt->end)
 		return pkt->ip_len;
 	return sizeof(struct ipv4_header) + tcp_header_len((const void *)l4) + skb->gso_size;
 }
@@ -87,7 +87,7 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 	const __u32 header_len = sizeof(struct ipv4_header) + sizeof(struct udp_header);
 	__u32 mtu = 0;
 
-	if (!skb->gso_size || pkt->tuple->protocol != PROTOCOL_UDP ||
+	if (!skb->gso_size || pkt->tuple->protocol != IPPROTO_UDP ||
 	    header_len + skb->gso_size > hop->mtu)
 		return 0;
 	return !bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) && mtu <= hop->mtu;
@@ -120,7 +120,7 @@ static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt
 	__u32 offset = l4 + __builtin_offsetof(struct tcp_header, check);
 	__u64 flags = 0;
 
-	if (pkt->tuple->protocol == PROTOCOL_UDP) {
+	if (pkt->tuple->protocol == IPPROTO_UDP) {
 		offset = l4 + __builtin_offsetof(struct udp_header, check);
 		flags = BPF_F_MARK_MANGLED_0;
 	}

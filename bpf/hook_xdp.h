@@ -18,10 +18,10 @@ typedef struct xdp_md hook_ctx;
  * attached that they do not run; the daemon compares this with the interface's counter.
  */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, BPFW_SEEN_SLOTS);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BPFW_SEEN_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
 } seen_map SEC(".maps");
 
 /* At most one store for each tick: the CPUs share these cache lines. */
@@ -66,7 +66,7 @@ static __always_inline __u64 hook_frame_len(struct xdp_md *xdp)
 	 * Here and now: clang would rather add what the length is compared with to the pointer,
 	 * which the verifier refuses before Linux 6.18 if that number has been byte-swapped.
 	 */
-	asm("" : "+r"(length));
+	opaque(length);
 	return length;
 }
 
@@ -139,7 +139,7 @@ static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused
 	if (!check)
 		return BPFW_GO_ON;
 	check = update(check, rewrite->l4_delta);
-	if (!check && pkt->tuple->protocol == PROTOCOL_UDP)
+	if (!check && pkt->tuple->protocol == IPPROTO_UDP)
 		check = 0xffff;
 	*pkt->check = check;
 	return BPFW_GO_ON;

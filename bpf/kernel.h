@@ -10,17 +10,30 @@
 #undef __always_inline /* linux/stddef.h has a weaker one */
 #define __always_inline inline __attribute__((always_inline))
 
-/* How libbpf reads a map's definition from its type. */
-#define MAP_UINT(name, value) int(*name)[value]
-#define MAP_TYPE(name, type)  typeof(type) *name
+/*
+ * As in libbpf's bpf_helpers.h and bpf_endian.h, and le64_to_cpu as in the kernel. Without those
+ * headers the objects need clang and the kernel's UAPI headers only.
+ */
+#define __uint(name, val) int(*name)[val]
+#define __type(name, val) typeof(val) *name
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define be16(x) ((__be16)__builtin_bswap16(x))
-#define le64(x) ((__u64)(x))
+#define bpf_htons(x)   ((__be16)__builtin_bswap16(x))
+#define bpf_htonl(x)   ((__be32)__builtin_bswap32(x))
+#define bpf_ntohs(x)   __builtin_bswap16(x)
+#define le64_to_cpu(x) ((__u64)(x))
 #else
-#define be16(x) ((__be16)(x))
-#define le64(x) __builtin_bswap64(x)
+#define bpf_htons(x)   ((__be16)(x))
+#define bpf_htonl(x)   ((__be32)(x))
+#define bpf_ntohs(x)   ((__u16)(x))
+#define le64_to_cpu(x) __builtin_bswap64(x)
 #endif
+
+/*
+ * The compiler computes the variable's value here, once, and forgets what it knows about the value.
+ * So it cannot merge the computation with later ones. Each use says what Clang would make of it.
+ */
+#define opaque(x) asm("" : "+r"(x))
 
 static void *(*const bpf_map_lookup_elem)(void *map,
 					  const void *key) = (void *)BPF_FUNC_map_lookup_elem;

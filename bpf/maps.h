@@ -12,39 +12,39 @@
  * cells begin where cache lines do.
  */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-	MAP_UINT(max_entries, BPFW_PROBES);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bpfw_cell);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BPFW_PROBES);
+	__type(key, __u32);
+	__type(value, struct bpfw_cell);
 } conn_cells SEC(".maps");
 
 /* What belongs to the cell of the same number. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(map_flags, BPF_F_MMAPABLE);
-	MAP_UINT(max_entries, BPFW_PROBES);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bpfw_rest);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BPFW_PROBES);
+	__type(key, __u32);
+	__type(value, struct bpfw_rest);
 } conn_rests SEC(".maps");
 
 /* Those that found no free cell. The daemon sets the size, inserts and deletes. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
-	MAP_UINT(max_entries, 1024);
-	MAP_TYPE(key, struct bpfw_tuple);
-	MAP_TYPE(value, struct bpfw_conn);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct bpfw_tuple);
+	__type(value, struct bpfw_conn);
 } conn_map SEC(".maps");
 
 /* Connections that the daemon should look at, with the jiffies64 of the first packet, and
  * BPFW_SIGNAL_SEGMENT.
  */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
-	MAP_UINT(max_entries, BPFW_NEW_CONN_SLOTS);
-	MAP_TYPE(key, struct bpfw_tuple);
-	MAP_TYPE(value, __u64);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, BPFW_NEW_CONN_SLOTS);
+	__type(key, struct bpfw_tuple);
+	__type(value, __u64);
 } new_conn_map SEC(".maps");
 
 /* How many signals there were: an unchanged number saves the daemon a walk through an empty map. */
@@ -52,10 +52,10 @@ volatile __u64 signals SEC(".data.signals") = 0;
 
 /* Connections that are not worth a signal for now. Written by the daemon. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_LRU_HASH);
-	MAP_UINT(max_entries, BPFW_REFUSED_SLOTS);
-	MAP_TYPE(key, struct bpfw_tuple);
-	MAP_TYPE(value, struct bpfw_refused);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, BPFW_REFUSED_SLOTS);
+	__type(key, struct bpfw_tuple);
+	__type(value, struct bpfw_refused);
 } refused_map SEC(".maps");
 
 /*
@@ -66,19 +66,19 @@ struct bpfw_hop hops[BPFW_HOP_SLOTS] = {};
 
 /* The slot of a next hop, by what it is. The daemon reads next hops here. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
-	MAP_UINT(max_entries, BPFW_HOP_SLOTS);
-	MAP_TYPE(key, struct bpfw_hop);
-	MAP_TYPE(value, __u32);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BPFW_HOP_SLOTS);
+	__type(key, struct bpfw_hop);
+	__type(value, __u32);
 } hop_index SEC(".maps");
 
 /* The number of slots in use. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
 } hop_count SEC(".maps");
 
 /*
@@ -94,20 +94,20 @@ volatile __u64 last_beat SEC(".data.beat") = 0;
 
 /* Where frames come in. Written by the daemon. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
-	MAP_UINT(max_entries, BPFW_LINK_SLOTS);
-	MAP_TYPE(key, struct bpfw_link_key);
-	MAP_TYPE(value, struct bpfw_link);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BPFW_LINK_SLOTS);
+	__type(key, struct bpfw_link_key);
+	__type(value, struct bpfw_link);
 } link_map SEC(".maps");
 
 /* How packets leave. Written by the daemon, but for the counters. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_HASH);
-	MAP_UINT(map_flags, BPF_F_NO_PREALLOC);
-	MAP_UINT(max_entries, BPFW_LINK_SLOTS);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, struct bpfw_egress);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BPFW_LINK_SLOTS);
+	__type(key, __u32);
+	__type(value, struct bpfw_egress);
 } egress_map SEC(".maps");
 
 /*
@@ -122,7 +122,7 @@ static __always_inline struct bpfw_hop *hop_at(__u32 slot)
 
 	_Static_assert((BPFW_HOP_SLOTS & (BPFW_HOP_SLOTS - 1)) == 0, "slots are masked");
 	/* Clang 14 would compute this anew for each field. */
-	asm("" : "+r"(hop));
+	opaque(hop);
 	return hop;
 }
 

@@ -10,8 +10,6 @@
 #include "proof.h"
 #include "settings.h"
 
-#define FAMILY_IPV4 2
-
 /*
  * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
  * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
@@ -53,7 +51,7 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	long answer;
 
 	*fib = (struct bpf_fib_lookup){
-		.family = FAMILY_IPV4,
+		.family = AF_INET,
 		.l4_protocol = pkt->tuple->protocol,
 		.sport = pkt->tuple->src_port,
 		.dport = snap->rewrite.dst_port,
@@ -68,7 +66,7 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
-		return fib->family == FAMILY_IPV4 ? BPFW_GO_ON : BPFW_PASS_NO_ROUTE;
+		return fib->family == AF_INET ? BPFW_GO_ON : BPFW_PASS_NO_ROUTE;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		return BPFW_PASS_NO_NEIGHBOR;
 	default:
@@ -91,7 +89,7 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 	long answer;
 
 	*fib = (struct bpf_fib_lookup){
-		.family = FAMILY_IPV4,
+		.family = AF_INET,
 		.l4_protocol = pkt->tuple->protocol,
 		.sport = snap->rewrite.dst_port,
 		.dport = pkt->tuple->src_port,
@@ -116,8 +114,8 @@ static __always_inline void note_route(struct bpfw_hop *hop, const struct bpf_fi
 	hop->egress = fib->ifindex;
 	hop->neighbor = fib->ipv4_dst;
 	hop->mtu = fib->tot_len;
-	__builtin_memcpy(eth->dst, fib->dmac, sizeof(eth->dst));
-	__builtin_memcpy(eth->src, fib->smac, sizeof(eth->src));
+	__builtin_memcpy(eth->h_dest, fib->dmac, sizeof(eth->h_dest));
+	__builtin_memcpy(eth->h_source, fib->smac, sizeof(eth->h_source));
 }
 
 /* What its interface adds to that. */
@@ -131,12 +129,12 @@ static __always_inline void note_egress(struct bpfw_hop *hop, const struct bpfw_
 		hop->mtu = egress->mtu;
 	hop->l2_len = sizeof(*eth);
 	if (egress->vlan_proto) {
-		eth->type = egress->vlan_proto;
-		tag->tci = be16(egress->vlan_id);
-		tag->type = ETHERTYPE_IPV4;
+		eth->h_proto = egress->vlan_proto;
+		tag->h_vlan_TCI = bpf_htons(egress->vlan_id);
+		tag->h_vlan_encapsulated_proto = bpf_htons(ETH_P_IP);
 		hop->l2_len += sizeof(*tag);
 	} else {
-		eth->type = ETHERTYPE_IPV4;
+		eth->h_proto = bpf_htons(ETH_P_IP);
 	}
 }
 

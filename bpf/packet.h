@@ -1,65 +1,65 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Header layouts, and what the parsers note about a packet. Bytes instead of bitfields: the
- * headers' bitfields follow the host's byte order, not the object's.
+ * Header layouts, and what the parsers note about a packet. Fields have the names of the kernel's
+ * UAPI headers. The structs are our own: iphdr and tcphdr have bitfields, which follow the build
+ * host's byte order instead of the object's; ethhdr is packed, so that Clang reads single bytes.
  */
 #ifndef PACKET_H
 #define PACKET_H
 
+#include <linux/if_ether.h>
+
 #include "bpfw_abi.h"
 #include "kernel.h"
 
-#define ETHERTYPE_IPV4   be16(0x0800)
-#define ETHERTYPE_8021Q  be16(0x8100)
-#define ETHERTYPE_8021AD be16(0x88a8)
+/* As in headers of the kernel that are not UAPI, or that include asm/byteorder.h. */
+#define AF_INET       2
+#define IPPROTO_TCP   6
+#define IPPROTO_UDP   17
+#define VLAN_VID_MASK 0x0fff
+#define IP_MF         0x2000
+#define IP_OFFSET     0x1fff
+#define TCPHDR_FIN    0x01
+#define TCPHDR_SYN    0x02
+#define TCPHDR_RST    0x04
+#define TCPHDR_ACK    0x10
 
-#define PROTOCOL_TCP 6
-#define PROTOCOL_UDP 17
-
-#define IPV4_VERSION_IHL 0x45         /* version 4, five words, no options */
-#define IPV4_FRAGMENT    be16(0x3fff) /* more fragments, or an offset */
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
-#define VLAN_ID_MASK 0x0fff
+#define IPV4_VERSION_IHL 0x45 /* version 4, five words, no options */
 
 struct eth_header {
-	__u8 dst[6];
-	__u8 src[6];
-	__be16 type;
+	__u8 h_dest[ETH_ALEN];
+	__u8 h_source[ETH_ALEN];
+	__be16 h_proto;
 };
 
 struct vlan_header {
-	__be16 tci;
-	__be16 type;
+	__be16 h_vlan_TCI;
+	__be16 h_vlan_encapsulated_proto;
 };
 
 struct ipv4_header {
 	__u8 version_ihl;
 	__u8 tos;
-	__be16 total_len;
+	__be16 tot_len;
 	__be16 id;
-	__be16 frag;
+	__be16 frag_off;
 	__u8 ttl;
 	__u8 protocol;
 	__u16 check;
-	__be32 src;
-	__be32 dst;
+	__be32 saddr;
+	__be32 daddr;
 };
 
 struct tcp_header {
-	__be16 src;
-	__be16 dst;
+	__be16 source;
+	__be16 dest;
 	__be32 seq;
-	__be32 ack;
-	__u8 data_offset; /* in the upper four bits, in words */
+	__be32 ack_seq;
+	__u8 doff; /* in the upper four bits, in words */
 	__u8 flags;
 	__be16 window;
 	__u16 check;
-	__be16 urgent;
+	__be16 urg_ptr;
 };
 
 /* What TCP and UDP begin with: both ports in one word. */
@@ -68,8 +68,8 @@ struct l4_ports {
 };
 
 struct udp_header {
-	__be16 src;
-	__be16 dst;
+	__be16 source;
+	__be16 dest;
 	__be16 len;
 	__u16 check;
 };
@@ -110,10 +110,10 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
 /* All of the tuple but the ports; the protocol and the reserved bytes in one word. */
 static __always_inline void note_addresses(struct packet *pkt, const struct ipv4_header *ip)
 {
-	const int shift = be16(1) == 1 ? 24 : 0;
+	const int shift = bpf_htons(1) == 1 ? 24 : 0;
 
-	pkt->tuple->src_addr = ip->src;
-	pkt->tuple->dst_addr = ip->dst;
+	pkt->tuple->src_addr = ip->saddr;
+	pkt->tuple->dst_addr = ip->daddr;
 	*(__u32 *)&pkt->tuple->protocol = (__u32)ip->protocol << shift;
 }
 
@@ -124,12 +124,7 @@ static __always_inline void note_ports(struct packet *pkt, const struct l4_ports
 
 static __always_inline __u32 tcp_header_len(const struct tcp_header *tcp)
 {
-	return (tcp->data_offset >> 4) * 4;
-}
-
-static __always_inline __u32 host16(__be16 value)
-{
-	return be16(value);
+	return (tcp->doff >> 4) * 4;
 }
 
 #endif

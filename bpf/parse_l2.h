@@ -8,7 +8,7 @@
 
 static __always_inline int is_vlan(__be16 type)
 {
-	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
 /* A tag within the frame. A hook that has taken one from the frame already sees a second. */
@@ -21,10 +21,10 @@ static __always_inline int parse_tag(struct packet *pkt, __be16 *type)
 	if (pkt->from.vlan_proto)
 		return BPFW_PASS_TAGS;
 	pkt->from.vlan_proto = *type;
-	pkt->from.vlan_id = host16(tag->tci) & VLAN_ID_MASK;
+	pkt->from.vlan_id = bpf_ntohs(tag->h_vlan_TCI) & VLAN_VID_MASK;
 	pkt->l2_len += sizeof(*tag);
 	pkt->l3 = (__u8 *)(tag + 1);
-	*type = tag->type;
+	*type = tag->h_vlan_encapsulated_proto;
 	return is_vlan(*type) ? BPFW_PASS_TAGS : BPFW_GO_ON;
 }
 
@@ -38,13 +38,13 @@ static __always_inline int parse_l2(struct packet *pkt)
 		return BPFW_PASS_SHORT;
 	pkt->l2_len = sizeof(*eth);
 	pkt->l3 = (__u8 *)(eth + 1);
-	type = eth->type;
+	type = eth->h_proto;
 	if (is_vlan(type)) {
 		verdict = parse_tag(pkt, &type);
 		if (verdict)
 			return verdict;
 	}
-	return type == ETHERTYPE_IPV4 ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
+	return type == bpf_htons(ETH_P_IP) ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
 }
 
 /*

@@ -17,11 +17,11 @@ static __always_inline int parse_l3(struct packet *pkt, __u64 frame_len)
 			return BPFW_PASS_IP_OPTIONS;
 		return BPFW_PASS_IP_HEADER;
 	}
-	pkt->ip_len = host16(ip->total_len);
+	pkt->ip_len = bpf_ntohs(ip->tot_len);
 	if (pkt->ip_len < sizeof(*ip) || pkt->ip_len > frame_len - pkt->l2_len ||
 	    !ipv4_checksum_ok(ip))
 		return BPFW_PASS_IP_HEADER;
-	if (ip->frag & IPV4_FRAGMENT)
+	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 		return BPFW_PASS_FRAGMENT;
 	pkt->tos = ip->tos;
 	pkt->ttl = ip->ttl;

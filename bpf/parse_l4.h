@@ -29,7 +29,7 @@ static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
 		return BPFW_PASS_L4_HEADER;
 	if ((__u8 *)(udp + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	udp_len = host16(udp->len);
+	udp_len = bpf_ntohs(udp->len);
 	if (udp_len < sizeof(*udp) || udp_len > l4_len)
 		return BPFW_PASS_L4_HEADER;
 	note_ports(pkt, (void *)udp);
@@ -41,9 +41,9 @@ static __always_inline int parse_l4(struct packet *pkt)
 	__u32 l4_len = pkt->ip_len - sizeof(struct ipv4_header);
 
 	switch (pkt->tuple->protocol) {
-	case PROTOCOL_TCP:
+	case IPPROTO_TCP:
 		return parse_tcp(pkt, l4_len);
-	case PROTOCOL_UDP:
+	case IPPROTO_UDP:
 		return parse_udp(pkt, l4_len);
 	default:
 		return BPFW_PASS_PROTOCOL;
@@ -56,7 +56,7 @@ static __always_inline int parse_l4(struct packet *pkt)
  */
 static __always_inline int is_plain_segment(__u8 tcp_flags)
 {
-	return (tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK;
+	return (tcp_flags & (TCPHDR_SYN | TCPHDR_FIN | TCPHDR_RST | TCPHDR_ACK)) == TCPHDR_ACK;
 }
 
 #endif

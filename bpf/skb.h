@@ -12,7 +12,7 @@
 static __always_inline void skb_set_data(struct __sk_buff *skb, struct packet *pkt)
 {
 	/* Clang 14 would rather remember the fields' addresses, which the verifier refuses. */
-	asm("" : "+r"(skb));
+	opaque(skb);
 	pkt->data = (void *)(long)skb->data;
 	pkt->end = (void *)(long)skb->data_end;
 }
@@ -20,7 +20,7 @@ static __always_inline void skb_set_data(struct __sk_buff *skb, struct packet *p
 static __always_inline void skb_read(struct __sk_buff *skb, struct packet *pkt)
 {
 	if (skb->vlan_present) {
-		pkt->from.vlan_id = skb->vlan_tci & VLAN_ID_MASK;
+		pkt->from.vlan_id = skb->vlan_tci & VLAN_VID_MASK;
 		pkt->from.vlan_proto = skb->vlan_proto;
 	}
 	skb_set_data(skb, pkt);
@@ -46,7 +46,7 @@ static __always_inline int parse_skb(struct __sk_buff *skb, struct packet *pkt)
 	if (parse_l2(pkt) || parse_l3(pkt, skb->len) || parse_l4(pkt))
 		return 0;
 	pkt->hash = hash_tuple(words_of(pkt->tuple));
-	return pkt->tuple->protocol != PROTOCOL_TCP || is_plain_segment(pkt->tcp_flags);
+	return pkt->tuple->protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags);
 }
 
 #endif

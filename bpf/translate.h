@@ -18,8 +18,8 @@ static __always_inline void translate(struct packet *pkt, const struct bpfw_rewr
 
 	ip->ttl -= 1;
 	ip->check = update(ip->check, rewrite->ip_delta);
-	ip->src = rewrite->src_addr;
-	ip->dst = rewrite->dst_addr;
+	ip->saddr = rewrite->src_addr;
+	ip->daddr = rewrite->dst_addr;
 	ports->both = *(const __u32 *)&rewrite->src_port;
 }
 

@@ -47,11 +47,11 @@ static __always_inline __u64 write_ip(__be32 *ip, __u32 length, __u32 host)
 	__u32 dst = plan.dst + (plan.dst_varies ? host : 0);
 	__u64 addresses = (__u64)src + dst;
 
-	ip[0] = be32(first);
-	ip[1] = be32(dont_fragment);
-	ip[2] = be32(third | (__u16)~fold((__u64)first + dont_fragment + third + addresses));
-	ip[3] = be32(src);
-	ip[4] = be32(dst);
+	ip[0] = bpf_htonl(first);
+	ip[1] = bpf_htonl(dont_fragment);
+	ip[2] = bpf_htonl(third | (__u16)~fold((__u64)first + dont_fragment + third + addresses));
+	ip[3] = bpf_htonl(src);
+	ip[4] = bpf_htonl(dst);
 	return addresses;
 }
 
@@ -59,8 +59,8 @@ static __always_inline void write_udp(__be32 *udp, __u64 rest, __u32 l4_len, __u
 {
 	__u16 check = ~fold(rest + ports + (l4_len << 16));
 
-	udp[0] = be32(ports);
-	udp[1] = be32(l4_len << 16 | (check ? check : 0xffff));
+	udp[0] = bpf_htonl(ports);
+	udp[1] = bpf_htonl(l4_len << 16 | (check ? check : 0xffff));
 }
 
 static __always_inline void write_tcp(__be32 *tcp, __u64 rest, __u32 ports)
@@ -68,11 +68,11 @@ static __always_inline void write_tcp(__be32 *tcp, __u64 rest, __u32 ports)
 	__u32 fourth = (__u32)TCP_WORDS << 28 | plan.tcp_flags << 16 | 0xffff;
 	__u16 check = ~fold(rest + ports + plan.seq + plan.ack + fourth);
 
-	tcp[0] = be32(ports);
-	tcp[1] = be32(plan.seq);
-	tcp[2] = be32(plan.ack);
-	tcp[3] = be32(fourth);
-	tcp[4] = be32((__u32)check << 16);
+	tcp[0] = bpf_htonl(ports);
+	tcp[1] = bpf_htonl(plan.seq);
+	tcp[2] = bpf_htonl(plan.ack);
+	tcp[3] = bpf_htonl(fourth);
+	tcp[4] = bpf_htonl((__u32)check << 16);
 }
 
 /* 0, or -1 where the frame is too short for its headers. */
@@ -92,7 +92,7 @@ static __always_inline int write_frame(struct xdp_md *xdp)
 	rest = write_ip(ip, length, 1 + number / PLAN_PORTS);
 	length -= sizeof(*ip) * IPV4_WORDS;
 	rest += plan.protocol + length + plan.payload_sum;
-	if (plan.protocol == PROTOCOL_UDP)
+	if (plan.protocol == IPPROTO_UDP)
 		write_udp(l4, rest, length, ports);
 	else
 		write_tcp(l4, rest, ports);

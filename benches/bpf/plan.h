@@ -16,12 +16,6 @@
 #define PLAN_REDIRECT 2
 #define PLAN_CALL     3
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define be32(x) ((__be32)__builtin_bswap32(x))
-#else
-#define be32(x) ((__be32)(x))
-#endif
-
 struct plan {
 	__u32 action;
 	__u32 egress; /* of PLAN_REDIRECT */

@@ -5,10 +5,10 @@
 #include "packet.h"
 
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_UINT(key_size, 4);
-	MAP_UINT(value_size, 8);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 8);
 } seen SEC(".maps");
 
 static __always_inline void count(const __u8 *data, const __u8 *end)
@@ -18,8 +18,8 @@ static __always_inline void count(const __u8 *data, const __u8 *end)
 	const __u32 only = 0;
 	__u64 *packets = bpf_map_lookup_elem(&seen, &only);
 
-	if (packets && (const __u8 *)(ip + 1) <= end && eth->type == ETHERTYPE_IPV4 &&
-	    ip->protocol == PROTOCOL_UDP)
+	if (packets && (const __u8 *)(ip + 1) <= end && eth->h_proto == bpf_htons(ETH_P_IP) &&
+	    ip->protocol == IPPROTO_UDP)
 		__sync_fetch_and_add(packets, 1);
 }
 

@@ -13,10 +13,10 @@ static long (*const bpf_tail_call)(void *ctx, void *programs,
 				   __u32 index) = (void *)BPF_FUNC_tail_call;
 
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_PROG_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_UINT(key_size, 4);
-	MAP_UINT(value_size, 4);
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
 } next SEC(".maps");
 
 /* Comes back only if there is no such program. */

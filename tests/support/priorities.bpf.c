@@ -8,10 +8,10 @@
 #define PRIORITIES 8
 
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, PRIORITIES);
-	MAP_UINT(key_size, 4);
-	MAP_UINT(value_size, 8);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PRIORITIES);
+	__uint(key_size, 4);
+	__uint(value_size, 8);
 } seen SEC(".maps");
 
 SEC("tc") int count_priority(struct __sk_buff *skb)
@@ -22,7 +22,7 @@ SEC("tc") int count_priority(struct __sk_buff *skb)
 	__u64 *packets = bpf_map_lookup_elem(&seen, &priority);
 
 	if (packets && (const __u8 *)(ip + 1) <= (const __u8 *)(long)skb->data_end &&
-	    eth->type == ETHERTYPE_IPV4 && ip->protocol == PROTOCOL_UDP)
+	    eth->h_proto == bpf_htons(ETH_P_IP) && ip->protocol == IPPROTO_UDP)
 		__sync_fetch_and_add(packets, 1);
 	return TC_ACT_UNSPEC;
 }

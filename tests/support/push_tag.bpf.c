@@ -13,8 +13,8 @@ SEC("tc") int push_tag(struct __sk_buff *skb)
 	__u32 inner = skb->cb[0], outer = skb->cb[1];
 
 	if (inner)
-		bpf_skb_vlan_push(skb, be16(inner >> 16), inner & 0xffff);
+		bpf_skb_vlan_push(skb, bpf_htons(inner >> 16), inner & 0xffff);
 	if (outer)
-		bpf_skb_vlan_push(skb, be16(outer >> 16), outer & 0xffff);
+		bpf_skb_vlan_push(skb, bpf_htons(outer >> 16), outer & 0xffff);
 	return go_on(skb);
 }

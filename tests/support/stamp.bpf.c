@@ -9,18 +9,18 @@ static long (*const bpf_skb_vlan_push)(struct __sk_buff *skb, __be16 protocol,
 				       __u16 word) = (void *)BPF_FUNC_skb_vlan_push;
 
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
 } stamp SEC(".maps");
 
 /* protocol << 16 | tag word; 0: none. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u32);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
 } tag SEC(".maps");
 
 SEC("tc") int put_stamp(struct __sk_buff *skb)
@@ -32,6 +32,6 @@ SEC("tc") int put_stamp(struct __sk_buff *skb)
 		return NOBODY_TO_CALL;
 	skb->tc_index = *stamped;
 	if (*tagged)
-		bpf_skb_vlan_push(skb, be16(*tagged >> 16), *tagged & 0xffff);
+		bpf_skb_vlan_push(skb, bpf_htons(*tagged >> 16), *tagged & 0xffff);
 	return go_on(skb);
 }

@@ -7,10 +7,10 @@
 
 /* Packets seen; of these, packets with tc_index. */
 struct {
-	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 2);
-	MAP_TYPE(key, __u32);
-	MAP_TYPE(value, __u64);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
 } seen SEC(".maps");
 
 static __u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
