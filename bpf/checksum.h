@@ -26,43 +26,6 @@ static __always_inline int is_ones_complement_zero(__u64 sum)
 	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
 }
 
-static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
-{
-	const __u32 *words = (const __u32 *)ip;
-	__u64 sum = 0;
-
-	/* Never 0: the version is part of it. */
-#pragma unroll
-	for (int i = 0; i < 5; i++)
-		sum += words[i];
-	return is_ones_complement_zero(sum);
-}
-
-/*
- * Whether the L4 checksum is what a sender leaves who expects the hardware to complete it: the
- * pseudo header's sum. One packet in 65,535 looks like it by chance and takes the slow way.
- *
- * Modulo 0xffff, the addresses in one 64-bit word are their sum, and bytes may be swapped after a
- * subtraction as well as before. Nothing overflows: neither address is 0.0.0.0 or all ones.
- */
-static __always_inline int looks_partial(const struct packet *pkt, __u64 l4_check)
-{
-	const struct ipv4_header *ip = (const void *)pkt->l3;
-	__u64 sum = *(const __u64 *)pkt->tuple + bpf_htons(ip->protocol) + ip->tot_len;
-
-	/* Such a sum is not 0, nor does it fold to 0. */
-	return l4_check && is_ones_complement_zero(sum - bpf_htons(sizeof(*ip)) - l4_check);
-}
-
-/* Where the L4 checksum is, behind all other headers' fields that change. */
-static __always_inline __u16 *l4_check(const struct packet *pkt)
-{
-	struct tcp_header *tcp = (void *)(pkt->l3 + sizeof(struct ipv4_header));
-	struct udp_header *udp = (void *)tcp;
-
-	return pkt->tuple->protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
-}
-
 /* Add to a checksum that is complete; false if there is none. */
 static __always_inline int fix_check(__u16 *check, __u16 delta, int protocol)
 {

@@ -11,22 +11,9 @@
 #ifndef CONN_TABLE_H
 #define CONN_TABLE_H
 
+#include "ipv4.h"
 #include "maps.h"
 #include "settings.h"
-
-/* A tuple as two words, without bytes in between. */
-static __always_inline const __u64 *words_of(const struct bpfw_tuple *tuple)
-{
-	return (const __u64 *)tuple;
-}
-
-/* A product's bits depend on lower ones alone: the ports are to be low in either byte order. */
-static __always_inline __u64 hash_tuple(const __u64 *tuple)
-{
-	__u64 seed = settings.seed, hash = (tuple[0] ^ seed) * BPFW_FACTOR;
-
-	return ((hash ^ hash >> 32) + le64_to_cpu(tuple[1])) * seed;
-}
 
 /*
  * Ports that follow one another make multiples of the seed, which some seeds spread evenly over the
@@ -38,18 +25,18 @@ static __always_inline __u32 first_cell(__u64 hash)
 }
 
 /* The cell, and its number. */
-static __always_inline struct bpfw_cell *find_cell(const __u64 *tuple, __u64 hash, __u32 *number)
+static __always_inline struct bpfw_cell *find_cell(const struct bpfw_tuple *tuple, __u64 hash,
+						   __u32 *number)
 {
 	*number = first_cell(hash);
 
 #pragma unroll
 	for (int i = 0; i < BPFW_PROBES; i++, ++*number) {
 		struct bpfw_cell *cell = bpf_map_lookup_elem(&conn_cells, number);
-		volatile __u64 *found = (volatile __u64 *)cell;
 
 		if (!cell)
 			return 0;
-		if (found[0] == tuple[0] && found[1] == tuple[1])
+		if (ipv4_is_of(cell, tuple))
 			return cell;
 	}
 	return 0;
@@ -67,7 +54,7 @@ static __always_inline int find_conn(const struct bpfw_tuple *tuple, __u64 hash,
 	struct bpfw_conn *spilled;
 	__u32 number;
 
-	conn->cell = find_cell(words_of(tuple), hash, &number);
+	conn->cell = find_cell(tuple, hash, &number);
 	if (conn->cell) {
 		conn->rest = bpf_map_lookup_elem(&conn_rests, &number);
 		return conn->rest != 0;

@@ -49,19 +49,6 @@ static __always_inline int take_snapshot(__u64 hash, struct bpfw_cell *cell, str
 	return BPFW_GO_ON;
 }
 
-/* The tuple of the other direction: its packets come in as this one's go out, turned around. */
-static __always_inline void reverse_tuple(__u8 protocol, const struct snapshot *snap,
-					  struct bpfw_tuple *reverse)
-{
-	*reverse = (struct bpfw_tuple){
-		.src_addr = snap->rewrite.dst_addr,
-		.dst_addr = snap->rewrite.src_addr,
-		.src_port = snap->rewrite.dst_port,
-		.dst_port = snap->rewrite.src_port,
-		.protocol = protocol,
-	};
-}
-
 /* Whether conntrack must see a packet, to call this connection a stream. */
 static __always_inline int must_assure(const struct bpfw_rest *rest, __u64 now)
 {

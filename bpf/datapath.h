@@ -10,11 +10,10 @@
 #include "express_lane.h"
 #include "handover.h"
 #include "heartbeat.h"
+#include "ipv4.h"
 #include "next_hop.h"
 #include "parse_l2.h"
-#include "parse_l3.h"
 #include "parse_l4.h"
-#include "translate.h"
 
 static __always_inline int parse(hook_ctx *ctx, struct packet *pkt)
 {
@@ -26,7 +25,7 @@ static __always_inline int parse(hook_ctx *ctx, struct packet *pkt)
 	verdict = parse_l2(pkt);
 	if (verdict)
 		return verdict;
-	verdict = parse_l3(pkt, hook_frame_len(ctx));
+	verdict = ipv4_parse(pkt, hook_frame_len(ctx));
 	if (verdict)
 		return verdict;
 	return parse_l4(pkt);
@@ -81,7 +80,7 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->rewrite);
 	if (verdict)
 		return verdict;
-	translate(pkt, &snap->rewrite);
+	ipv4_translate(pkt, &snap->rewrite);
 	hook_write_l2(pkt, hop);
 	return BPFW_GO_ON;
 }
@@ -184,7 +183,7 @@ static __always_inline int walk(hook_ctx *ctx, __u32 *port)
 	verdict = parse(ctx, &pkt);
 	if (verdict)
 		return verdict;
-	pkt.hash = hash_tuple(words_of(&tuple));
+	pkt.hash = ipv4_hash(&tuple);
 	if (!find_conn(&tuple, pkt.hash, &conn))
 		return pass_unknown(&pkt, now);
 	return forward(ctx, &pkt, &conn, &generation, now, port);

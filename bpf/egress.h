@@ -9,18 +9,6 @@
 #include "proof.h"
 #include "skb.h"
 
-/* The tuple of packets that come in as this one goes out, turned around. */
-static __always_inline void turn_around(const struct bpfw_tuple *tuple, struct bpfw_tuple *reverse)
-{
-	*reverse = (struct bpfw_tuple){
-		.src_addr = tuple->dst_addr,
-		.dst_addr = tuple->src_addr,
-		.src_port = tuple->dst_port,
-		.dst_port = tuple->src_port,
-		.protocol = tuple->protocol,
-	};
-}
-
 /*
  * A packet that the stack sends: its tuple turned around is how answers come in, and their entry
  * tells how the packet itself came in.
@@ -47,12 +35,12 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	egress = bpf_map_lookup_elem(&egress_map, &link->ifindex);
 	if (egress)
 		__sync_fetch_and_add(&egress->stamped, 1);
-	turn_around(&sent, &tuple);
-	hash = hash_tuple(words_of(&tuple));
+	ipv4_reverse_tuple(&sent, &tuple);
+	hash = ipv4_hash(&tuple);
 	if (!find_conn(&tuple, hash, &reply) || take_snapshot(hash, reply.cell, &snap))
 		return BPFW_NO_TESTIMONY;
-	reverse_tuple(sent.protocol, &snap, &tuple);
-	hash = hash_tuple(words_of(&tuple));
+	ipv4_reverse_rewritten(&snap.rewrite, sent.protocol, &tuple);
+	hash = ipv4_hash(&tuple);
 	if (!find_conn(&tuple, hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
 	    conn.rest->id != reply.rest->id)
 		return BPFW_NO_TESTIMONY;

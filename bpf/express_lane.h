@@ -11,8 +11,9 @@
 #define EXPRESS_LANE_H
 
 #include "handover.h"
+#include "ipv4.h"
 #include "next_hop.h"
-#include "translate.h"
+#include "parse_l4.h"
 
 /* Where the L4 checksum is; here and now, or the compiler makes one pointer of UDP's and TCP's. */
 static __always_inline int note_check(struct packet *pkt, __u16 *where, __u64 check)
@@ -22,21 +23,20 @@ static __always_inline int note_check(struct packet *pkt, __u16 *where, __u64 ch
 	return hook_likes_check(pkt, check);
 }
 
-static __always_inline int is_plain_udp(struct packet *pkt, struct udp_header *udp)
+static __always_inline int parse_plain_udp(struct packet *pkt, struct udp_header *udp)
 {
 	__u64 check = udp->check;
 
 	/* Or Clang makes 16 bits of this and TCP's, and extends them again. */
 	opaque(check);
-	return bpf_ntohs(udp->len) == pkt->ip_len - sizeof(struct ipv4_header) &&
-	       note_check(pkt, &udp->check, check);
+	return bpf_ntohs(udp->len) == ipv4_l4_len(pkt) && note_check(pkt, &udp->check, check);
 }
 
 /* A checksum of 0 is rare, and here it shall say that there is none, as UDP's does. */
-static __always_inline int is_plain_tcp(struct packet *pkt, struct tcp_header *tcp)
+static __always_inline int parse_plain_tcp(struct packet *pkt, struct tcp_header *tcp)
 {
 	__u32 header_len = tcp_header_len(tcp);
-	__u32 least = sizeof(*tcp), most = pkt->ip_len - sizeof(struct ipv4_header);
+	__u32 least = sizeof(*tcp), most = ipv4_l4_len(pkt);
 	__u64 check = tcp->check;
 
 	/* There is a whole header, so most is not below least: one comparison is enough. */
@@ -45,7 +45,7 @@ static __always_inline int is_plain_tcp(struct packet *pkt, struct tcp_header *t
 }
 
 /* What parse() and check_size() find in order, without saying what is wrong with the rest. */
-static __always_inline int is_plain(hook_ctx *ctx, struct packet *pkt)
+static __always_inline int parse_plain(hook_ctx *ctx, struct packet *pkt)
 {
 	struct eth_header *eth = (void *)pkt->data;
 	struct ipv4_header *ip = (void *)(eth + 1);
@@ -54,21 +54,17 @@ static __always_inline int is_plain(hook_ctx *ctx, struct packet *pkt)
 	/* A UDP packet this short has padding behind it, except on virtual links. */
 	if ((__u8 *)(tcp + 1) > pkt->end || pkt->from.vlan_proto)
 		return 0;
-	if (eth->h_proto != bpf_htons(ETH_P_IP) || ip->version_ihl != IPV4_VERSION_IHL)
-		return 0;
 	pkt->l3 = (__u8 *)ip;
-	pkt->ip_len = bpf_ntohs(ip->tot_len);
-	if (pkt->ip_len != hook_frame_len(ctx) - sizeof(*eth))
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || !ipv4_read_len(pkt))
 		return 0;
-	if (!ipv4_checksum_ok(ip) || (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) || ip->ttl <= 1)
+	if (pkt->ip_len != hook_frame_len(ctx) - sizeof(*eth) || !ipv4_parse_plain(pkt))
 		return 0;
-	note_addresses(pkt, ip);
 	note_ports(pkt, (void *)tcp);
 	switch (ip->protocol) {
 	case IPPROTO_TCP:
-		return is_plain_tcp(pkt, tcp);
+		return parse_plain_tcp(pkt, tcp);
 	case IPPROTO_UDP:
-		return is_plain_udp(pkt, (void *)tcp);
+		return parse_plain_udp(pkt, (void *)tcp);
 	default:
 		return 0;
 	}
@@ -102,10 +98,10 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	if (is_late(now))
 		return BPFW_GO_ON;
 	hook_read(ctx, &pkt);
-	if (!is_plain(ctx, &pkt))
+	if (!parse_plain(ctx, &pkt))
 		return BPFW_GO_ON;
-	pkt.hash = hash_tuple(words_of(&tuple));
-	cell = find_cell(words_of(&tuple), pkt.hash, &number);
+	pkt.hash = ipv4_hash(&tuple);
+	cell = find_cell(&tuple, pkt.hash, &number);
 	pkt.from.ifindex = hook_ifindex(ctx);
 	if (!cell)
 		return BPFW_GO_ON;
@@ -120,7 +116,7 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)
 		return verdict;
-	translate(&pkt, &snap.rewrite);
+	ipv4_translate(&pkt, &snap.rewrite);
 	copy_eth(pkt.data, hop->l2);
 	note_forwarded(&pkt, cell, now);
 	*port = hop->port;

@@ -63,9 +63,9 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 	struct bpfw_tuple reverse;
 	struct conn other;
 
-	reverse_tuple(pkt->tuple->protocol, snap, &reverse);
+	ipv4_reverse_rewritten(&snap->rewrite, pkt->tuple->protocol, &reverse);
 	end_one(conn);
-	if (find_conn(&reverse, hash_tuple(words_of(&reverse)), &other))
+	if (find_conn(&reverse, ipv4_hash(&reverse), &other))
 		end_one(&other);
 	signal(pkt, now, BPF_ANY);
 	LOG_INFO("finished: ports %x -> %x", pkt->tuple->src_port, pkt->tuple->dst_port);

@@ -11,7 +11,9 @@
 #define HOOK BPFW_HOOK_TC
 
 #include "checksum.h"
+#include "ipv4.h"
 #include "packet.h"
+#include "parse_l4.h"
 #include "proof.h"
 #include "skb.h"
 
@@ -66,13 +68,13 @@ static __always_inline __u64 hook_frame_len(struct __sk_buff *skb)
  */
 static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struct packet *pkt)
 {
-	const __u8 *l4 = pkt->l3 + sizeof(struct ipv4_header);
+	const struct tcp_header *tcp = ipv4_l4(pkt);
 
 	if (!skb->gso_size)
 		return pkt->ip_len;
-	if (pkt->tuple->protocol != IPPROTO_TCP || l4 + sizeof(struct tcp_header) > pkt->end)
+	if (pkt->tuple->protocol != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
 		return pkt->ip_len;
-	return sizeof(struct ipv4_header) + tcp_header_len((const void *)l4) + skb->gso_size;
+	return ipv4_segment_len(tcp_header_len(tcp), skb->gso_size);
 }
 
 /*
@@ -84,11 +86,10 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct packet *pkt,
 					     const struct bpfw_hop *hop)
 {
-	const __u32 header_len = sizeof(struct ipv4_header) + sizeof(struct udp_header);
 	__u32 mtu = 0;
 
 	if (!skb->gso_size || pkt->tuple->protocol != IPPROTO_UDP ||
-	    header_len + skb->gso_size > hop->mtu)
+	    ipv4_segment_len(sizeof(struct udp_header), skb->gso_size) > hop->mtu)
 		return 0;
 	return !bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) && mtu <= hop->mtu;
 }
@@ -148,12 +149,12 @@ static __always_inline void fix_complete(struct __sk_buff *skb, __u16 *check,
  * As ip_forward does. The table of rt_tos2priority repeats four priorities, which two bits of the
  * TOS select. Here each of the four is a byte, and the two bits are how far to shift.
  */
-static __always_inline void set_priority(struct __sk_buff *skb, const struct ipv4_header *ip)
+static __always_inline void set_priority(struct __sk_buff *skb, const struct packet *pkt)
 {
 	const __u32 priorities = 4 << 24 | 6 << 16 | 2 << 8 | 0;
 
 	if (update_priority)
-		skb->priority = priorities >> (ip->tos & 0x18) & 0xff;
+		skb->priority = priorities >> (ipv4_tos(pkt) & 0x18) & 0xff;
 }
 
 /* Leaves the IPv4 header and the ports readable. */
@@ -163,7 +164,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 	int verdict;
 
 	if (rewrite->flags & BPFW_CONN_NAT) {
-		if (looks_partial(pkt, *check)) {
+		if (ipv4_looks_partial(pkt, *check)) {
 			verdict = fix_partial(skb, pkt, rewrite);
 			if (verdict)
 				return verdict;
@@ -171,9 +172,9 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 			fix_complete(skb, check, rewrite, pkt->tuple->protocol);
 		}
 	}
-	if (pkt->l3 + sizeof(struct ipv4_header) + sizeof(struct l4_ports) > pkt->end)
+	if ((__u8 *)ipv4_l4(pkt) + sizeof(struct l4_ports) > pkt->end)
 		return BPFW_DROP_ERROR;
-	set_priority(skb, (void *)pkt->l3);
+	set_priority(skb, pkt);
 	return BPFW_GO_ON;
 }
 
@@ -184,7 +185,7 @@ static __always_inline int hook_likes_check(const struct packet *pkt __attribute
 	return 1;
 }
 
-/* As hook_fix_l4_checksum() for a packet that is_plain(). */
+/* As hook_fix_l4_checksum() for a packet that parse_plain() takes. */
 static __always_inline int hook_express(struct __sk_buff *skb, struct packet *pkt,
 					const struct bpfw_rewrite *rewrite)
 {

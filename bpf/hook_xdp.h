@@ -3,11 +3,14 @@
 #ifndef HOOK_XDP_H
 #define HOOK_XDP_H
 
+#define HOOK BPFW_HOOK_XDP
+
 #include "checksum.h"
+#include "ipv4.h"
 #include "maps.h"
 #include "packet.h"
+#include "parse_l4.h"
 
-#define HOOK      BPFW_HOOK_XDP
 #define HOOK_DROP XDP_DROP
 /* A call would take a dozen instructions. */
 #define HOOK_EXPRESS __always_inline
@@ -94,7 +97,7 @@ static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 
 	if ((__u8 *)(check + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	if (looks_partial(pkt, *check))
+	if (ipv4_looks_partial(pkt, *check))
 		return BPFW_PASS_PARTIAL_SUM;
 	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
 		return BPFW_PASS_RESIZE;
@@ -124,12 +127,12 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 /* Whether the checksum is one that hook_express() can change. */
 static __always_inline int hook_likes_check(const struct packet *pkt, __u64 check)
 {
-	return !looks_partial(pkt, check);
+	return !ipv4_looks_partial(pkt, check);
 }
 
 /*
- * As hook_fix_l4_checksum() for a packet that is_plain(): 0 is no checksum, and which protocol it
- * is matters only where the new one is 0.
+ * As hook_fix_l4_checksum() for a packet that parse_plain() takes: 0 is no checksum, and which
+ * protocol it is matters only where the new one is 0.
  */
 static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused)),
 					struct packet *pkt, const struct bpfw_rewrite *rewrite)

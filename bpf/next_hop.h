@@ -6,16 +6,10 @@
 #include "connection.h"
 #include "handover.h"
 #include "heartbeat.h"
+#include "ipv4.h"
 #include "log.h"
 #include "proof.h"
 #include "settings.h"
-
-/*
- * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
- * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
- * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
- */
-#define ASK_FOR_MTU 1
 
 /* BPF_FIB_LOOKUP_MARK of Linux 6.10, which older headers do not have. */
 #define LOOK_UP_BY_MARK (1U << 5)
@@ -40,27 +34,14 @@ static __always_inline long ask_routing(void *ctx, struct bpf_fib_lookup *fib, _
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), LOOK_UP_BY_MARK);
 }
 
-/*
- * Forward: as in PREROUTING's order, the destination is translated before the routing decision,
- * the source after it.
- */
+/* Forward: where this packet goes. */
 static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 					const struct snapshot *snap, __u32 ifindex, __u32 mark,
 					struct bpf_fib_lookup *fib)
 {
 	long answer;
 
-	*fib = (struct bpf_fib_lookup){
-		.family = AF_INET,
-		.l4_protocol = pkt->tuple->protocol,
-		.sport = pkt->tuple->src_port,
-		.dport = snap->rewrite.dst_port,
-		.tot_len = ASK_FOR_MTU,
-		.ifindex = ifindex,
-		.tos = pkt->tos,
-		.ipv4_src = pkt->tuple->src_addr,
-		.ipv4_dst = snap->rewrite.dst_addr,
-	};
+	ipv4_ask_forward(fib, pkt, &snap->rewrite, ifindex);
 	answer = ask_routing(ctx, fib, mark);
 	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
 	switch (answer) {
@@ -88,18 +69,7 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 {
 	long answer;
 
-	*fib = (struct bpf_fib_lookup){
-		.family = AF_INET,
-		.l4_protocol = pkt->tuple->protocol,
-		.sport = snap->rewrite.dst_port,
-		.dport = pkt->tuple->src_port,
-		.tot_len = ASK_FOR_MTU,
-		.ifindex = egress,
-		.tos = pkt->tos,
-		.ipv4_src = snap->rewrite.dst_addr,
-		.ipv4_dst = pkt->tuple->src_addr,
-	};
-
+	ipv4_ask_back(fib, pkt, &snap->rewrite, egress);
 	answer = ask_routing(ctx, fib, mark);
 	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return fib->ifindex;

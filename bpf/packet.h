@@ -13,12 +13,9 @@
 #include "kernel.h"
 
 /* As in headers of the kernel that are not UAPI, or that include asm/byteorder.h. */
-#define AF_INET       2
 #define IPPROTO_TCP   6
 #define IPPROTO_UDP   17
 #define VLAN_VID_MASK 0x0fff
-#define IP_MF         0x2000
-#define IP_OFFSET     0x1fff
 #define TCPHDR_FIN    0x01
 #define TCPHDR_SYN    0x02
 #define TCPHDR_RST    0x04
@@ -74,21 +71,16 @@ struct udp_header {
 	__u16 check;
 };
 
-/* Bytes that must be readable for the parsers: Ethernet, one tag, IPv4, TCP. */
-#define HEADERS_MAX                                                                                \
-	(sizeof(struct eth_header) + sizeof(struct vlan_header) + sizeof(struct ipv4_header) +     \
-	 sizeof(struct tcp_header))
-
 struct packet {
 	/* Apart from the rest: helpers take its address, which keeps it out of registers. */
 	struct bpfw_tuple *tuple;
 	__u8 *data; /* the Ethernet header; set by the hook, anew after each resize */
 	__u8 *end;
 	__u16 *check; /* express lane: the L4 checksum */
-	__u8 *l3;     /* the IPv4 header: a pointer, because the verifier forgets spilled offsets */
+	__u8 *l3;     /* the IP header: a pointer, because the verifier forgets spilled offsets */
 	struct bpfw_link_key from;
 	__u64 hash;   /* of the tuple */
-	__u32 l2_len; /* bytes in front of the IPv4 header */
+	__u32 l2_len; /* bytes in front of the IP header */
 	__u16 ip_len;
 	__u8 tos;
 	__u8 ttl;
@@ -105,16 +97,6 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
 	*(__u32 *)(to + 2) = *(const __u32 *)(from + 2);
 	*(__u32 *)(to + 6) = *(const __u32 *)(from + 6);
 	*(__u32 *)(to + 10) = *(const __u32 *)(from + 10);
-}
-
-/* All of the tuple but the ports; the protocol and the reserved bytes in one word. */
-static __always_inline void note_addresses(struct packet *pkt, const struct ipv4_header *ip)
-{
-	const int shift = bpf_htons(1) == 1 ? 24 : 0;
-
-	pkt->tuple->src_addr = ip->saddr;
-	pkt->tuple->dst_addr = ip->daddr;
-	*(__u32 *)&pkt->tuple->protocol = (__u32)ip->protocol << shift;
 }
 
 static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)

@@ -4,10 +4,15 @@
 #define SKB_H
 
 #include "conn_table.h"
+#include "ipv4.h"
 #include "packet.h"
 #include "parse_l2.h"
-#include "parse_l3.h"
 #include "parse_l4.h"
+
+/* Bytes that must be readable for the parsers: Ethernet, one tag, IPv4, TCP. */
+#define HEADERS_MAX                                                                                \
+	(sizeof(struct eth_header) + sizeof(struct vlan_header) + sizeof(struct ipv4_header) +     \
+	 sizeof(struct tcp_header))
 
 static __always_inline void skb_set_data(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -43,9 +48,9 @@ static __always_inline int parse_skb(struct __sk_buff *skb, struct packet *pkt)
 	pkt->from.ifindex = skb->ifindex;
 	skb_read(skb, pkt);
 	skb_open(skb, pkt);
-	if (parse_l2(pkt) || parse_l3(pkt, skb->len) || parse_l4(pkt))
+	if (parse_l2(pkt) || ipv4_parse(pkt, skb->len) || parse_l4(pkt))
 		return 0;
-	pkt->hash = hash_tuple(words_of(pkt->tuple));
+	pkt->hash = ipv4_hash(pkt->tuple);
 	return pkt->tuple->protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags);
 }
 

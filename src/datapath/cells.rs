@@ -50,7 +50,7 @@ struct Place {
     tag: u32,
 }
 
-/// As `hash_tuple` in bpf/conn_table.h.
+/// As `ipv4_hash` in bpf/ipv4.h.
 pub(super) fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
     let [first, second] = tuple.words();
     let hash = (first ^ settings.seed).wrapping_mul(abi::BPFW_FACTOR as u64);

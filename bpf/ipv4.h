@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * All that is special about IPv4: how its packets are read and rewritten, which words of an entry
+ * hold its tuple, what routing is asked. A second family needs its own wherever the other files
+ * call something that begins with ipv4_, and where they name ETH_P_IP.
+ */
+#ifndef IPV4_H
+#define IPV4_H
+
+#include "checksum.h"
+#include "packet.h"
+#include "settings.h"
+
+/* As in headers of the kernel that are not UAPI. */
+#define AF_INET   2
+#define IP_MF     0x2000
+#define IP_OFFSET 0x1fff
+
+/* The TCP or UDP header; there are no options. */
+static __always_inline void *ipv4_l4(const struct packet *pkt)
+{
+	return pkt->l3 + sizeof(struct ipv4_header);
+}
+
+static __always_inline __u64 ipv4_l4_len(const struct packet *pkt)
+{
+	return pkt->ip_len - sizeof(struct ipv4_header);
+}
+
+static __always_inline __u8 ipv4_tos(const struct packet *pkt)
+{
+	return ((const struct ipv4_header *)pkt->l3)->tos;
+}
+
+/* The length of a packet with this much behind its TCP or UDP header. */
+static __always_inline __u32 ipv4_segment_len(__u32 l4_header_len, __u32 payload_len)
+{
+	return sizeof(struct ipv4_header) + l4_header_len + payload_len;
+}
+
+static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+	__u64 sum = 0;
+
+	/* Never 0: the version is part of it. */
+#pragma unroll
+	for (int i = 0; i < 5; i++)
+		sum += words[i];
+	return is_ones_complement_zero(sum);
+}
+
+/* All of the tuple except the ports; the protocol and the reserved bytes in one word. */
+static __always_inline void ipv4_note_addresses(struct packet *pkt, const struct ipv4_header *ip)
+{
+	const int shift = bpf_htons(1) == 1 ? 24 : 0;
+
+	pkt->tuple->src_addr = ip->saddr;
+	pkt->tuple->dst_addr = ip->daddr;
+	*(__u32 *)&pkt->tuple->protocol = (__u32)ip->protocol << shift;
+}
+
+/* What ip_rcv would drop, and what only the stack can handle, is passed up. */
+static __always_inline int ipv4_parse(struct packet *pkt, __u64 frame_len)
+{
+	struct ipv4_header *ip = (void *)pkt->l3;
+
+	if ((__u8 *)(ip + 1) > pkt->end)
+		return BPFW_PASS_SHORT;
+	if (ip->version_ihl != IPV4_VERSION_IHL) {
+		if ((ip->version_ihl & 0xf0) == 0x40 && ip->version_ihl > IPV4_VERSION_IHL)
+			return BPFW_PASS_IP_OPTIONS;
+		return BPFW_PASS_IP_HEADER;
+	}
+	pkt->ip_len = bpf_ntohs(ip->tot_len);
+	if (pkt->ip_len < sizeof(*ip) || pkt->ip_len > frame_len - pkt->l2_len ||
+	    !ipv4_checksum_ok(ip))
+		return BPFW_PASS_IP_HEADER;
+	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
+		return BPFW_PASS_FRAGMENT;
+	pkt->tos = ip->tos;
+	pkt->ttl = ip->ttl;
+	ipv4_note_addresses(pkt, ip);
+	return BPFW_GO_ON;
+}
+
+/*
+ * The express lane: as ipv4_parse() and check_size(), without saying what is wrong. The caller has
+ * made sure that the header can be read. First the packet's length; false if there are options.
+ */
+static __always_inline int ipv4_read_len(struct packet *pkt)
+{
+	const struct ipv4_header *ip = (const void *)pkt->l3;
+
+	if (ip->version_ihl != IPV4_VERSION_IHL)
+		return 0;
+	pkt->ip_len = bpf_ntohs(ip->tot_len);
+	return 1;
+}
+
+/* All else, once the caller has compared the length. */
+static __always_inline int ipv4_parse_plain(struct packet *pkt)
+{
+	const struct ipv4_header *ip = (const void *)pkt->l3;
+
+	if (!ipv4_checksum_ok(ip) || (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) || ip->ttl <= 1)
+		return 0;
+	ipv4_note_addresses(pkt, ip);
+	return 1;
+}
+
+/*
+ * Whether the L4 checksum is what a sender leaves who expects the hardware to complete it: the
+ * pseudo header's sum. One packet in 65,535 looks like it by chance and takes the slow way.
+ *
+ * Modulo 0xffff, the addresses in one 64-bit word are their sum, and bytes may be swapped after a
+ * subtraction as well as before. Nothing overflows: neither address is 0.0.0.0 or all ones.
+ */
+static __always_inline int ipv4_looks_partial(const struct packet *pkt, __u64 l4_check)
+{
+	const struct ipv4_header *ip = (const void *)pkt->l3;
+	__u64 sum = *(const __u64 *)pkt->tuple + bpf_htons(ip->protocol) + ip->tot_len;
+
+	/* Such a sum is not 0, nor does it fold to 0. */
+	return l4_check && is_ones_complement_zero(sum - bpf_htons(sizeof(*ip)) - l4_check);
+}
+
+/* A tuple as two words, without bytes in between. */
+static __always_inline const __u64 *ipv4_words(const struct bpfw_tuple *tuple)
+{
+	return (const __u64 *)tuple;
+}
+
+/* A product's bits depend on lower ones alone: the ports are to be low in either byte order. */
+static __always_inline __u64 ipv4_hash(const struct bpfw_tuple *tuple)
+{
+	const __u64 *words = ipv4_words(tuple);
+	__u64 seed = settings.seed, hash = (words[0] ^ seed) * BPFW_FACTOR;
+
+	return ((hash ^ hash >> 32) + le64_to_cpu(words[1])) * seed;
+}
+
+/* Whether this cell is the tuple's. Volatile: another connection may take it at any time. */
+static __always_inline int ipv4_is_of(const struct bpfw_cell *cell, const struct bpfw_tuple *tuple)
+{
+	const volatile __u64 *found = (const volatile __u64 *)cell;
+	const __u64 *words = ipv4_words(tuple);
+
+	return found[0] == words[0] && found[1] == words[1];
+}
+
+/* The tuple of the answers to packets that leave with this tuple. */
+static __always_inline void ipv4_reverse_tuple(const struct bpfw_tuple *tuple,
+					       struct bpfw_tuple *reverse)
+{
+	*reverse = (struct bpfw_tuple){
+		.src_addr = tuple->dst_addr,
+		.dst_addr = tuple->src_addr,
+		.src_port = tuple->dst_port,
+		.dst_port = tuple->src_port,
+		.protocol = tuple->protocol,
+	};
+}
+
+/* The tuple of the answers to packets that leave as the rewrite makes them. */
+static __always_inline void ipv4_reverse_rewritten(const struct bpfw_rewrite *rewrite,
+						   __u8 protocol, struct bpfw_tuple *reverse)
+{
+	*reverse = (struct bpfw_tuple){
+		.src_addr = rewrite->dst_addr,
+		.dst_addr = rewrite->src_addr,
+		.src_port = rewrite->dst_port,
+		.dst_port = rewrite->src_port,
+		.protocol = protocol,
+	};
+}
+
+/*
+ * The header and the ports; the hook has seen to the L4 checksum, and that all is readable. Without
+ * NAT they are what they were.
+ */
+static __always_inline void ipv4_translate(struct packet *pkt, const struct bpfw_rewrite *rewrite)
+{
+	struct ipv4_header *ip = (void *)pkt->l3;
+	struct l4_ports *ports = ipv4_l4(pkt);
+
+	ip->ttl -= 1;
+	ip->check = update(ip->check, rewrite->ip_delta);
+	ip->saddr = rewrite->src_addr;
+	ip->daddr = rewrite->dst_addr;
+	ports->both = *(const __u32 *)&rewrite->src_port;
+}
+
+/*
+ * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
+ * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
+ * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
+ */
+#define ASK_FOR_MTU 1
+
+/*
+ * As in PREROUTING's order, the destination is translated before the routing decision, the source
+ * after it.
+ */
+static __always_inline void ipv4_ask_forward(struct bpf_fib_lookup *fib, const struct packet *pkt,
+					     const struct bpfw_rewrite *rewrite, __u32 ifindex)
+{
+	*fib = (struct bpf_fib_lookup){
+		.family = AF_INET,
+		.l4_protocol = pkt->tuple->protocol,
+		.sport = pkt->tuple->src_port,
+		.dport = rewrite->dst_port,
+		.tot_len = ASK_FOR_MTU,
+		.ifindex = ifindex,
+		.tos = pkt->tos,
+		.ipv4_src = pkt->tuple->src_addr,
+		.ipv4_dst = rewrite->dst_addr,
+	};
+}
+
+/* The same, with source and destination in each other's place. */
+static __always_inline void ipv4_ask_back(struct bpf_fib_lookup *fib, const struct packet *pkt,
+					  const struct bpfw_rewrite *rewrite, __u32 ifindex)
+{
+	*fib = (struct bpf_fib_lookup){
+		.family = AF_INET,
+		.l4_protocol = pkt->tuple->protocol,
+		.sport = rewrite->dst_port,
+		.dport = pkt->tuple->src_port,
+		.tot_len = ASK_FOR_MTU,
+		.ifindex = ifindex,
+		.tos = pkt->tos,
+		.ipv4_src = rewrite->dst_addr,
+		.ipv4_dst = pkt->tuple->src_addr,
+	};
+}
+
+#endif
