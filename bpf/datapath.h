@@ -60,7 +60,7 @@ static __always_inline int check_connection(const struct packet *pkt, const stru
 
 /* What the stack would answer with an ICMP error, or split. */
 static __always_inline int check_size(hook_ctx *ctx, const struct packet *pkt,
-				      const struct bpfw_hop *hop)
+				      const struct bpfw_hop_hot *hop)
 {
 	if (pkt->ttl <= 1)
 		return BPFW_PASS_TTL;
@@ -70,7 +70,7 @@ static __always_inline int check_size(hook_ctx *ctx, const struct packet *pkt,
 }
 
 static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct snapshot *snap,
-				const struct bpfw_hop *hop)
+				const struct bpfw_hop_hot *hop)
 {
 	int verdict;
 
@@ -118,7 +118,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 }
 
 /* Whether the packet came in where its next hop says, sent to this router. */
-static __always_inline int check_ingress(const struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline int check_ingress(const struct packet *pkt, const struct bpfw_hop_hot *hop)
 {
 	struct bpfw_link *link;
 	int verdict;
@@ -134,7 +134,7 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 				   const struct bpfw_generation *generation, __u64 now, __u32 *port)
 {
 	struct snapshot snap;
-	struct bpfw_hop *hop;
+	struct bpfw_hop_hot *hop;
 	int verdict;
 
 	take_hop_word(conn->cell, &snap);

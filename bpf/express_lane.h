@@ -77,7 +77,8 @@ static __always_inline int is_alive(const struct bpfw_cell *cell, __u64 now)
 }
 
 /* As check_ingress() and check_size(). */
-static __always_inline int fits(hook_ctx *ctx, const struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline int fits(hook_ctx *ctx, const struct packet *pkt,
+				const struct bpfw_hop_hot *hop)
 {
 	return hop->from.ifindex == pkt->from.ifindex && same_mac(pkt->data, hop->from_mac) &&
 	       hook_segment_len(ctx, pkt) <= hop->express_mtu;
@@ -91,7 +92,7 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
 	struct bpfw_cell *cell;
-	struct bpfw_hop *hop;
+	struct bpfw_hop_hot *hop;
 	__u32 number;
 	int verdict;
 

@@ -84,7 +84,7 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
  * of plain UDP if nothing has told it where that is.
  */
 static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct packet *pkt,
-					     const struct bpfw_hop *hop)
+					     const struct bpfw_hop_hot *hop)
 {
 	__u32 mtu = 0;
 
@@ -96,7 +96,7 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 
 /* Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. */
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
-				       const struct bpfw_hop *hop __attribute__((unused)))
+				       const struct bpfw_hop_hot *hop __attribute__((unused)))
 {
 	/* The tag lies beside the frame, except where the kernel had no reason to move it. */
 	if (pkt->l2_len != sizeof(struct eth_header))
@@ -202,7 +202,7 @@ static __always_inline int hook_fix_l4_checksum(struct __sk_buff *skb, struct pa
 	return fix_any(skb, pkt, rewrite, check);
 }
 
-static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop_hot *hop)
 {
 	copy_eth(pkt->data, hop->l2);
 }

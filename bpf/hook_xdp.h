@@ -82,14 +82,14 @@ static __always_inline __u32 hook_segment_len(struct xdp_md *xdp __attribute__((
 /* There are no segments. */
 static __always_inline int hook_segments_fit(struct xdp_md *xdp __attribute__((unused)),
 					     const struct packet *pkt __attribute__((unused)),
-					     const struct bpfw_hop *hop __attribute__((unused)))
+					     const struct bpfw_hop_hot *hop __attribute__((unused)))
 {
 	return 0;
 }
 
 /* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
-				       const struct bpfw_hop *hop)
+				       const struct bpfw_hop_hot *hop)
 {
 	long padding = hook_frame_len(xdp) - pkt->l2_len - pkt->ip_len;
 	int growth = hop->l2_len - (int)pkt->l2_len;
@@ -148,7 +148,7 @@ static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused
 	return BPFW_GO_ON;
 }
 
-static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop *hop)
+static __always_inline void hook_write_l2(struct packet *pkt, const struct bpfw_hop_hot *hop)
 {
 	copy_eth(pkt->data, hop->l2);
 	if (hop->l2_len != sizeof(struct eth_header))

@@ -62,9 +62,9 @@ struct {
  * Next hops by slot. BPF writes a slot before its number is known to anyone, and not again until
  * the daemon has emptied hop_index while the path rests. A variable: no look-up.
  */
-struct bpfw_hop hops[BPFW_HOP_SLOTS] = {};
+struct bpfw_hop_hot hops[BPFW_HOP_SLOTS] = {};
 
-/* The slot of a next hop, by what it is. The daemon reads next hops here. */
+/* The slot of a next hop, by all of it. The daemon reads next hops here. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -116,9 +116,9 @@ struct {
  */
 __u64 counters[BPFW_COUNTING_CPUS + 1][BPFW_COUNTERS] SEC(".data.counters") = {};
 
-static __always_inline struct bpfw_hop *hop_at(__u32 slot)
+static __always_inline struct bpfw_hop_hot *hop_at(__u32 slot)
 {
-	struct bpfw_hop *hop = &hops[slot & (BPFW_HOP_SLOTS - 1)];
+	struct bpfw_hop_hot *hop = &hops[slot & (BPFW_HOP_SLOTS - 1)];
 
 	_Static_assert((BPFW_HOP_SLOTS & (BPFW_HOP_SLOTS - 1)) == 0, "slots are masked");
 	/* Clang 14 would compute this anew for each field. */

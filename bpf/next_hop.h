@@ -79,17 +79,17 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 /* What routing says of the way out. */
 static __always_inline void note_route(struct bpfw_hop *hop, const struct bpf_fib_lookup *fib)
 {
-	struct eth_header *eth = (void *)hop->l2;
+	struct eth_header *eth = (void *)hop->hot.l2;
 
 	hop->egress = fib->ifindex;
-	hop->neighbor = fib->ipv4_dst;
-	hop->mtu = fib->tot_len;
+	hop->neighbor[0] = fib->ipv4_dst;
+	hop->hot.mtu = fib->tot_len;
 	__builtin_memcpy(eth->h_dest, fib->dmac, sizeof(eth->h_dest));
 	__builtin_memcpy(eth->h_source, fib->smac, sizeof(eth->h_source));
 }
 
 /* What its interface adds to that. */
-static __always_inline void note_egress(struct bpfw_hop *hop, const struct bpfw_egress *egress)
+static __always_inline void note_egress(struct bpfw_hop_hot *hop, const struct bpfw_egress *egress)
 {
 	struct eth_header *eth = (void *)hop->l2;
 	struct vlan_header *tag = (void *)(eth + 1);
@@ -125,7 +125,7 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 	*slot = __sync_fetch_and_add(used, 1);
 	if (*slot >= BPFW_HOP_SLOTS)
 		return BPFW_PASS_HOPS_FULL;
-	*hop_at(*slot) = *hop;
+	*hop_at(*slot) = hop->hot;
 	if (bpf_map_update_elem(&hop_index, hop, slot, BPF_NOEXIST) == 0)
 		return BPFW_GO_ON;
 	/* Another CPU found the same next hop at the same time; our slot stays unused. */
@@ -137,7 +137,7 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 }
 
 /* No tag on the way in, nor one to write on the way out; and none wants to read of each packet. */
-static __always_inline int is_express(const struct bpfw_hop *hop)
+static __always_inline int is_express(const struct bpfw_hop_hot *hop)
 {
 	return !hop->from.vlan_proto && hop->l2_len == sizeof(struct eth_header) &&
 	       settings.log_level < BPFW_LOG_DEBUG;
@@ -173,7 +173,7 @@ static __always_inline int check_proof(struct bpfw_rest *rest, const struct snap
 		.back = way_back,
 	};
 
-	if (rest->proof == proof_of(snap->seal, rest->id, &way, hop->l2))
+	if (rest->proof == proof_of(snap->seal, rest->id, &way, hop->hot.l2))
 		return BPFW_GO_ON;
 	rest->way_back = way_back;
 	return BPFW_PASS_UNPROVEN;
@@ -199,17 +199,17 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
 	way_back = look_back(ctx, pkt, snap, hop.egress, mark, &fib);
-	hop.from = pkt->from;
-	__builtin_memcpy(hop.from_mac, link->mac, sizeof(hop.from_mac));
-	note_egress(&hop, egress);
+	hop.hot.from = pkt->from;
+	__builtin_memcpy(hop.hot.from_mac, link->mac, sizeof(hop.hot.from_mac));
+	note_egress(&hop.hot, egress);
 	verdict = check_proof(conn->rest, snap, &hop, link, way_back,
 			      epoch_of(generation->policy, pkt->hash, now));
 	if (verdict) {
 		__sync_fetch_and_add(&egress->asked, 1);
 		return verdict;
 	}
-	if (is_express(&hop))
-		hop.express_mtu = hop.mtu;
+	if (is_express(&hop.hot))
+		hop.hot.express_mtu = hop.hot.mtu;
 	verdict = find_slot(&hop, &slot);
 	if (verdict)
 		return verdict;

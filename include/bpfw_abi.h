@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 9
+#define BPFW_ABI_VERSION 10
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -165,23 +165,36 @@ struct bpfw_link {
 	__u8 mac[6];
 };
 
+/* Room for the header in front of an IP packet: Ethernet, two VLAN tags, a PPPoE session. */
+#define BPFW_L2_ROOM 30
+
 /*
- * A next hop, and key of hop_index: where packets come in, and everything about where they
- * go. Never changed. MAC addresses and headers begin two bytes after a multiple of four here, as
- * they do in packets.
+ * A next hop as each packet needs it, in one cache line: where packets come in, and how they leave.
+ * Never changed. MAC addresses and headers begin two bytes after a multiple of four here, as they
+ * do in packets.
+ */
+struct bpfw_hop_hot {
+	struct bpfw_link_key from; /* where such packets come in */
+	__u32 port;                /* device that the frame is handed to */
+	__u32 mtu;                 /* largest IPv4 packet */
+	__u32 express_mtu; /* the same as mtu if the express lane may take such packets, or 0 */
+	__u16 l2_len;      /* how much of l2 is the header: 14 or 18 bytes */
+	__u8 from_mac[6];  /* the MAC address that such packets are sent to */
+	__u16 reserved;
+	__u8 l2[BPFW_L2_ROOM]; /* the new Ethernet header, tag included */
+	__u32 reserved2;
+};
+
+/*
+ * Key of hop_index: all of a next hop. Two neighbors may share a MAC address, so the address is
+ * part of what tells next hops apart.
  */
 struct bpfw_hop {
-	struct bpfw_link_key from; /* where such packets come in */
-	__u32 egress;              /* L3 interface */
-	__u32 port;                /* device that the frame is handed to */
-	__be32 neighbor;           /* the next hop's IPv4 address */
-	__u32 mtu;                 /* largest IPv4 packet */
-	__u16 l2_len;              /* 14 or 18 */
-	__u8 from_mac[6];          /* the MAC address that such packets are sent to */
-	__u16 reserved;
-	__u8 l2[18];       /* the new Ethernet header, tag included */
-	__u32 express_mtu; /* the same as mtu if the express lane may take such packets, or 0 */
-	__u32 reserved2[2];
+	struct bpfw_hop_hot hot;
+	/* Packets do not need these: the daemon keeps the neighbor's entry in use. */
+	__u32 egress; /* L3 interface */
+	__u32 reserved;
+	__be32 neighbor[4]; /* the next hop's address, of IPv4 in the first word */
 };
 
 #define BPFW_EGRESS_REDIRECT (1 << 0) /* the port takes redirected frames */
@@ -294,7 +307,8 @@ BPFW_SIZE_IS(bpfw_rewrite, 24);
 BPFW_SIZE_IS(bpfw_cell, 64);
 BPFW_SIZE_IS(bpfw_rest, 56);
 BPFW_SIZE_IS(bpfw_conn, 120);
-BPFW_SIZE_IS(bpfw_hop, 64);
+BPFW_SIZE_IS(bpfw_hop_hot, 64);
+BPFW_SIZE_IS(bpfw_hop, 88);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 12);
 BPFW_SIZE_IS(bpfw_egress, 24);
@@ -302,6 +316,9 @@ BPFW_SIZE_IS(bpfw_generation, 16);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 40);
 
+_Static_assert(__builtin_offsetof(struct bpfw_hop_hot, from_mac) % 4 == 2 &&
+		       __builtin_offsetof(struct bpfw_hop_hot, l2) % 4 == 2,
+	       "two bytes after a multiple of four");
 _Static_assert(BPFW_TESTIMONIES <= BPFW_COUNTERS, "each verdict and testimony has a counter");
 
 #endif

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 9;
+pub const BPFW_ABI_VERSION: u32 = 10;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -20,6 +20,7 @@ pub const BPFW_CONN_REPLY: u32 = 4;
 pub const BPFW_CONN_ASSURED: u32 = 8;
 pub const BPFW_VOLUME_FULL: u32 = 2147483648;
 pub const BPFW_SIGNAL_SEGMENT: i64 = -9223372036854775808;
+pub const BPFW_L2_ROOM: u32 = 30;
 pub const BPFW_EGRESS_REDIRECT: u32 = 1;
 pub const BPFW_FIRST_GENERATION: u32 = 2147483648;
 pub const BPFW_LOG_OFF: u32 = 0;
@@ -254,50 +255,71 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
-pub struct bpfw_hop {
+pub struct bpfw_hop_hot {
     pub from: bpfw_link_key,
-    pub egress: __u32,
     pub port: __u32,
-    pub neighbor: __be32,
     pub mtu: __u32,
+    pub express_mtu: __u32,
     pub l2_len: __u16,
     pub from_mac: [__u8; 6usize],
     pub reserved: __u16,
-    pub l2: [__u8; 18usize],
-    pub express_mtu: __u32,
-    pub reserved2: [__u32; 2usize],
+    pub l2: [__u8; 30usize],
+    pub reserved2: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_hop"][::std::mem::size_of::<bpfw_hop>() - 64usize];
+    ["Size of bpfw_hop_hot"][::std::mem::size_of::<bpfw_hop_hot>() - 64usize];
+    ["Alignment of bpfw_hop_hot"][::std::mem::align_of::<bpfw_hop_hot>() - 4usize];
+    [
+        "Offset of field: bpfw_hop_hot::from",
+    ][::std::mem::offset_of!(bpfw_hop_hot, from) - 0usize];
+    [
+        "Offset of field: bpfw_hop_hot::port",
+    ][::std::mem::offset_of!(bpfw_hop_hot, port) - 8usize];
+    [
+        "Offset of field: bpfw_hop_hot::mtu",
+    ][::std::mem::offset_of!(bpfw_hop_hot, mtu) - 12usize];
+    [
+        "Offset of field: bpfw_hop_hot::express_mtu",
+    ][::std::mem::offset_of!(bpfw_hop_hot, express_mtu) - 16usize];
+    [
+        "Offset of field: bpfw_hop_hot::l2_len",
+    ][::std::mem::offset_of!(bpfw_hop_hot, l2_len) - 20usize];
+    [
+        "Offset of field: bpfw_hop_hot::from_mac",
+    ][::std::mem::offset_of!(bpfw_hop_hot, from_mac) - 22usize];
+    [
+        "Offset of field: bpfw_hop_hot::reserved",
+    ][::std::mem::offset_of!(bpfw_hop_hot, reserved) - 28usize];
+    [
+        "Offset of field: bpfw_hop_hot::l2",
+    ][::std::mem::offset_of!(bpfw_hop_hot, l2) - 30usize];
+    [
+        "Offset of field: bpfw_hop_hot::reserved2",
+    ][::std::mem::offset_of!(bpfw_hop_hot, reserved2) - 60usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_hop {
+    pub hot: bpfw_hop_hot,
+    pub egress: __u32,
+    pub reserved: __u32,
+    pub neighbor: [__be32; 4usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_hop"][::std::mem::size_of::<bpfw_hop>() - 88usize];
     ["Alignment of bpfw_hop"][::std::mem::align_of::<bpfw_hop>() - 4usize];
-    ["Offset of field: bpfw_hop::from"][::std::mem::offset_of!(bpfw_hop, from) - 0usize];
+    ["Offset of field: bpfw_hop::hot"][::std::mem::offset_of!(bpfw_hop, hot) - 0usize];
     [
         "Offset of field: bpfw_hop::egress",
-    ][::std::mem::offset_of!(bpfw_hop, egress) - 8usize];
-    [
-        "Offset of field: bpfw_hop::port",
-    ][::std::mem::offset_of!(bpfw_hop, port) - 12usize];
-    [
-        "Offset of field: bpfw_hop::neighbor",
-    ][::std::mem::offset_of!(bpfw_hop, neighbor) - 16usize];
-    ["Offset of field: bpfw_hop::mtu"][::std::mem::offset_of!(bpfw_hop, mtu) - 20usize];
-    [
-        "Offset of field: bpfw_hop::l2_len",
-    ][::std::mem::offset_of!(bpfw_hop, l2_len) - 24usize];
-    [
-        "Offset of field: bpfw_hop::from_mac",
-    ][::std::mem::offset_of!(bpfw_hop, from_mac) - 26usize];
+    ][::std::mem::offset_of!(bpfw_hop, egress) - 64usize];
     [
         "Offset of field: bpfw_hop::reserved",
-    ][::std::mem::offset_of!(bpfw_hop, reserved) - 32usize];
-    ["Offset of field: bpfw_hop::l2"][::std::mem::offset_of!(bpfw_hop, l2) - 34usize];
+    ][::std::mem::offset_of!(bpfw_hop, reserved) - 68usize];
     [
-        "Offset of field: bpfw_hop::express_mtu",
-    ][::std::mem::offset_of!(bpfw_hop, express_mtu) - 52usize];
-    [
-        "Offset of field: bpfw_hop::reserved2",
-    ][::std::mem::offset_of!(bpfw_hop, reserved2) - 56usize];
+        "Offset of field: bpfw_hop::neighbor",
+    ][::std::mem::offset_of!(bpfw_hop, neighbor) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub use bindings::*;
 /// Plain data: any bytes of the right length are a value, and every byte is initialised.
 ///
 /// # Safety
-/// Only for `repr(C)` structs of integers and byte arrays without implicit padding.
+/// Only for `repr(C)` structs of integers and arrays of these without implicit padding.
 pub unsafe trait Pod: Copy + Default {
     /// The value as the kernel sees it.
     fn bytes(&self) -> &[u8] {
@@ -37,7 +37,7 @@ pub unsafe trait Pod: Copy + Default {
     }
 }
 
-// SAFETY: each is made of integers and byte arrays, and bpfw_abi.h asserts its size to be the
+// SAFETY: each is made of integers and arrays of these, and bpfw_abi.h asserts its size to be the
 // sum of its fields: no padding.
 unsafe impl Pod for bpfw_tuple {}
 // SAFETY: as above.
@@ -148,6 +148,13 @@ impl bpfw_conn {
             protocol: tuple.protocol,
             reserved: [0; 3],
         }
+    }
+}
+
+impl bpfw_hop {
+    /// The address of the router or host that takes the packets.
+    pub fn neighbor(&self) -> Ipv4Addr {
+        address(self.neighbor[0])
     }
 }
 

@@ -68,6 +68,7 @@ fn the_daemon_lays_them_out_as_the_objects_do() {
         ("bpfw_conn", size_of::<abi::bpfw_conn>()),
         ("bpfw_link_key", size_of::<abi::bpfw_link_key>()),
         ("bpfw_link", size_of::<abi::bpfw_link>()),
+        ("bpfw_hop_hot", size_of::<abi::bpfw_hop_hot>()),
         ("bpfw_hop", size_of::<abi::bpfw_hop>()),
         ("bpfw_egress", size_of::<abi::bpfw_egress>()),
         ("bpfw_generation", size_of::<abi::bpfw_generation>()),

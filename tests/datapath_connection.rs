@@ -3,7 +3,8 @@
 
 mod support;
 
-use bpfw::abi::{self, Pod, bpfw_tuple};
+use bpfw::abi::{self, Pod, bpfw_hop, bpfw_tuple};
+use bpfw::datapath::hops::Hops;
 use bpfw::datapath::state::Change;
 use bpfw::flow::tuple::Protocol;
 use std::time::Duration;
@@ -377,10 +378,17 @@ fn a_udp_connection_passes_from_its_time_on() {
     });
 }
 
+fn hop_in(hops: &Hops, slot: u32) -> bpfw_hop {
+    let [hop] = hops.in_slots(&[slot].into()).expect("reading")[..] else {
+        panic!("one next hop in slot {slot}");
+    };
+    hop
+}
+
 #[test]
 fn next_hops_are_shared() {
     on_both_hooks("hops", |datapath| {
-        let hops = bpfw::datapath::hops::Hops::new(datapath.object.object()).expect("hops");
+        let hops = Hops::new(datapath.object.object()).expect("hops");
         let flows: Vec<_> = (0..50)
             .map(|i| {
                 let (inside, outside) = (LAN.at(1000 + i), WAN.router_at(2000 + i));
@@ -397,11 +405,27 @@ fn next_hops_are_shared() {
             assert_eq!(slots, [Some(0), Some(1)]);
         }
         for (slot, side) in [(0, WAN), (1, LAN)] {
-            let [hop] = hops.in_slots(&[slot].into()).expect("reading")[..] else {
-                panic!("one next hop in slot {slot}");
-            };
-            assert_eq!((hop.egress, hop.port), (side.ifindex(), side.ifindex()));
-            assert_eq!((abi::address(hop.neighbor), hop.mtu), (side.host, 1500));
+            let hop = hop_in(&hops, slot);
+            assert_eq!((hop.egress, hop.hot.port), (side.ifindex(), side.ifindex()));
+            assert_eq!((hop.neighbor(), hop.hot.mtu), (side.host, 1500));
+        }
+    });
+}
+
+/// Packets look alike to both, but each has to be kept in use.
+#[test]
+fn neighbors_with_the_same_mac_are_two_next_hops() {
+    on_both_hooks("same-mac", |datapath| {
+        let hops = Hops::new(datapath.object.object()).expect("hops");
+        let twin = Side { host_mac: LAN.host_mac, ..HOST2 };
+        set_neighbor(datapath, twin, twin.host_mac);
+        for (slot, far) in [(0, LAN), (1, twin)] {
+            let ends = (WAN.at(50000), far.at(53));
+            let flow = Flow { near: WAN, far, ..Flow::new(Protocol::Udp, ends, ends) };
+            datapath.add(&flow);
+            datapath.expect_flow(&flow, false);
+            let hop = hop_in(&hops, slot);
+            assert_eq!((hop.neighbor(), hop.egress), (far.host, LAN.ifindex()));
         }
     });
 }

@@ -11,7 +11,6 @@ use super::stage::Stage;
 use crate::packets::plan::{Transport, WAN_HOSTS};
 use crate::support::lab::show;
 use crate::support::packet::Mac;
-use bpfw::abi;
 use serde::Serialize;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -85,5 +84,5 @@ pub fn measure(stage: &Stage, multitude: &Multitude<'_>) -> Result<Reroute, Stri
 
 fn goes_by(stage: &Stage, member: Member, gateway: Ipv4Addr) -> bool {
     let slot = stage.maps.connection(member.original()).and_then(|conn| conn.hop_slot());
-    slot.is_some_and(|slot| abi::address(stage.maps.hop(slot).neighbor) == gateway)
+    slot.is_some_and(|slot| stage.maps.hop(slot).neighbor() == gateway)
 }

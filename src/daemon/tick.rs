@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::rest::Rest;
 use super::{CHORE, Daemon};
-use crate::abi;
 use crate::datapath::state::Change;
 use crate::error::Result;
 use crate::offload::Round;
@@ -91,7 +90,7 @@ impl Daemon<'_> {
         let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
         for hop in self.neighbors_due.split_off(left) {
             if done.insert((hop.egress, hop.neighbor)) {
-                self.monitor.keep_in_use(hop.egress, abi::address(hop.neighbor))?;
+                self.monitor.keep_in_use(hop.egress, hop.neighbor())?;
             }
         }
         Ok(())
