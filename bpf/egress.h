@@ -45,7 +45,8 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	    conn.rest->id != reply.rest->id)
 		return BPFW_NO_TESTIMONY;
 	way.back = *(volatile __u32 *)&conn.rest->way_back;
-	if (!generation.current || stamp != stamp_of(generation.current, conn.rest, way.back, now))
+	if (is_paused(generation.current) ||
+	    stamp != stamp_of(generation.current, conn.rest, way.back, now))
 		return BPFW_STAMP_OLD;
 	if (pkt.data + sizeof(struct eth_header) > pkt.end)
 		return BPFW_NO_TESTIMONY;

@@ -57,9 +57,14 @@ static __always_inline int is_late(__u64 now)
 	return is_too_old(last_beat, now);
 }
 
+static __always_inline int is_paused(__u32 generation)
+{
+	return generation == BPFW_PAUSED;
+}
+
 static __always_inline int check_daemon(__u64 now, __u32 generation)
 {
-	if (generation == 0)
+	if (is_paused(generation))
 		return BPFW_PASS_REST;
 	return is_late(now) ? BPFW_PASS_HEARTBEAT : BPFW_GO_ON;
 }

@@ -175,6 +175,14 @@ static __always_inline void ipv4_reverse_rewritten(const struct bpfw_rewrite *re
 	};
 }
 
+/* Whether packets leave with another address or port than they came with. */
+static __always_inline int ipv4_is_translated(const struct bpfw_tuple *tuple,
+					      const struct bpfw_rewrite *rewrite)
+{
+	return tuple->src_addr != rewrite->src_addr || tuple->dst_addr != rewrite->dst_addr ||
+	       tuple->src_port != rewrite->src_port || tuple->dst_port != rewrite->dst_port;
+}
+
 /*
  * The header and the ports; the hook has seen to the L4 checksum, and that all is readable. Without
  * NAT they are what they were.

@@ -87,7 +87,9 @@ struct {
  */
 
 /* The topology's generation. Written by bpfw_set_generation, which the daemon runs. */
-volatile struct bpfw_generation generation_now SEC(".data.topology") = {};
+volatile struct bpfw_generation generation_now SEC(".data.topology") = {
+	.current = BPFW_PAUSED,
+};
 
 /* jiffies64 of the last heartbeat. Written by bpfw_beat, and to 0 by the daemon. */
 volatile __u64 last_beat SEC(".data.beat") = 0;

@@ -195,6 +195,10 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	if (verdict)
 		return verdict;
 	note_route(&hop, &fib);
+	/* The stack may tell the sender of a shorter way; not where it translates (nf_nat_core.c).
+	 */
+	if (hop.egress == link->ifindex && !ipv4_is_translated(pkt->tuple, &snap->rewrite))
+		return BPFW_PASS_SAME_LINK;
 	egress = bpf_map_lookup_elem(&egress_map, &hop.egress);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;

@@ -22,7 +22,7 @@ static __always_inline __u32 period_of(__u64 hash, __u64 now)
 /*
  * What the low half of a hop word must be now. The generation and the number of the period only
  * grow, so an equal sum means that both are equal. Generations begin with BPFW_FIRST_GENERATION:
- * while the fast path is paused, no hop word fits, nor ever one without a next hop.
+ * in a pause (BPFW_PAUSED) no hop word fits, nor ever one without a next hop.
  */
 static __always_inline __u32 hop_generation_now(__u32 current, __u64 hash, __u64 now)
 {

@@ -22,7 +22,7 @@ static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
 	__u32 current = generation_now.current;
 	struct conn conn;
 
-	if (!current || !parse_skb(skb, &pkt) || !find_conn(&tuple, pkt.hash, &conn))
+	if (is_paused(current) || !parse_skb(skb, &pkt) || !find_conn(&tuple, pkt.hash, &conn))
 		return 0;
 	return stamp_of(current, conn.rest, conn.rest->way_back, bpf_jiffies64());
 }

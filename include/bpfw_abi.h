@@ -215,13 +215,16 @@ struct bpfw_egress {
 
 /* Generations grow from here; the numbers of periods are far smaller. */
 #define BPFW_FIRST_GENERATION 0x80000000
+/* The generation in a pause. Not 0: where there is one period, its number is 0, and so is a hop
+ * word of a connection that has ended or not begun. */
+#define BPFW_PAUSED 1
 
 /*
  * Value of .data.topology, and what bpfw_set_generation takes. Its first half is written by one
  * store: a program that sees a new `current` sees the `policy` that belongs to it.
  */
 struct bpfw_generation {
-	__u32 current; /* grows with all that may send packets another way or nowhere; 0: paused */
+	__u32 current; /* grows with all that may send packets another way or nowhere */
 	__u32 policy;  /* grows with all that decides whether the stack forwards packets */
 	__u32 period;  /* how far jiffies are shifted to the right for the number of a period */
 	__u32 reserved;
@@ -285,6 +288,7 @@ enum bpfw_verdict {
 	BPFW_PASS_UNPROVEN,    /* the stack must send a packet of this direction first */
 	BPFW_PASS_HOPS_FULL,   /* no free slot for a new next hop */
 	BPFW_PASS_RESIZE,      /* no room for the new header */
+	BPFW_PASS_SAME_LINK,   /* out where it came in: the stack may send an ICMP redirect */
 	BPFW_VERDICTS
 };
 

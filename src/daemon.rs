@@ -244,6 +244,9 @@ impl Daemon<'_> {
         if self.bump_due.is_some() || self.must_look_around {
             timeout = timeout.min(BUMP_PAUSE);
         }
+        if self.elements_changed {
+            timeout = timeout.min(ELEMENTS_PAUSE.saturating_sub(self.last_policy_bump.elapsed()));
+        }
         if self.offload.expects_signals() {
             timeout = timeout.min(SOON);
         }
@@ -429,10 +432,13 @@ impl Daemon<'_> {
         reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
 
-    /// Routing rules go by what look-ups do not ask with: a change of routes may concern packets that
-    /// look-ups know nothing of.
+    /// The kernel may ask for the way back otherwise than a packet's look-up does. So a change of routes may
+    /// concern what a proof does not hold: rp_filter asks without the mark, nftables' `fib` also without ports, and
+    /// both take any next hop of several (`__fib_validate_source` in fib_frontend.c, `nft_fib4_eval` in nft_fib_ipv4.c).
     fn has_foreign_rules(&self) -> bool {
-        self.has_foreign_marks() || self.monitor.network().rules.interfaces
+        let network = self.monitor.network();
+        let rules = &network.rules;
+        rules.fwmark_bits != 0 || rules.interfaces || rules.ports || network.has_multipath()
     }
 
     /// The same, of bits of marks alone.

@@ -9,6 +9,7 @@ use bpfw::datapath::counters::VERDICTS;
 use bpfw::datapath::state::Change;
 use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
+use std::net::SocketAddrV4;
 use support::datapath::{Datapath, HOOKS, Input, egress, egresses, links, on_hook, on_hook_with};
 use support::flow::{DMZ, Flow, LAN, PROTOCOLS, WAN};
 use support::packet::tcp;
@@ -66,6 +67,7 @@ verdicts! {
     unproven: BPFW_PASS_UNPROVEN on BOTH;
     hops_full: BPFW_PASS_HOPS_FULL on BOTH;
     resize: BPFW_PASS_RESIZE on TC;
+    same_link: BPFW_PASS_SAME_LINK on BOTH;
 }
 
 /// Verdicts that no test run can lead to, and why.
@@ -141,7 +143,26 @@ mod cases {
         datapath.state.rest().expect("rest");
         expect(datapath, verdict, |packet| packet);
         datapath.state.bump(Change::Topology).expect("bump");
+        ended_ones_rest(datapath, verdict);
+        datapath.state.bump(Change::Topology).expect("bump");
         forwarded(datapath, abi::BPFW_FORWARDED);
+    }
+
+    /// Their hop words are 0, and there is a next hop in the first slot.
+    fn ended_ones_rest(datapath: &mut Datapath<'_>, verdict: bpfw_verdict) {
+        let flow = Flow::plain(Protocol::Tcp);
+        datapath.add(&flow);
+        datapath.expect_flow(&flow, false);
+        let fin = flow.incoming(false).flags(tcp::FIN | tcp::ACK).build();
+        datapath.expect_passed(Input::new(LAN, &fin), abi::BPFW_PASS_TCP_FLAGS);
+        let fresh = Flow::plain(Protocol::Udp);
+        datapath.add(&fresh);
+        datapath.state.rest().expect("rest");
+        for flow in [flow, fresh] {
+            let frame = flow.incoming(false).payload(&[7; 32]).build();
+            datapath.expect_passed(Input::new(LAN, &frame), verdict);
+            datapath.remove(&flow);
+        }
     }
 
     pub fn no_beat_yet(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
@@ -456,6 +477,24 @@ mod cases {
         fixed.push((ifindex, value));
         datapath.devices.set(&links(), &fixed).expect("devices");
         expect(datapath, verdict, |packet| packet);
+    }
+
+    pub fn same_link(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+        let behind = |protocol| {
+            let ends = (LAN.at(40000), SocketAddrV4::new([10, 9, 8, 7].into(), 443));
+            let after = (LAN.router_at(61000), ends.1);
+            let flow = |after| Flow { far: LAN, ..Flow::new(protocol, ends, after) };
+            [flow(ends), flow(after)]
+        };
+        for protocol in PROTOCOLS {
+            let [plain, translated] = behind(protocol);
+            datapath.add(&plain);
+            datapath.expect_passed(Input::new(LAN, &plain.incoming(false).build()), verdict);
+            datapath.remove(&plain);
+            datapath.add(&translated);
+            datapath.expect_flow(&translated, false);
+            datapath.remove(&translated);
+        }
     }
 
     pub fn unproven(datapath: Run<'_, '_>, verdict: bpfw_verdict) {

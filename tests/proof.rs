@@ -490,7 +490,13 @@ fn hazard_66_the_way_back_decides(hook: &str, test: &str) {
     // By iif, bpfw finds another way back than nftables' fib, which asks with the loopback interface.
     let routes_by_interface =
         format!("rule add iif wan0 lookup 100\nroute add {CLIENT}/32 dev lan0 table 100\n");
-    for (by_rule, policy) in [(false, ""), (true, ""), (true, &routes_by_interface)] {
+    // The fib asks without ports, too.
+    let routes_by_port = format!(
+        "rule add ipproto udp dport 6000 lookup 100\nroute add {CLIENT}/32 dev lan0 table 100\n\
+         route add {SERVER}/32 dev wan0 table 100\n"
+    );
+    let policies = [(false, ""), (true, ""), (true, &routes_by_interface), (true, &routes_by_port)];
+    for (by_rule, policy) in policies {
         let lab = lab(hook, test, &no_nat_rules());
         lab.router.ip(policy);
         lab.router

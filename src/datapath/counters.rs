@@ -40,6 +40,7 @@ pub const VERDICTS: [(bpfw_verdict, &str); abi::BPFW_VERDICTS as usize - 1] = [
     (abi::BPFW_PASS_UNPROVEN, "passed: the stack must send one first"),
     (abi::BPFW_PASS_HOPS_FULL, "passed: next hops full"),
     (abi::BPFW_PASS_RESIZE, "passed: frame cannot be resized"),
+    (abi::BPFW_PASS_SAME_LINK, "passed: out by the interface it came in at"),
 ];
 
 /// What the way out made of packets with a stamp, with names for people.

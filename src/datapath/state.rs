@@ -37,7 +37,7 @@ fn after(generation: u32, steps: u32) -> u32 {
     }
 }
 
-/// The generation, as the datapath sees it; 0 is rest.
+/// The generation, as the datapath sees it.
 pub struct State {
     set_generation: OwnedFd,
     beat_map: TypedMap<u32, u64>,
@@ -86,7 +86,7 @@ impl State {
 
     /// All packets go to the stack until the next [`State::bump`].
     pub fn rest(&self) -> Result<()> {
-        self.write(bpfw_generation { current: 0, ..self.generation })
+        self.write(bpfw_generation { current: abi::BPFW_PAUSED, ..self.generation })
     }
 
     /// As [`State::rest`]; the next heartbeat is the first, and so cannot be late.

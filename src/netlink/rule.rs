@@ -45,6 +45,8 @@ pub struct RuleFacts {
     /// A rule selects by interface. What nftables' `fib` asks comes in at the loopback interface
     /// (nft_fib4_eval in nft_fib_ipv4.c).
     pub interfaces: bool,
+    /// A rule selects by protocol or ports.
+    pub ports: bool,
     /// A rule sets a realm.
     pub realms: bool,
     /// A rule has an attribute that a BPF program's look-up does not ask with, or that did not exist
@@ -77,10 +79,12 @@ impl RuleFacts {
                 FRA_DSCP | FRA_DSCP_MASK => self.tos = true,
                 FRA_IIFNAME | FRA_OIFNAME => self.interfaces = true,
                 FRA_FLOW => self.realms = true,
+                // Look-ups heed these, too.
+                FRA_IP_PROTO | FRA_SPORT_RANGE | FRA_DPORT_RANGE | FRA_SPORT_MASK
+                | FRA_DPORT_MASK => self.ports = true,
                 // Look-ups heed these: they are the same for all packets of a connection's direction.
                 // A forwarded packet's user is the root of the network namespace.
-                FRA_DST | FRA_SRC | FRA_L3MDEV | FRA_UID_RANGE | FRA_IP_PROTO | FRA_SPORT_RANGE
-                | FRA_DPORT_RANGE | FRA_SPORT_MASK | FRA_DPORT_MASK => {}
+                FRA_DST | FRA_SRC | FRA_L3MDEV | FRA_UID_RANGE => {}
                 // These select nothing.
                 FRA_GOTO
                 | FRA_PRIORITY
@@ -130,6 +134,11 @@ mod tests {
         assert_eq!(facts(0, vec![dscp]), RuleFacts { tos: true, ..none });
         for name in [RuleAttribute::Iifname("a".into()), RuleAttribute::Oifname("a".into())] {
             assert_eq!(facts(0, vec![name]), RuleFacts { interfaces: true, ..none });
+        }
+        for kind in [FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE, FRA_SPORT_MASK, FRA_DPORT_MASK]
+        {
+            let ports = RuleAttribute::Other(DefaultNla::new(kind, vec![0; 4]));
+            assert_eq!(facts(0, vec![ports]), RuleFacts { ports: true, ..none }, "{kind}");
         }
         let realm = RuleAttribute::Realm(RouteRealm { source: 0, destination: 7 });
         assert_eq!(facts(0, vec![realm]), RuleFacts { realms: true, ..none });

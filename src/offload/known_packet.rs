@@ -10,7 +10,7 @@ use crate::netlink::expression::Field;
 const NFT_META_PROTOCOL: u32 = 1;
 const NFT_META_NFPROTO: u32 = 15;
 const NFT_META_L4PROTO: u32 = 16;
-const NFT_CT_STATE: u32 = 0;
+pub(super) const NFT_CT_STATE: u32 = 0;
 const NFT_CT_DIRECTION: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;

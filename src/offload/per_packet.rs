@@ -91,8 +91,10 @@ pub(super) fn differs_by_packet(field: Field) -> bool {
         }
         // Ports.
         Field::Payload { base: TRANSPORT_HEADER, offset, length } => offset + length > 4,
-        // MAC addresses.
-        Field::Payload { base: LINK_LAYER_HEADER, .. } => false,
+        // MAC addresses: only the receiver's is the same for all, the router's own.
+        Field::Payload { base: LINK_LAYER_HEADER, offset, length } => {
+            offset < 12 && offset + length > 6
+        }
         Field::Payload { .. } | Field::Option(_) => true,
         Field::Ct(_) => false,
     }
@@ -100,7 +102,16 @@ pub(super) fn differs_by_packet(field: Field) -> bool {
 
 /// The same for what a match of xtables looks at.
 pub(super) fn matches_packet(name: &str) -> bool {
-    ["bpf", "dscp", "ecn", "length", "string", "tcpmss", "tos", "ttl", "u32"].contains(&name)
+    let all =
+        ["bpf", "dscp", "ecn", "length", "mac", "physdev", "string", "tcpmss", "tos", "ttl", "u32"];
+    all.contains(&name)
+}
+
+impl Kind {
+    /// Whether it changes what is offloaded; of the others bpfw only warns.
+    pub(super) fn decides(self) -> bool {
+        [Self::Copy, Self::Mark].contains(&self)
+    }
 }
 
 /// What an expression does, if it looks at each packet. A verdict is no such thing by itself.

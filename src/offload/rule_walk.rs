@@ -59,6 +59,8 @@ struct Walk<'a> {
     /// Chains that no rule names: if any, a verdict map leads there.
     unnamed: Vec<Name<'a>>,
     objects: &'a [Object],
+    /// Rules of chains without a hook, by table, until they were looked at for the maps there.
+    regular: HashMap<&'a Table, Vec<&'a Rule>>,
     walked: HashMap<Name<'a>, Fate>,
     findings: Findings,
 }
@@ -71,6 +73,11 @@ impl<'a> Walk<'a> {
         }
         let named: HashSet<_> = ruleset.rules.iter().flat_map(named).collect();
         let others = ruleset.chains.iter().filter(|chain| chain.hook.is_none());
+        let mut regular = HashMap::<_, Vec<_>>::new();
+        for chain in others.clone() {
+            let rules = chains.get(&(&chain.table, chain.name.as_str()));
+            regular.entry(&chain.table).or_default().extend(rules.into_iter().flatten().copied());
+        }
         Self {
             chains,
             unnamed: others
@@ -78,6 +85,7 @@ impl<'a> Walk<'a> {
                 .filter(|name| !named.contains(name))
                 .collect(),
             objects: &ruleset.objects,
+            regular,
             walked: HashMap::new(),
             findings: Findings::new(),
         }
@@ -103,9 +111,9 @@ impl<'a> Walk<'a> {
     /// What the rule does with all packets; `None` if they go on to the next one.
     fn rule(&mut self, rule: &'a Rule, depth: usize) -> Option<Fate> {
         let judged = Judged::judge(rule, self.objects)?;
-        for kind in judged.kinds {
-            let found = || Found { table: rule.table.clone(), chain: rule.chain.clone() };
-            self.findings.entry(kind).or_insert_with(found);
+        judged.kinds.iter().for_each(|kind| self.note(*kind, rule));
+        if judged.asks_map {
+            self.look_behind_maps(&rule.table);
         }
         let fate = match judged.end {
             End::None => None,
@@ -125,6 +133,23 @@ impl<'a> Walk<'a> {
             End::Goto(chain) => Some(self.chain(&rule.table, chain, depth + 1)),
         };
         fate.filter(|_| judged.for_all)
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn note(&mut self, kind: Kind, rule: &Rule) {
+        let found = || Found { table: rule.table.clone(), chain: rule.chain.clone() };
+        self.findings.entry(kind).or_insert_with(found);
+    }
+
+    /// A verdict map may lead to any chain of its table: the elements are not read. So what decides is looked
+    /// for in all of them, whatever else leads there.
+    fn look_behind_maps(&mut self, table: &Table) {
+        for rule in self.regular.remove(table).unwrap_or_default() {
+            let all = rule.expressions.iter().flat_map(|one| kinds(one, table, self.objects));
+            let deciding: Vec<_> = all.filter(|kind| kind.decides()).collect();
+            deciding.into_iter().for_each(|kind| self.note(kind, rule));
+        }
     }
 }
 
@@ -155,6 +180,8 @@ struct Judged<'a> {
     /// It is for all of them; otherwise it may be for some.
     for_all: bool,
     end: End<'a>,
+    /// It asks a verdict map.
+    asks_map: bool,
     /// It looks the connection's state up in a set. Its elements are not read: one that accepts is
     /// taken for the usual `established, related`, one that drops for `invalid`.
     state_by_set: bool,
@@ -171,6 +198,7 @@ impl<'a> Judged<'a> {
             kinds: Vec::new(),
             for_all: true,
             end: End::None,
+            asks_map: false,
             state_by_set: false,
             reads_packet: false,
             by_packet: false,
@@ -237,6 +265,7 @@ impl<'a> Judged<'a> {
     fn look_up(&mut self, into: Option<u32>, by_state: bool) {
         self.state_by_set |= by_state;
         if into == Some(0) {
+            self.asks_map = true;
             self.end = if by_state { End::Decided } else { End::Map };
             // One of its elements may decide.
             if self.reads_packet && !by_state {

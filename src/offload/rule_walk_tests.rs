@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
+use crate::netlink::expression::Field;
 use crate::netlink::ruleset::ChainHook;
+use crate::offload::known_packet::NFT_CT_STATE;
 
 const ESTABLISHED: Expression = Expression::XtState { states: STATE_ESTABLISHED, inverted: false };
 
@@ -58,6 +60,24 @@ fn hazard_27_chains_that_only_maps_lead_to_are_looked_at() {
     let rules = |map| vec![rule("base", vec![map]), rule("mapped", vec![limit()])];
     assert_eq!(found(rules(map)), ["mapped"]);
     assert!(found(rules(jump("other"))).is_empty(), "nothing leads there");
+}
+
+/// What stops offloading is found wherever a map may lead: to a chain that a rule for other packets names,
+/// and by a connection's state.
+#[test]
+fn hazard_64_copies_behind_any_map_are_found() {
+    let dup = || rule("watch", vec![Expression::Other("dup".into())]);
+    let never = vec![Expression::XtState { states: 0, inverted: false }, jump("watch")];
+    assert!(found(vec![rule("base", never.clone()), dup()]).is_empty(), "for other packets only");
+    let map = || Expression::Lookup { set: "map".into(), register: 1, into: Some(0) };
+    let by_state = || Expression::Load { register: 1, field: Field::Ct(NFT_CT_STATE) };
+    for asked in [vec![map()], vec![by_state(), map()]] {
+        let rules = vec![rule("base", never.clone()), rule("base", asked), dup()];
+        assert_eq!(found(rules), ["watch"]);
+    }
+    let limited = rule("watch", vec![limit()]);
+    let rules = vec![rule("base", never), rule("base", vec![by_state(), map()]), limited];
+    assert!(found(rules).is_empty(), "of what only gets a warning, no more than is sure");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! The BPF maps of a running daemon, read from outside.
 
 use bpfw::abi::{
-    Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_rest, bpfw_settings, bpfw_tuple,
-    bpfw_verdict,
+    self, Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_rest, bpfw_settings,
+    bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::cells::cells_of;
 use bpfw::datapath::counters::{self, COUNTERS};
@@ -136,7 +136,8 @@ impl Maps {
 
     /// The topology's generation; 0 at rest.
     pub fn generation(&self) -> u32 {
-        self.generations().current
+        let current = self.generations().current;
+        if current == abi::BPFW_PAUSED { 0 } else { current }
     }
 
     /// How far jiffies are shifted for the number of a period.
