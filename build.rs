@@ -102,8 +102,8 @@ fn abi_bindings() -> bindgen::Builder {
 fn conntrack_bindings() -> bindgen::Builder {
     bindgen::Builder::default()
         .header("include/conntrack_api.h")
-        .allowlist_function("nfct_(new|destroy|attr_is_set|nlmsg_(build|parse))")
-        .allowlist_function("nfct_[sg]et_attr_u(8|16|32)")
+        .allowlist_function("nfct_(new|destroy|get_attr|nlmsg_(build|parse))")
+        .allowlist_function("nfct_set_attr_u(8|16|32)")
         .allowlist_type("nf_conntrack_attr|ip_conntrack_status")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)

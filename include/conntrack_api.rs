@@ -163,19 +163,10 @@ unsafe extern "C" {
     );
 }
 unsafe extern "C" {
-    pub fn nfct_get_attr_u8(ct: *const nf_conntrack, type_: nf_conntrack_attr) -> u8;
-}
-unsafe extern "C" {
-    pub fn nfct_get_attr_u16(ct: *const nf_conntrack, type_: nf_conntrack_attr) -> u16;
-}
-unsafe extern "C" {
-    pub fn nfct_get_attr_u32(ct: *const nf_conntrack, type_: nf_conntrack_attr) -> u32;
-}
-unsafe extern "C" {
-    pub fn nfct_attr_is_set(
+    pub fn nfct_get_attr(
         ct: *const nf_conntrack,
         type_: nf_conntrack_attr,
-    ) -> ::std::os::raw::c_int;
+    ) -> *const ::std::os::raw::c_void;
 }
 unsafe extern "C" {
     pub fn nfct_nlmsg_build(

@@ -2,10 +2,10 @@
 //! The decoders of conntrack's messages and settings as functions of bytes, for the tests that
 //! feed them garbage.
 
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::events::{self, Event};
-use super::template::{Change, Templates};
-use super::{decode, ffi, socket, sysctl};
+use super::message::{self, Change};
+use super::{ffi, socket, sysctl};
 use crate::flow::tuple::Tuple;
 
 /// The messages of a datagram.
@@ -31,8 +31,8 @@ pub fn entry(message: &[u8]) -> Option<Entry> {
 pub fn tuple_of_request(tuple: &Tuple) -> Option<Tuple> {
     let (mut request, header) =
         (Vec::new(), ffi::Header { kind: socket::GET, flags: 0, sequence: 0 });
-    Templates::build()?.append(header, tuple, Change::default(), &mut request);
-    decode::original(&request)
+    message::append(header, tuple, Change::default(), &mut request).ok()?;
+    entry::original(&request)
 }
 
 /// The number in a sysctl's file.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry as a plain value.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use super::decode;
-use super::ffi::{Draft, U8, U16, U32};
+use super::ffi::{Object, Text, U8, U16, U32};
 use crate::flow::state::{Status, TcpState};
-use crate::flow::tuple::Tuple;
+use crate::flow::tuple::{Protocol, Tuple};
 
 /// The only family that bpfw is about.
 pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
@@ -62,7 +62,31 @@ impl Entry {
 
     /// Decodes one conntrack message; `None` unless it is a whole one about IPv4 and TCP or UDP.
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
-        decode::entry(message)
+        let object = Object::parse(message)?;
+        Some(Self {
+            original: ORIGINAL.get(&object)?,
+            reply: REPLY.get(&object)?,
+            id: object.u32(U32::ID)?,
+            status: object.u32(U32::STATUS).map(Status),
+            tcp_state: object.u8(U8::TCP_STATE).map(TcpState::from_number),
+            tcp_flags: [U8::TCP_FLAGS_ORIGINAL, U8::TCP_FLAGS_REPLY]
+                .map(|flags| object.u8(flags).unwrap_or(0)),
+            mark: object.u32(U32::MARK).unwrap_or(0),
+            zone: [U16::ZONE, U16::ORIGINAL_ZONE, U16::REPLY_ZONE]
+                .into_iter()
+                .filter_map(|zone| object.u16(zone))
+                .find(|zone| *zone != 0)
+                .unwrap_or(0),
+            has_helper: object.has(Text::HELPER_NAME),
+            has_seqadj: [U32::ORIGINAL_SEQUENCE_OFFSET, U32::REPLY_SEQUENCE_OFFSET]
+                .iter()
+                .any(|offset| object.u32(*offset).is_some()),
+            // Entries made through netlink carry the attribute whether they have a proxy or not.
+            has_synproxy: [U32::SYN_PROXY_SEQUENCE, U32::SYN_PROXY_TIMESTAMP_OFFSET]
+                .iter()
+                .any(|value| object.u32(*value).unwrap_or(0) != 0),
+            timeout: object.u32(U32::TIMEOUT).map(|seconds| Duration::from_secs(seconds.into())),
+        })
     }
 }
 
@@ -81,7 +105,6 @@ const ORIGINAL: Direction = Direction {
     destination: (U32::ORIGINAL_DESTINATION, U16::ORIGINAL_DESTINATION_PORT),
 };
 
-#[cfg(test)]
 const REPLY: Direction = Direction {
     family: U8::REPLY_FAMILY,
     protocol: U8::REPLY_PROTOCOL,
@@ -90,29 +113,48 @@ const REPLY: Direction = Direction {
 };
 
 impl Direction {
-    fn set(&self, draft: &mut Draft, tuple: &Tuple) {
-        draft.set_u8(self.family, FAMILY).set_u8(self.protocol, tuple.protocol.number());
+    fn get(&self, object: &Object) -> Option<Tuple> {
+        if object.u8(self.family)? != FAMILY {
+            return None;
+        }
+        let side = |(address, port): (U32, U16)| {
+            let address = Ipv4Addr::from_bits(u32::from_be(object.u32(address)?));
+            Some(SocketAddrV4::new(address, u16::from_be(object.u16(port)?)))
+        };
+        Some(Tuple {
+            protocol: Protocol::from_number(object.u8(self.protocol)?)?,
+            source: side(self.source)?,
+            destination: side(self.destination)?,
+        })
+    }
+
+    fn set(&self, object: &mut Object, tuple: &Tuple) {
+        object.set_u8(self.family, FAMILY).set_u8(self.protocol, tuple.protocol.number());
         for ((address, port), side) in
             [(self.source, tuple.source), (self.destination, tuple.destination)]
         {
-            draft.set_u32(address, side.ip().to_bits().to_be());
-            draft.set_u16(port, side.port().to_be());
+            object.set_u32(address, side.ip().to_bits().to_be());
+            object.set_u16(port, side.port().to_be());
         }
     }
 }
 
-/// A message that names a connection by its original tuple; `None` when there is no memory.
-pub(super) fn draft_for(original: &Tuple) -> Option<Draft> {
-    let mut draft = Draft::new()?;
-    ORIGINAL.set(&mut draft, original);
-    Some(draft)
+/// An object that names a connection by its original tuple; `None` when there is no memory.
+pub(super) fn named(original: &Tuple) -> Option<Object> {
+    let mut object = Object::new()?;
+    ORIGINAL.set(&mut object, original);
+    Some(object)
+}
+
+/// The original tuple in a message.
+pub(super) fn original(message: &[u8]) -> Option<Tuple> {
+    ORIGINAL.get(&Object::parse(message)?)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::conntrack::ffi::{Header, api};
-    use crate::flow::tuple::Protocol;
 
     const HEADER: Header = Header { kind: 0x100, flags: 0, sequence: 7 };
 
@@ -124,12 +166,12 @@ pub(super) mod tests {
 
     /// The message that the kernel would send, with what `more` adds. The library does not write
     /// the number of an entry, so it is appended here.
-    fn message(protocol: Protocol, more: impl FnOnce(&mut Draft)) -> Vec<u8> {
-        let mut draft = draft_for(&tuple(protocol)).unwrap();
-        REPLY.set(&mut draft, &tuple(protocol).invert());
-        more(&mut draft);
+    fn message(protocol: Protocol, more: impl FnOnce(&mut Object)) -> Vec<u8> {
+        let mut object = named(&tuple(protocol)).unwrap();
+        REPLY.set(&mut object, &tuple(protocol).invert());
+        more(&mut object);
         let mut bytes = Vec::new();
-        draft.append_to(HEADER, &mut bytes).unwrap();
+        object.append_to(HEADER, &mut bytes).unwrap();
         append(&mut bytes, 12, &0x1234_5678_u32.to_be_bytes());
         bytes
     }
@@ -148,11 +190,11 @@ pub(super) mod tests {
 
     #[test]
     fn a_tcp_entry_comes_back_as_it_was_built() {
-        let bytes = message(Protocol::Tcp, |draft| {
-            draft.set_u32(U32::STATUS, 0x0e).set_u32(U32::TIMEOUT, 77).set_u32(U32::MARK, 9);
-            draft.set_u8(U8::TCP_STATE, 3).set_u16(U16::ZONE, 5);
-            draft.set_u8(U8::TCP_FLAGS_ORIGINAL, 8).set_u8(U8::TCP_MASK_ORIGINAL, 8);
-            draft.set_u8(U8::TCP_FLAGS_REPLY, 8).set_u8(U8::TCP_MASK_REPLY, 8);
+        let bytes = message(Protocol::Tcp, |object| {
+            object.set_u32(U32::STATUS, 0x0e).set_u32(U32::TIMEOUT, 77).set_u32(U32::MARK, 9);
+            object.set_u8(U8::TCP_STATE, 3).set_u16(U16::ZONE, 5);
+            object.set_u8(U8::TCP_FLAGS_ORIGINAL, 8).set_u8(U8::TCP_MASK_ORIGINAL, 8);
+            object.set_u8(U8::TCP_FLAGS_REPLY, 8).set_u8(U8::TCP_MASK_REPLY, 8);
         });
         let entry = Entry::decode(&bytes).unwrap();
         assert_eq!(entry.original, tuple(Protocol::Tcp));
@@ -174,16 +216,40 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn sequence_adjustment_and_syn_proxy_are_noticed() {
-        let nested = |kind: u16| {
-            [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &1_u32.to_be_bytes()].concat()
-        };
+    fn flags_and_zones_are_those_of_their_direction() {
+        let bytes = message(Protocol::Tcp, |object| {
+            object.set_u8(U8::TCP_FLAGS_ORIGINAL, 0x08).set_u8(U8::TCP_MASK_ORIGINAL, 0xff);
+            object.set_u8(U8::TCP_FLAGS_REPLY, 0x21).set_u8(U8::TCP_MASK_REPLY, 0xff);
+        });
+        let entry = Entry::decode(&bytes).unwrap();
+        assert_eq!(entry.tcp_flags, [0x08, 0x21]);
+        assert!(!entry.is_liberal() && entry.knows_acknowledgement());
+        for zone in [U16::ORIGINAL_ZONE, U16::REPLY_ZONE] {
+            let bytes = message(Protocol::Udp, |object| {
+                object.set_u16(zone, 6);
+            });
+            assert_eq!(Entry::decode(&bytes).unwrap().zone, 6);
+        }
+    }
+
+    /// The first of these is a message's attribute, the second is in it.
+    fn with(kinds: [u16; 2], value: &[u8; 4]) -> Entry {
         let mut bytes = message(Protocol::Tcp, |_| ());
-        append(&mut bytes, 15, &nested(3));
-        assert!(Entry::decode(&bytes).unwrap().has_seqadj);
-        let mut bytes = message(Protocol::Tcp, |_| ());
-        append(&mut bytes, 24, &nested(1));
-        assert!(Entry::decode(&bytes).unwrap().has_synproxy);
+        let inner = [8_u16.to_ne_bytes(), kinds[1].to_ne_bytes()].concat();
+        append(&mut bytes, kinds[0], &[&inner, &value[..]].concat());
+        Entry::decode(&bytes).unwrap()
+    }
+
+    #[test]
+    fn helper_sequence_adjustment_and_syn_proxy_are_noticed() {
+        assert!(with([5, 1], b"ftp\0").has_helper && !with([5, 2], &[0; 4]).has_helper);
+        for direction in [15, 16] {
+            assert!(with([direction, 3], &[0; 4]).has_seqadj);
+            assert!(!with([direction, 2], &[1; 4]).has_seqadj);
+        }
+        for (kind, value, has) in [(1, 1, true), (3, 1, true), (2, 1, false), (1, 0, false)] {
+            assert_eq!(with([24, kind], &[value; 4]).has_synproxy, has, "{kind} {value}");
+        }
     }
 
     #[test]
@@ -191,16 +257,16 @@ pub(super) mod tests {
         let mut bytes = message(Protocol::Udp, |_| ());
         bytes[16] = 10;
         assert_eq!(Entry::decode(&bytes), None);
-        let bytes = message(Protocol::Udp, |draft| {
-            draft.set_u8(U8::ORIGINAL_PROTOCOL, 132).set_u8(U8::REPLY_PROTOCOL, 132);
+        let bytes = message(Protocol::Udp, |object| {
+            object.set_u8(U8::ORIGINAL_PROTOCOL, 132).set_u8(U8::REPLY_PROTOCOL, 132);
         });
         assert_eq!(Entry::decode(&bytes), None);
     }
 
     #[test]
     fn truncated_messages_are_never_more_than_the_whole() {
-        let bytes = message(Protocol::Tcp, |draft| {
-            draft.set_u32(U32::STATUS, 0x0e).set_u8(U8::TCP_STATE, 3);
+        let bytes = message(Protocol::Tcp, |object| {
+            object.set_u32(U32::STATUS, 0x0e).set_u8(U8::TCP_STATE, 3);
         });
         for length in 0..bytes.len() {
             let mut cut = bytes[..length].to_vec();
@@ -220,7 +286,7 @@ pub(super) mod tests {
                 set_length(&mut bytes);
                 Entry::decode(&bytes);
             }
-            let mut bytes = message(Protocol::Tcp, |draft| { draft.set_u8(U8::TCP_STATE, 3); });
+            let mut bytes = message(Protocol::Tcp, |object| { object.set_u8(U8::TCP_STATE, 3); });
             let at = 4 + at % (bytes.len() - 4);
             bytes[at] = value;
             Entry::decode(&bytes);

@@ -2,12 +2,14 @@
 //! libnetfilter_conntrack behind safe types. No pointer leaves this file.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use nix::libc::{sock_filter, sock_fprog};
 
+use super::shape;
 use super::socket::HEADERS;
 
 /// The library's declarations, made from its header.
@@ -16,17 +18,17 @@ pub(super) mod api {
     include!(concat!(env!("OUT_DIR"), "/conntrack_api.rs"));
 }
 
-/// Words for a built message. All attributes of a `Draft` together take less than 400 bytes.
-const BUILD_WORDS: usize = 256;
+/// Words for a built message. All attributes that can be set together take less than 400 bytes.
+const BUILD_WORDS: usize = 128;
 
 macro_rules! attributes {
-    ($(#[$doc:meta])* $name:ident { $($(#[$when:meta])* $constant:ident = $number:ident,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($constant:ident = $number:ident,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name(api::nf_conntrack_attr);
 
         impl $name {
-            $($(#[$when])* pub(super) const $constant: Self = Self(api::$number);)+
+            $(pub(super) const $constant: Self = Self(api::$number);)+
         }
     };
 }
@@ -36,11 +38,8 @@ attributes! {
     U8 {
         ORIGINAL_FAMILY = ATTR_ORIG_L3PROTO,
         ORIGINAL_PROTOCOL = ATTR_ORIG_L4PROTO,
-        #[cfg(test)]
         REPLY_FAMILY = ATTR_REPL_L3PROTO,
-        #[cfg(test)]
         REPLY_PROTOCOL = ATTR_REPL_L4PROTO,
-        #[cfg(test)]
         TCP_STATE = ATTR_TCP_STATE,
         TCP_FLAGS_ORIGINAL = ATTR_TCP_FLAGS_ORIG,
         TCP_FLAGS_REPLY = ATTR_TCP_FLAGS_REPL,
@@ -54,12 +53,11 @@ attributes! {
     U16 {
         ORIGINAL_SOURCE_PORT = ATTR_ORIG_PORT_SRC,
         ORIGINAL_DESTINATION_PORT = ATTR_ORIG_PORT_DST,
-        #[cfg(test)]
         REPLY_SOURCE_PORT = ATTR_REPL_PORT_SRC,
-        #[cfg(test)]
         REPLY_DESTINATION_PORT = ATTR_REPL_PORT_DST,
-        #[cfg(test)]
         ZONE = ATTR_ZONE,
+        ORIGINAL_ZONE = ATTR_ORIG_ZONE,
+        REPLY_ZONE = ATTR_REPL_ZONE,
     }
 }
 
@@ -68,33 +66,23 @@ attributes! {
     U32 {
         ORIGINAL_SOURCE = ATTR_ORIG_IPV4_SRC,
         ORIGINAL_DESTINATION = ATTR_ORIG_IPV4_DST,
-        #[cfg(test)]
         REPLY_SOURCE = ATTR_REPL_IPV4_SRC,
-        #[cfg(test)]
         REPLY_DESTINATION = ATTR_REPL_IPV4_DST,
-        #[cfg(test)]
+        ID = ATTR_ID,
         STATUS = ATTR_STATUS,
-        #[cfg(test)]
         MARK = ATTR_MARK,
         TIMEOUT = ATTR_TIMEOUT,
+        ORIGINAL_SEQUENCE_OFFSET = ATTR_ORIG_NAT_SEQ_OFFSET_AFTER,
+        REPLY_SEQUENCE_OFFSET = ATTR_REPL_NAT_SEQ_OFFSET_AFTER,
+        SYN_PROXY_SEQUENCE = ATTR_SYNPROXY_ISN,
+        SYN_PROXY_TIMESTAMP_OFFSET = ATTR_SYNPROXY_TSOFF,
     }
 }
 
-/// The library's conntrack object, freed when dropped.
-struct Object(NonNull<api::nf_conntrack>);
-
-impl Object {
-    /// An empty object; `None` when there is no memory.
-    fn new() -> Option<Self> {
-        // SAFETY: takes nothing, returns a new object or null.
-        NonNull::new(unsafe { api::nfct_new() }).map(Self)
-    }
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        // SAFETY: the object came from nfct_new, nobody else has it, and it is not used again.
-        unsafe { api::nfct_destroy(self.0.as_ptr()) }
+attributes! {
+    /// An attribute that is a string.
+    Text {
+        HELPER_NAME = ATTR_HELPER_NAME,
     }
 }
 
@@ -109,58 +97,105 @@ pub(super) struct Header {
     pub(super) sequence: u32,
 }
 
-impl Header {
-    /// Writes it over that of a message.
-    pub(super) fn write(self, message: &mut [u8]) {
-        message[4..6].copy_from_slice(&self.kind.to_ne_bytes());
-        message[6..8].copy_from_slice(&self.flags.to_ne_bytes());
-        message[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
-    }
-}
+/// The library's conntrack object, freed when dropped: an entry, or what a request names of one.
+pub(super) struct Object(NonNull<api::nf_conntrack>);
 
-/// A message in the making.
-pub(super) struct Draft(Object);
-
-impl Draft {
-    /// An empty message; `None` when there is no memory.
+impl Object {
+    /// An empty object; `None` when there is no memory.
     pub(super) fn new() -> Option<Self> {
-        Object::new().map(Self)
+        // SAFETY: takes nothing, returns a new object or null.
+        NonNull::new(unsafe { api::nfct_new() }).map(Self)
+    }
+
+    /// Reads a whole message, header included. It must begin at a multiple of 4 bytes in memory, as
+    /// messages in a socket's buffer do. `None` when it is malformed or there is no memory.
+    ///
+    /// Each message gets an object of its own. The library has no call that empties one, and
+    /// `nfct_copy` from an empty one would leak what the last message made it allocate.
+    pub(super) fn parse(message: &[u8]) -> Option<Self> {
+        let header = message.as_ptr().cast::<c_void>().cast::<api::nlmsghdr>();
+        if !header.is_aligned() || !shape::is_readable(message) {
+            return None;
+        }
+        let object = Self::new()?;
+        // SAFETY: `header` is aligned and starts as many bytes as it says. Every attribute lies
+        // inside and has a type that the library has room for and the size that it expects, and
+        // strings are terminated (`shape`). It only reads the message and keeps no pointer into it.
+        let result = unsafe { api::nfct_nlmsg_parse(header, object.0.as_ptr()) };
+        (result == 0).then_some(object)
+    }
+
+    /// Whether the attribute is set.
+    pub(super) fn has(&self, attribute: Text) -> bool {
+        self.get(attribute.0).is_some()
+    }
+
+    /// The attribute's value, if it is set.
+    pub(super) fn u8(&self, attribute: U8) -> Option<u8> {
+        // SAFETY: the attribute is one of one byte, and the object is alive.
+        self.get(attribute.0).map(|value| unsafe { value.cast().read() })
+    }
+
+    /// The attribute's value, if it is set.
+    pub(super) fn u16(&self, attribute: U16) -> Option<u16> {
+        // SAFETY: the attribute is one of two bytes, and the object is alive.
+        self.get(attribute.0).map(|value| unsafe { value.cast().read_unaligned() })
+    }
+
+    /// The attribute's value, if it is set.
+    pub(super) fn u32(&self, attribute: U32) -> Option<u32> {
+        // SAFETY: the attribute is one of four bytes, and the object is alive.
+        self.get(attribute.0).map(|value| unsafe { value.cast().read_unaligned() })
+    }
+
+    /// Where the object has an attribute.
+    fn get(&self, attribute: api::nf_conntrack_attr) -> Option<NonNull<c_void>> {
+        // SAFETY: the object is alive, and the number is one of the library's own.
+        NonNull::new(unsafe { api::nfct_get_attr(self.0.as_ptr(), attribute) }.cast_mut())
     }
 
     /// Sets an attribute of one byte.
     pub(super) fn set_u8(&mut self, attribute: U8, value: u8) -> &mut Self {
         // SAFETY: the object is alive, and the attribute is one of one byte.
-        unsafe { api::nfct_set_attr_u8(self.0.0.as_ptr(), attribute.0, value) }
+        unsafe { api::nfct_set_attr_u8(self.0.as_ptr(), attribute.0, value) }
         self
     }
 
     /// Sets an attribute of two bytes.
     pub(super) fn set_u16(&mut self, attribute: U16, value: u16) -> &mut Self {
         // SAFETY: the object is alive, and the attribute is one of two bytes.
-        unsafe { api::nfct_set_attr_u16(self.0.0.as_ptr(), attribute.0, value) }
+        unsafe { api::nfct_set_attr_u16(self.0.as_ptr(), attribute.0, value) }
         self
     }
 
     /// Sets an attribute of four bytes.
     pub(super) fn set_u32(&mut self, attribute: U32, value: u32) -> &mut Self {
         // SAFETY: the object is alive, and the attribute is one of four bytes.
-        unsafe { api::nfct_set_attr_u32(self.0.0.as_ptr(), attribute.0, value) }
+        unsafe { api::nfct_set_attr_u32(self.0.as_ptr(), attribute.0, value) }
         self
     }
 
-    /// Appends the encoded IPv4 message to `out`; `None` when the library refuses.
+    /// Appends the IPv4 message of what is set to `out`; `None` when the library refuses.
     pub(super) fn append_to(&self, header: Header, out: &mut Vec<u8>) -> Option<()> {
         let mut words = header_words(header);
         // SAFETY: `words` is aligned and starts with a header that says that both headers are
-        // filled; the library appends the attributes that were set. Only this file's typed
+        // filled; the library appends the attributes that are set. Only this file's typed
         // attributes can be set, none of variable length, and all of them fit. It keeps no pointer.
-        let result = unsafe { api::nfct_nlmsg_build(words.as_mut_ptr().cast(), self.0.0.as_ptr()) };
+        let result = unsafe { api::nfct_nlmsg_build(words.as_mut_ptr().cast(), self.0.as_ptr()) };
         if result < 0 {
             return None;
         }
-        let length = usize::try_from(words[0]).ok()?;
-        out.extend(words.iter().flat_map(|word| word.to_ne_bytes()).take(length));
+        // A message's attributes are whole words.
+        let length = usize::try_from(words[0]).ok()? / size_of::<u32>();
+        words.get(..length)?.iter().for_each(|word| out.extend_from_slice(&word.to_ne_bytes()));
         Some(())
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the object came from nfct_new, nobody else has it, and it is not used again.
+        unsafe { api::nfct_destroy(self.0.as_ptr()) }
     }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Conntrack: its events, its entries, and the little that bpfw changes in them.
 //!
-//! libnetfilter_conntrack encodes the messages; the sockets are our own, so that many updates fit in
-//! one send, our own updates are recognised by their port, and no read blocks for long. Nothing here knows BPF or routing.
+//! libnetfilter_conntrack reads and builds the messages. The sockets are our own, so that many updates
+//! fit in one send, our own updates are recognized by their port, and no read blocks for long. Nothing
+//! here knows BPF or routing.
 
-mod decode;
 #[doc(hidden)]
 pub mod decoders;
 pub mod dump;
@@ -12,7 +12,8 @@ pub mod entry;
 pub mod events;
 mod ffi;
 mod filter;
+mod message;
 pub mod requests;
+mod shape;
 mod socket;
 pub mod sysctl;
-mod template;

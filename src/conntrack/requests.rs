@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::ffi::Header;
+use super::message::{self, Change};
 use super::socket::{GET, NEW, NLM_F_REQUEST, Outcome, Received, Socket, messages};
-use super::template::{Change, Templates};
 use crate::error::{Error, Result};
 use crate::flow::tuple::Tuple;
 
@@ -37,7 +37,6 @@ pub struct UpdateErrors {
 pub struct Requests {
     questions: Socket,
     updates: Socket,
-    templates: Templates,
     sequence: u32,
     queue: Vec<u8>,
     /// The connections of the queued updates, by the updates' sequence numbers.
@@ -53,15 +52,13 @@ impl Requests {
             questions.set_receive_timeout(TIMEOUT)?;
             updates.set_non_blocking()?;
             updates.set_receive_buffer(REPLY_BUFFER)?;
-            let templates = Templates::build().ok_or(io::ErrorKind::OutOfMemory)?;
-            Ok((questions, updates, templates))
+            Ok((questions, updates))
         };
-        let (questions, updates, templates) = open()
+        let (questions, updates) = open()
             .map_err(|cause: io::Error| Error::system("opening sockets to conntrack", cause))?;
         Ok(Self {
             questions,
             updates,
-            templates,
             sequence: 0,
             queue: Vec::with_capacity(BATCH),
             queued: Vec::new(),
@@ -83,7 +80,7 @@ impl Requests {
     fn ask(&mut self, tuple: &Tuple) -> io::Result<Option<Entry>> {
         let header = self.next_header(GET);
         let mut request = Vec::new();
-        self.templates.append(header, tuple, Change::default(), &mut request);
+        message::append(header, tuple, Change::default(), &mut request)?;
         self.questions.send(&request)?;
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
@@ -118,7 +115,7 @@ impl Requests {
         }
         let header = self.next_header(NEW);
         let change = Change { timeout, tcp_liberal };
-        self.templates.append(header, original, change, &mut self.queue);
+        message::append(header, original, change, &mut self.queue).map_err(updating)?;
         self.queued.push((header.sequence, *original));
         Ok(())
     }

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Messages to conntrack about one connection.
+
+use std::io;
+
+use super::entry::{BE_LIBERAL, MAXACK_SET, named};
+use super::ffi::{Header, U8, U32};
+use crate::flow::tuple::{Protocol, Tuple};
+
+/// The flags that an update decides on: be liberal, and forget the last acknowledgement that was
+/// seen, which packets that bypass conntrack make stale.
+const TCP_FLAG_MASK: u8 = BE_LIBERAL | MAXACK_SET;
+
+/// What a message changes in an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// A new timeout in seconds.
+    pub(super) timeout: Option<u32>,
+    /// Both directions accept any TCP window.
+    pub(super) tcp_liberal: bool,
+}
+
+/// Appends the message about the connection with this original tuple to `out`.
+pub(super) fn append(
+    header: Header,
+    original: &Tuple,
+    change: Change,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut object = named(original).ok_or(io::ErrorKind::OutOfMemory)?;
+    if let Some(seconds) = change.timeout {
+        object.set_u32(U32::TIMEOUT, seconds);
+    }
+    if change.tcp_liberal && original.protocol == Protocol::Tcp {
+        object
+            .set_u8(U8::TCP_FLAGS_ORIGINAL, BE_LIBERAL)
+            .set_u8(U8::TCP_MASK_ORIGINAL, TCP_FLAG_MASK)
+            .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
+            .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
+    }
+    object.append_to(header, out).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::entry::{self, tests::tuple};
+
+    const HEADER: Header = Header { kind: 0x100, flags: 1, sequence: 7 };
+
+    fn message(protocol: Protocol, change: Change) -> Vec<u8> {
+        let mut message = Vec::new();
+        append(HEADER, &tuple(protocol), change, &mut message).unwrap();
+        message
+    }
+
+    #[test]
+    fn a_message_names_its_connection() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for timeout in [None, Some(60)] {
+                for tcp_liberal in [false, true] {
+                    let message = message(protocol, Change { timeout, tcp_liberal });
+                    assert_eq!(entry::original(&message), Some(tuple(protocol)));
+                    assert_eq!(message[4..6], HEADER.kind.to_ne_bytes());
+                    assert_eq!(message[6..8], HEADER.flags.to_ne_bytes());
+                    assert_eq!(message[8..12], HEADER.sequence.to_ne_bytes());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_holds_tuple_timeout_and_flags_only() {
+        let message = message(Protocol::Tcp, Change { timeout: Some(60), tcp_liberal: true });
+        let (mut rest, mut kinds) = (&message[20..], Vec::new());
+        while let [l0, l1, k0, k1, ..] = *rest {
+            kinds.push(u16::from_ne_bytes([k0, k1]) & 0x3fff);
+            rest = &rest[usize::from(u16::from_ne_bytes([l0, l1])).next_multiple_of(4)..];
+        }
+        kinds.sort();
+        // The original tuple, the protocol information and the timeout.
+        assert_eq!(kinds, [1, 4, 7]);
+    }
+}
