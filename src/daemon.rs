@@ -35,7 +35,6 @@ use crate::datapath::skeleton::Storage;
 use crate::datapath::state::{Change, State};
 use crate::datapath::{Hook, devices};
 use crate::error::{Error, Result};
-use crate::flow::decision::Refusal;
 use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link::Link;
@@ -44,6 +43,7 @@ use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::offload::topology::{self, View};
+use crate::reasons::connection::Refusal;
 use crate::shutdown::Shutdown;
 
 use backlog::Backlog;
@@ -395,12 +395,14 @@ impl Daemon<'_> {
     /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded, or
     /// not the connections that they cover. `true` if that takes a resync.
     fn forbid_by_policy(&mut self) -> Result<bool> {
-        let reason = self.reason_against_all();
+        let refusal = self.reason_against_all();
         let fwmark_bits = self.monitor.network().rules.fwmark_bits;
         let by_mark = self.offload.require_route_mark(fwmark_bits != 0 && self.route_mark != 0);
-        let changed = self.offload.forbid(reason);
-        match reason {
-            Some(reason) if changed => tracing::warn!("nothing is offloaded: {reason}"),
+        let changed = self.offload.forbid(refusal);
+        match refusal {
+            Some(refusal) if changed => {
+                tracing::warn!("nothing is offloaded: {}", refusal.reason().line());
+            }
             None if changed => tracing::info!("nothing stands against offloading any more"),
             _ => {}
         }

@@ -14,4 +14,5 @@ pub mod limits;
 pub mod logging;
 pub mod netlink;
 pub mod offload;
+pub mod reasons;
 pub mod shutdown;

@@ -5,10 +5,10 @@ mod support;
 
 use bpfw::abi::{self, bpfw_tuple, bpfw_verdict};
 use bpfw::datapath::Hook;
-use bpfw::datapath::counters::VERDICTS;
 use bpfw::datapath::state::Change;
 use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
+use bpfw::reasons::packet::VERDICTS;
 use std::net::SocketAddrV4;
 use support::datapath::{Datapath, HOOKS, Input, egress, egresses, links, on_hook, on_hook_with};
 use support::flow::{DMZ, Flow, LAN, PROTOCOLS, WAN};
@@ -79,14 +79,14 @@ const UNREACHABLE: &[(bpfw_verdict, &[Hook], &str)] = &[
 
 #[test]
 fn every_verdict_is_tested_or_unreachable() {
-    for (verdict, words) in VERDICTS {
+    for reason in VERDICTS {
         for hook in HOOKS {
             let has = |(other, hooks): (bpfw_verdict, &[Hook])| {
-                usize::from(other == verdict && hooks.contains(&hook))
+                usize::from(other == reason.number && hooks.contains(&hook))
             };
             let tested: usize = TESTED.iter().map(|(other, hooks)| has((*other, hooks))).sum();
             let not: usize = UNREACHABLE.iter().map(|(other, hooks, _)| has((*other, hooks))).sum();
-            assert_eq!(tested + not, 1, "{words} on {}", hook.name());
+            assert_eq!(tested + not, 1, "{} on {}", reason.name, hook.name());
         }
     }
 }

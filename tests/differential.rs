@@ -7,7 +7,7 @@
 mod support;
 
 use bpfw::abi;
-use bpfw::datapath::counters::VERDICTS;
+use bpfw::reasons::packet::{self, VERDICTS};
 use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddrV4;
@@ -170,10 +170,8 @@ impl Search {
             start.elapsed(),
             self.spoiled_forwarded
         );
-        for (verdict, name) in VERDICTS {
-            if packets(verdict) > 0 {
-                println!("{:>12} {name}", packets(verdict));
-            }
+        for reason in VERDICTS.iter().filter(|reason| packets(reason.number) > 0) {
+            println!("{}", packet::summary(reason, packets(reason.number)));
         }
         assert!(forwarded * 4 > self.injected as u64, "too few took the fast path");
     }

@@ -2,8 +2,8 @@
 //! The end: everything is taken off, whatever else fails.
 
 use super::Daemon;
-use crate::datapath::counters::{TESTIMONIES, VERDICTS};
 use crate::error::Result;
+use crate::reasons::packet::{self, TESTIMONIES, VERDICTS};
 
 impl Daemon<'_> {
     pub(super) fn stop(mut self) -> Result<()> {
@@ -15,10 +15,10 @@ impl Daemon<'_> {
     }
 
     fn report(&self) -> Result<()> {
-        for (verdict, name) in VERDICTS.into_iter().chain(TESTIMONIES) {
-            let packets = self.counters.packets(verdict)?;
+        for reason in VERDICTS.iter().chain(&TESTIMONIES) {
+            let packets = self.counters.packets(reason.number)?;
             if packets != 0 {
-                tracing::info!("{packets} packets {name}");
+                tracing::info!("{}", packet::summary(reason, packets));
             }
         }
         for (reason, times) in self.offload.refusals().iter() {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether a connection may be offloaded: guard clauses on plain facts, one reason each.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
+use crate::reasons::connection::Refusal;
 
 /// What must be known of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -42,123 +42,6 @@ pub enum Decision {
     Refuse(Refusal),
     /// The facts do not suffice: ask conntrack for all it knows.
     Ask,
-}
-
-/// Why a connection stays with the stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Refusal {
-    /// Conntrack does not know the connection.
-    NotTracked = 1,
-    /// The user asked for connections with another mark.
-    Mark,
-    /// Routing rules go by marks, and it has none that they could go by.
-    RouteMark,
-    /// Its first packet has not left the machine yet.
-    Unconfirmed,
-    /// The entry is on its way out, or not a connection's.
-    Dying,
-    /// It belongs to a conntrack zone, which packets do not show.
-    Zone,
-    /// A helper, a SYN proxy or a sequence adjustment must see each packet.
-    Watched,
-    /// Its timeout is fixed: packets must not refresh it.
-    FixedTimeout,
-    /// A policy gives it another timeout than the sysctls that it would be refreshed by.
-    OwnTimeout,
-    /// The kernel's flow table or hardware forwards it.
-    FlowTable,
-    /// One of its ends is this machine.
-    Local,
-    /// An address is not a host's: multicast, broadcast, loopback.
-    NotUnicast,
-    /// Its tuples differ where its status bits say that the kernel does not translate.
-    NotTranslated,
-    /// No answer was seen: the policy may not have allowed it.
-    NoReply,
-    /// TCP is opening or closing.
-    NotEstablished,
-    /// Its timeout is none that packets leave: another program has set it, or it is nearly over.
-    OddTimeout,
-    /// Routing rules go by firewall marks that bpfw does not look at.
-    PolicyRouting,
-    /// Routing rules or routes go by the type of service, which may differ from packet to packet.
-    TypeOfService,
-    /// A routing rule has an attribute that look-ups do not ask with.
-    UnknownRule,
-    /// Routes or rules give packets realms, which firewall rules and filters of queueing disciplines
-    /// may ask for. A packet that was forwarded past routing has none.
-    Realms,
-    /// Routes spread packets over next hops by more than their addresses.
-    Multipath,
-    /// The kernel compares forwarded packets with learned path MTUs.
-    PathMtu,
-    /// The kernel takes gateways from ICMP redirects.
-    Redirects,
-    /// Rules send copies of packets (nft's `dup`, iptables' TEE): who gets them wants all. A copy may
-    /// leave where its packet is dropped.
-    Copies,
-    /// An IPsec policy may cover its packets.
-    Ipsec,
-    /// There are policies for timeouts, and its own does not tell whether it has one.
-    TimeoutUnclear,
-    /// There is no room for more connections.
-    Full,
-}
-
-impl Refusal {
-    /// Whether the reason stays for the connection's life, as far as one can tell.
-    pub fn is_lasting(self) -> bool {
-        matches!(
-            self,
-            Self::Zone
-                | Self::Watched
-                | Self::FixedTimeout
-                | Self::OwnTimeout
-                | Self::FlowTable
-                | Self::Local
-                | Self::NotUnicast
-                | Self::NotTranslated
-                | Self::Ipsec
-                | Self::Full
-        )
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotTracked => "not tracked",
-            Self::Mark => "another mark",
-            Self::RouteMark => "no mark to be routed by",
-            Self::Unconfirmed => "not confirmed",
-            Self::Dying => "dying",
-            Self::Zone => "in a zone",
-            Self::Watched => "helper, SYN proxy or sequence adjustment",
-            Self::FixedTimeout => "fixed timeout",
-            Self::OwnTimeout => "timeout of its own",
-            Self::FlowTable => "in the kernel's flow table",
-            Self::Local => "local",
-            Self::NotUnicast => "not unicast",
-            Self::NotTranslated => "tuples differ without NAT",
-            Self::NoReply => "no reply yet",
-            Self::NotEstablished => "TCP not established",
-            Self::OddTimeout => "timeout set by another program, nearly over, or below 3 s",
-            Self::PolicyRouting => "routing rules by mark",
-            Self::TypeOfService => "routing rules or routes by type of service",
-            Self::UnknownRule => "a routing rule by what look-ups do not know",
-            Self::Realms => "routes or routing rules with realms",
-            Self::Multipath => "routes over several next hops, by more than addresses",
-            Self::PathMtu => "net.ipv4.ip_forward_use_pmtu is set",
-            Self::Redirects => {
-                "ICMP redirects are accepted (net.ipv4.conf.all.accept_redirects is set)"
-            }
-            Self::Copies => "rules send copies of packets",
-            Self::Ipsec => "IPsec policies",
-            Self::TimeoutUnclear => "timeout not clear yet",
-            Self::Full => "too many connections",
-        })
-    }
 }
 
 /// Decides on one connection; `is_local` knows the machine's own addresses.

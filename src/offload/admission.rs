@@ -8,10 +8,11 @@ use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
-use crate::flow::decision::{Decision, Facts, Refusal, decide};
+use crate::flow::decision::{Decision, Facts, decide};
 use crate::flow::expiry::Given;
 use crate::flow::state::TcpState;
 use crate::flow::tuple::{Protocol, Tuple};
+use crate::reasons::connection::Refusal;
 
 /// Conntrack calls UDP a stream once a packet comes later than this after the first one
 /// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c): it must see that packet.

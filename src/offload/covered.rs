@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::Offload;
 use crate::error::Result;
-use crate::flow::decision::Refusal;
 use crate::flow::selector::Selectors;
+use crate::reasons::connection::Refusal;
 
 impl Offload {
     /// Sets what IPsec policies may cover: those connections are not ours. `true` if there is more

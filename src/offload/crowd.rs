@@ -12,9 +12,9 @@ use crate::conntrack::entry::Entry;
 use crate::conntrack::events::Event;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
-use crate::flow::decision::Refusal;
 use crate::flow::expiry::Given;
 use crate::flow::tuple::Tuple;
+use crate::reasons::connection::Refusal;
 
 /// So many events are read before what they ask for is done: a fraction of a millisecond.
 const EVENTS: usize = 64;

@@ -32,10 +32,10 @@ use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::ConnMap;
 use crate::datapath::signals::Signals;
 use crate::error::Result;
-use crate::flow::decision::Refusal;
 use crate::flow::expiry::Timeouts;
 use crate::flow::selector::Selectors;
 use crate::flow::tuple::Tuple;
+use crate::reasons::connection::Refusal;
 
 use admission::Source;
 use refusals::Refusals;

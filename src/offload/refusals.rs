@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::flow::decision::Refusal;
+use crate::reasons::connection::Refusal;
 
 /// Refusals by reason. A connection counts each time that it is looked at.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ impl Refusals {
         let count = self.counts.entry(refusal).or_default();
         *count = count.wrapping_add(1);
         if *count == 1 && refusal == Refusal::Full {
-            tracing::warn!("{refusal}: further ones stay with the stack");
+            tracing::warn!("{}: further ones stay with the stack", refusal.reason().line());
         }
     }
 

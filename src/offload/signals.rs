@@ -9,8 +9,8 @@ use super::admission::Source;
 use crate::abi::{self, bpfw_tuple};
 use crate::conntrack::entry::Entry;
 use crate::error::Result;
-use crate::flow::decision::Refusal;
 use crate::flow::state::TcpState;
+use crate::reasons::connection::Refusal;
 
 /// How long conntrack may keep an entry at most after a FIN or a RST.
 const LONGEST_END: Duration = Duration::from_secs(300);

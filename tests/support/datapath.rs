@@ -14,7 +14,7 @@ use bpfw::abi::{
 };
 use bpfw::datapath::Hook;
 use bpfw::datapath::conn_map::{Added, ConnMap};
-use bpfw::datapath::counters::{Counters, TESTIMONIES, VERDICTS};
+use bpfw::datapath::counters::Counters;
 use bpfw::datapath::devices::Devices;
 use bpfw::datapath::object::{LoadedObject, Settings};
 use bpfw::datapath::signals::Signals;
@@ -22,6 +22,7 @@ use bpfw::datapath::skeleton::Storage;
 use bpfw::datapath::state::{Change, NO_PERIODS, State};
 use bpfw::datapath::typed_map::TypedMap;
 use bpfw::flow::tuple::Protocol;
+use bpfw::reasons::packet::{TESTIMONIES, VERDICTS};
 use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
 use libbpf_sys::xdp_md;
 use std::cell::RefCell;
@@ -398,7 +399,7 @@ impl<'obj> Datapath<'obj> {
         let mut counted = (0..before.len()).filter(|at| before[*at] != after[*at]);
         let first = counted.next();
         assert_eq!(counted.next(), None, "one packet, one testimony");
-        first.map(|at| TESTIMONIES[at].0)
+        first.map(|at| TESTIMONIES[at].number)
     }
 
     /// Ends the offload of a connection.
@@ -474,7 +475,7 @@ impl<'obj> Datapath<'obj> {
         let counted: Vec<_> = (0..before.len()).filter(|i| before[*i] != after[*i]).collect();
         assert_eq!(counted.len(), 1, "one frame, one verdict: {counted:?}");
         assert_eq!(after[counted[0]], before[counted[0]] + 1);
-        outcome.verdict = VERDICTS[counted[0]].0;
+        outcome.verdict = VERDICTS[counted[0]].number;
         outcome
     }
 
@@ -521,11 +522,11 @@ impl<'obj> Datapath<'obj> {
     }
 
     fn count_testimonies(&self) -> [u64; TESTIMONIES.len()] {
-        TESTIMONIES.map(|(kind, _)| self.counters.packets(kind).expect("counters"))
+        TESTIMONIES.map(|reason| self.counters.packets(reason.number).expect("counters"))
     }
 
     fn count(&self) -> [u64; BPFW_VERDICTS as usize - 1] {
-        VERDICTS.map(|(verdict, _)| self.counters.packets(verdict).expect("counters"))
+        VERDICTS.map(|reason| self.counters.packets(reason.number).expect("counters"))
     }
 
     /// The hook's word for "to the stack".
@@ -564,9 +565,10 @@ impl<'obj> Datapath<'obj> {
     }
 }
 
-/// A verdict's words, for messages.
+/// A verdict's name, for messages.
 pub fn name(verdict: bpfw_verdict) -> &'static str {
-    VERDICTS.iter().find(|(each, _)| *each == verdict).map_or("no verdict", |(_, name)| name)
+    let reason = VERDICTS.iter().find(|reason| reason.number == verdict);
+    reason.map_or("no verdict", |reason| reason.name)
 }
 
 /// The interfaces' entries for `link_map`, all untagged.

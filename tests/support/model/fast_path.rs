@@ -12,8 +12,8 @@ use crate::support::router::LIMIT;
 use crate::support::wait::{becomes_true, eventually};
 use bpfw::abi::{self, bpfw_conn};
 use bpfw::conntrack::entry::Entry;
-use bpfw::datapath::counters::VERDICTS;
 use bpfw::flow::tuple::Tuple;
+use bpfw::reasons::packet::{self, VERDICTS};
 use nix::sys::signal::Signal;
 
 /// How much larger the daemon may become than it was at its start, in KiB: a resync after a flood
@@ -57,9 +57,9 @@ impl FastPath {
 
     /// Packets by verdict.
     pub fn verdicts(&self) -> String {
-        let counts = VERDICTS.iter().map(|(verdict, name)| (self.maps.packets(*verdict), name));
+        let counts = VERDICTS.iter().map(|reason| (self.maps.packets(reason.number), reason));
         let counts = counts.filter(|(packets, _)| *packets != 0);
-        counts.map(|(packets, name)| format!("{packets} packets {name}\n")).collect()
+        counts.map(|(packets, reason)| packet::summary(reason, packets) + "\n").collect()
     }
 
     pub fn lines(&self) -> Vec<String> {

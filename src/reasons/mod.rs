@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every reason that bpfw gives, once: what became of a packet, and why a connection stays with the
+//! network stack.
+//!
+//! The rest of the code works with the enums, and takes from here what people read.
+//! docs/reasons.md is made of these tables.
+
+/// Makes an enum of reasons out of its table, so that no value is without its row.
+macro_rules! reasons {
+    (
+        $(#[$about:meta])*
+        pub enum $kind:ident {
+            $(
+                $(#[$why:meta])*
+                $value:ident = $number:literal, $name:literal, $words:literal $(, $advice:literal)?;
+            )+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum $kind {
+            $($(#[$why])* $value = $number,)+
+        }
+
+        impl $kind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            /// Its row of the table.
+            pub const fn reason(self) -> $crate::reasons::Reason {
+                use $crate::reasons::Reason;
+                match self {
+                    $(Self::$value => Reason::new($number, $name, $words)$(.advise($advice))?,)+
+                }
+            }
+        }
+
+        impl ::std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.reason().words)
+            }
+        }
+    };
+}
+
+pub mod connection;
+pub mod packet;
+
+/// One reason, as people and other programs know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Its number among the reasons of its kind.
+    pub number: u32,
+    /// Its short name, which stays the same for good.
+    pub name: &'static str,
+    /// What it means.
+    pub words: &'static str,
+    /// What the user can do about it, if anything.
+    pub advice: Option<&'static str>,
+}
+
+impl Reason {
+    /// The words, followed by the advice.
+    pub fn line(&self) -> String {
+        let advice = self.advice.map(|advice| format!(" ({advice})"));
+        format!("{}{}", self.words, advice.unwrap_or_default())
+    }
+
+    const fn new(number: u32, name: &'static str, words: &'static str) -> Self {
+        Self { number, name, words, advice: None }
+    }
+
+    /// The same reason with this advice.
+    #[must_use]
+    const fn advise(self, advice: &'static str) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+}
