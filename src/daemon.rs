@@ -44,6 +44,7 @@ use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::offload::topology::{self, View};
 use crate::reasons::connection::Refusal;
+use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
 use backlog::Backlog;
@@ -297,7 +298,7 @@ impl Daemon<'_> {
             Drained::Empty => self.conntrack_is_silent(),
             Drained::More => self.notice_backlog()?,
             Drained::Overrun => {
-                tracing::warn!("conntrack events were lost: comparing with conntrack");
+                tracing::warn!("pausing: {}", Pause::EventsLost);
                 // Of rules and routes we would have heard by other sockets.
                 self.distrust(Change::Topology)?;
             }
@@ -375,7 +376,11 @@ impl Daemon<'_> {
     }
 
     fn check_policies(&mut self) -> Result<()> {
-        if self.forbid_by_policy()? { self.distrust(Change::Policy) } else { Ok(()) }
+        if !self.forbid_by_policy()? {
+            return Ok(());
+        }
+        tracing::debug!("pausing: {}", Pause::Policy);
+        self.distrust(Change::Policy)
     }
 
     /// They change without an event.
@@ -493,7 +498,7 @@ impl Daemon<'_> {
         if self.devices.as_ref() == Some(&devices) {
             return Ok(());
         }
-        self.state.rest()?;
+        self.pause(Pause::Interfaces)?;
         self.devices = None;
         self.device_maps.set(&devices.links, &devices.egresses)?;
         self.devices = Some(devices);

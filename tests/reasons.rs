@@ -11,6 +11,7 @@ use bpfw::abi;
 use bpfw::reasons::Reason;
 use bpfw::reasons::connection::Refusal;
 use bpfw::reasons::packet::{TESTIMONIES, VERDICTS};
+use bpfw::reasons::pause::Pause;
 
 const PAGE: &str = "docs/reasons.md";
 
@@ -40,6 +41,12 @@ fn tables() -> Vec<Table> {
             about: "Why a connection stays with the network stack (`refused_map`), or why nothing is \
                     offloaded.",
             reasons: Refusal::ALL.iter().map(|refusal| refusal.reason()).collect(),
+        },
+        Table {
+            title: "Pauses",
+            about: "Why the fast path as a whole pauses: all packets go to the network stack for a \
+                    while. Those of a moment are logged by `--log-level debug` only.",
+            reasons: Pause::ALL.iter().map(|pause| pause.reason()).collect(),
         },
     ]
 }
@@ -134,6 +141,9 @@ fn every_reason_is_given_somewhere() {
     let source = words(&source);
     for refusal in Refusal::ALL {
         assert!(source.contains(&*format!("Refusal::{refusal:?}")), "nobody gives {refusal:?}");
+    }
+    for pause in Pause::ALL {
+        assert!(source.contains(&*format!("Pause::{pause:?}")), "nobody gives {pause:?}");
     }
     let header = fs::read_to_string("include/bpfw_abi.h").expect("the header is there");
     let programs = code(Path::new("bpf"));

@@ -3,6 +3,7 @@
 
 mod support;
 
+use bpfw::reasons::pause::Pause;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::process::Command;
@@ -73,7 +74,7 @@ fn hazard_29_a_busy_loop_of_higher_priority_loses_nothing(hook: &str, test: &str
         assert!(other.echoes(number, LIMIT), "echo {number} is lost");
         std::thread::sleep(Duration::from_millis(10));
     }
-    outlaw.daemon.wait_for_line_after(mark, "late by", LIMIT);
+    outlaw.daemon.wait_for_line_after(mark, Pause::Late.reason().words, LIMIT);
     outlaw.daemon.wait_for_line_after(mark, "forwarding", LIMIT);
     drop(busy);
     // The stack counts what it drops of the deleted stream, too.

@@ -18,6 +18,7 @@ use super::support::udp::UdpClient;
 use super::support::wait::becomes_true;
 use super::usage::{cpu_time, peak};
 use bpfw::abi;
+use bpfw::reasons::pause::Pause;
 use churn::Churn;
 use row::Row;
 use serde::Serialize;
@@ -148,8 +149,8 @@ fn measure(
     let changing = usage(before);
     churn.end()?;
     let lines = daemon.lines();
-    let is_late =
-        |line: &&String| line.contains("late by") || line.contains("the stack takes over");
+    let late = [Pause::Late, Pause::Error].map(|pause| pause.reason().words);
+    let is_late = |line: &&String| late.iter().any(|words| line.contains(words));
     lines
         .iter()
         .filter(|line| line.contains("WARN") && is_late(line))

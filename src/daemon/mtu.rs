@@ -9,6 +9,7 @@ use super::Daemon;
 use crate::datapath::Hook;
 use crate::datapath::state::Change;
 use crate::error::Result;
+use crate::reasons::pause::Pause;
 
 impl Daemon<'_> {
     /// `true` if something was attached anew.
@@ -43,7 +44,7 @@ impl Daemon<'_> {
         }
         due.sort_unstable();
         // Nothing may be redirected to an interface without a program.
-        self.state.rest()?;
+        self.pause(Pause::Interfaces)?;
         for (at, _) in &due {
             self.attachments[*at].release_xdp();
         }

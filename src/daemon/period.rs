@@ -9,6 +9,7 @@ use super::rest::Rest;
 use crate::clock::Jiffies;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
+use crate::reasons::pause::Pause;
 
 /// Up to so many connections, the period is the shortest: each one more packet of each direction
 /// for the network stack.
@@ -47,7 +48,7 @@ impl Daemon<'_> {
         let fits = if now > current { now } else { current.min(sooner) };
         if fits != current && matches!(self.rest, Rest::Awake) {
             let seconds = self.jiffies.to_duration(1 << fits).as_secs_f64();
-            tracing::info!("each direction of a connection proves itself every {seconds:.1} s now");
+            tracing::info!("pausing: {}: {seconds:.1} s", Pause::Period);
             self.period_due = Some(fits);
             self.start_grace()?;
         }

@@ -8,6 +8,7 @@ use super::{Daemon, PATIENCE, SLICE};
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::offload::Resync;
+use crate::reasons::pause::Pause;
 
 /// How long the fast path rests before what programs rely on changes: none runs as long.
 const GRACE: Duration = Duration::from_secs(1);
@@ -81,12 +82,12 @@ impl Daemon<'_> {
     pub(super) fn is_late(&mut self) -> Result<()> {
         let late = self.last_beat.elapsed();
         if !self.rest.compares() {
-            tracing::warn!("late by {late:?}: comparing with conntrack");
+            tracing::warn!("pausing: {}", Pause::Late.reason().line_about(format!("by {late:?}")));
             return self.distrust(Change::Policy);
         }
         // Nothing is forwarded meanwhile, and a queue that has overflowed says so. To begin anew each time
         // would keep a daemon that gets little time from ever finishing.
-        tracing::debug!("late by {late:?} while comparing with conntrack");
+        tracing::debug!("still pausing: {}: by {late:?}", Pause::Late);
         self.doubted = Change::Policy;
         self.pending = self.backlog()?;
         self.state.begin_anew()
@@ -101,12 +102,17 @@ impl Daemon<'_> {
             return Ok(());
         };
         if matches!(self.rest, Rest::Awake) && behind.age() >= PATIENCE {
-            tracing::debug!("behind with conntrack's events: the stack takes over");
-            self.state.rest()?;
+            self.pause(Pause::Behind)?;
             self.pending = self.backlog()?;
             self.rest = Rest::Behind;
         }
         Ok(())
+    }
+
+    /// Hands all packets to the stack, until the next bump.
+    pub(super) fn pause(&self, reason: Pause) -> Result<()> {
+        tracing::debug!("pausing: {reason}");
+        self.state.rest()
     }
 
     /// Whether no event has been waiting for long.
@@ -129,7 +135,8 @@ impl Daemon<'_> {
 
     /// Something failed that should not: the stack takes over, and after a pause all is compared.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
-        tracing::warn!("{error}: the stack takes over, next try in {RETRY:?}");
+        let detail = format!("{error}; next try in {RETRY:?}");
+        tracing::warn!("pausing: {}", Pause::Error.reason().line_about(detail));
         self.doubted = Change::Policy;
         self.state.begin_anew()?;
         self.rest = Rest::Discard(Instant::now() + RETRY);
@@ -147,6 +154,7 @@ impl Daemon<'_> {
 
     /// A failure may have hidden changes of the network: all that follows from it is done anew.
     fn start_resync(&mut self) -> Result<()> {
+        tracing::info!("comparing with conntrack");
         let network = self.monitor.network();
         self.offload.set_local_addresses(&network.local_addresses);
         self.forbid_by_policy()?;
@@ -200,7 +208,7 @@ impl Daemon<'_> {
     /// When the slots for next hops run out, all of them are emptied.
     pub(super) fn watch_hops(&mut self) -> Result<()> {
         if matches!(self.rest, Rest::Awake) && self.hops.nearly_full()? {
-            tracing::info!("the table of next hops is full: starting it anew");
+            tracing::info!("pausing: {}", Pause::HopsFull);
             self.start_grace()?;
         }
         Ok(())

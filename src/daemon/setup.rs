@@ -37,6 +37,7 @@ use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::tc::Qdiscs;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::{Offload, topology};
+use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
 /// The heartbeat's limit, in intervals, and at least.
@@ -149,6 +150,7 @@ impl<'obj> Daemon<'obj> {
             pending: Backlog::of(0),
             behind: None,
         };
+        tracing::debug!("pausing: {}", Pause::Start);
         daemon.forbid_by_policy()?;
         daemon.read_firewall()?;
         daemon.priority.follow()?;

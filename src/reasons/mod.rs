@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Every reason that bpfw gives, once: what became of a packet, and why a connection stays with the
-//! network stack.
+//! Every reason that bpfw gives, once: what became of a packet, why a connection stays with the
+//! network stack, and why the fast path pauses.
 //!
 //! The rest of the code works with the enums, and takes from here what people read.
 //! docs/reasons.md is made of these tables.
+
+use std::fmt;
 
 /// Makes an enum of reasons out of its table, so that no value is without its row.
 macro_rules! reasons {
@@ -46,6 +48,7 @@ macro_rules! reasons {
 
 pub mod connection;
 pub mod packet;
+pub mod pause;
 
 /// One reason, as people and other programs know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +66,16 @@ pub struct Reason {
 impl Reason {
     /// The words, followed by the advice.
     pub fn line(&self) -> String {
-        let advice = self.advice.map(|advice| format!(" ({advice})"));
-        format!("{}{}", self.words, advice.unwrap_or_default())
+        format!("{}{}", self.words, self.hint())
+    }
+
+    /// The same, with what the reason is about in this case.
+    pub fn line_about(&self, detail: impl fmt::Display) -> String {
+        format!("{}: {detail}{}", self.words, self.hint())
+    }
+
+    fn hint(&self) -> String {
+        self.advice.map(|advice| format!(" ({advice})")).unwrap_or_default()
     }
 
     const fn new(number: u32, name: &'static str, words: &'static str) -> Self {
