@@ -44,6 +44,7 @@ use crate::netlink::xfrm::Xfrm;
 use crate::offload::Offload;
 use crate::offload::topology::{self, View};
 use crate::reasons::connection::Refusal;
+use crate::reasons::interface::{Found, Problem};
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
@@ -143,7 +144,7 @@ struct Daemon<'obj> {
     /// Something changed at TC, and it was not looked at yet.
     must_look_around: bool,
     /// Interfaces whose packets are the stack's, with the reason.
-    left_out: BTreeMap<u32, String>,
+    left_out: BTreeMap<u32, Found>,
     /// How many interfaces the device maps have no room for, as was warned.
     without_room: usize,
     drivers: Drivers,
@@ -154,7 +155,7 @@ struct Daemon<'obj> {
     stamps: Stamps,
     routing_sysctls: RoutingSysctls,
     /// Attached interfaces that nothing can be redirected to, as was warned.
-    unusable: HashSet<Unusable>,
+    unusable: HashSet<(u32, Problem)>,
     /// Housekeeping has more to do than fitted in its slice.
     busy: bool,
     /// Slots of next hops of connections with traffic, as the last round found them.
@@ -166,14 +167,6 @@ struct Daemon<'obj> {
     pending: Backlog,
     /// The same, if the last read has left some: since then, or since these were handled.
     behind: Option<Backlog>,
-}
-
-/// An interface that nothing can be redirected to.
-#[derive(PartialEq, Eq, Hash)]
-struct Unusable {
-    index: u32,
-    /// `None` if it does not exist any more.
-    reason: Option<&'static str>,
 }
 
 /// Whose events wait.
@@ -528,8 +521,8 @@ impl Daemon<'_> {
             // Why it is left out was said.
             let left_out =
                 self.left_out.contains_key(&index) || self.rules.is_left_out(attachment.name());
-            let reason = there.then(|| self.reason_for_no_egress(attachment));
-            let now = Unusable { index, reason };
+            let problem = if there { self.reason_for_no_egress(attachment) } else { Problem::Gone };
+            let now = (index, problem);
             let known = before.contains(&now);
             if there && left_out {
                 self.unusable.extend(known.then_some(now));
@@ -542,13 +535,11 @@ impl Daemon<'_> {
             if known {
                 continue;
             }
-            let name = attachment.name();
-            match reason {
-                Some(reason) => tracing::warn!(
-                    "nothing is redirected to {name} now: packets to it go by the stack, because \
-                     {reason}"
-                ),
-                None => tracing::warn!("{name} is gone: restart bpfw when it is back"),
+            let (name, line) = (attachment.name(), problem.reason().line());
+            if there {
+                tracing::warn!("packets to {name} go by the stack: {line}");
+            } else {
+                tracing::warn!("{name}: {line}");
             }
         }
     }

@@ -5,6 +5,7 @@
 mod support;
 
 use bpfw::offload::per_packet::Kind;
+use bpfw::reasons::interface::Problem;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::lab::{CLIENT, Lab, SERVER};
@@ -211,7 +212,8 @@ fn guard(hook: &str, test: &str, (direction, device): (&str, &str)) {
     assert!(banned.echoes(0, LIMIT));
     lab.nft(&at_interface(direction, device));
     let daemon = start(&lab, hook, &[]);
-    daemon.wait_for_line(&format!("the chain netdev guard guarding at {device}"), LIMIT);
+    let why = format!("{}: netdev guard guarding", Problem::NetdevChain);
+    daemon.wait_for_line(&format!("packets of {device} stay with the stack: {why}"), LIMIT);
     for _ in 0..5 {
         assert!(is_guarded(&lab, &client, &banned), "each packet passes the chain");
     }

@@ -102,7 +102,7 @@ fn ports_of_a_bridge_stay_with_the_stack() {
     lab.router.ip("link add br0 type bridge\nlink set br0 up\naddr flush dev lan0\n\
          link set lan0 master br0\naddr add 192.0.2.1/24 dev br0\n");
     let daemon = start(&lab, "tc", &[]);
-    daemon.wait_for_line("lan0 is part of a bridge", LIMIT);
+    daemon.wait_for_line("lan0 stay with the stack: it is part of a bridge", LIMIT);
     let (_server, client) = echo(&lab, 40000);
     for number in 0..20 {
         assert!(!echo_is_fast(&lab, &client, number));

@@ -4,6 +4,7 @@
 
 mod support;
 
+use bpfw::reasons::interface::Problem;
 use std::time::Duration;
 use support::daemon::Daemon;
 use support::lab::{Lab, SERVER};
@@ -20,7 +21,7 @@ const PROOFS: u64 = 20;
 /// Longer than an emulated machine needs for one.
 const ECHO_LIMIT: Duration = Duration::from_secs(5);
 /// What bpfw says of an interface whose driver does not run the program.
-const UNSEEN: &str = "its driver ran XDP for none of them";
+const UNSEEN: &str = Problem::XdpNotRun.reason().words;
 const BYTES: u64 = 2 << 20;
 
 /// What becomes of native XDP at a NIC.
@@ -96,8 +97,8 @@ fn xdp() {
         daemon.wait_for_line(&format!("attached to {name} ({})", xdp.mode()), LIMIT);
     }
     for (name, segment) in ["lan0", "wan0"].iter().zip(segments) {
-        let resets =
-            daemon.lines().iter().any(|line| line.contains(&format!("{name}: its driver (igb)")));
+        let warning = format!("{name}: {}: igb", Problem::LinkResets);
+        let resets = daemon.lines().iter().any(|line| line.contains(&warning));
         assert_eq!(resets, segment.resets(), "{name} is {}", segment.form);
     }
     expect(&lab, &daemon, [is_fast(lan, wan), is_fast(wan, lan)]);
@@ -106,7 +107,7 @@ fn xdp() {
             await_unseen(&lab, &daemon, name);
         }
         if to == Xdp::Generic && from != Xdp::Generic {
-            daemon.wait_for_line(&format!("nothing is redirected to {name}"), LIMIT);
+            daemon.wait_for_line(&format!("packets to {name} go by the stack"), LIMIT);
         }
     }
     assert!(daemon.stop(LIMIT).success());

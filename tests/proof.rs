@@ -9,6 +9,7 @@ use bpfw::abi::{self, bpfw_conn};
 use bpfw::datapath::Hook;
 use bpfw::datapath::sys::AttachType;
 use bpfw::flow::tuple::Protocol;
+use bpfw::reasons::interface::Problem;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::time::Duration;
@@ -613,7 +614,8 @@ fn hazard_68_a_stamp_that_is_lost_is_said(hook: &str, test: &str) {
     let talks = Talks::start(&lab, &[(Protocol::Udp, 6000), (Protocol::Tcp, 6001)]);
     talks.wait_until_heard(LIMIT);
     // XDP leaves interfaces to the stack at which there are programs of others.
-    let said = if hook == "xdp" { "packets of wan0 stay" } else { "wan0: none of" };
+    let lost = format!("wan0: {}", Problem::StampLost);
+    let said = if hook == "xdp" { "packets of wan0 stay" } else { &*lost };
     let line = daemon.wait_for_line(said, LIMIT);
     assert!(line.contains("the TCX program clear_index"), "{line}");
     let maps = Maps::of(daemon.pid());

@@ -10,6 +10,7 @@ use std::path::Path;
 use bpfw::abi;
 use bpfw::reasons::Reason;
 use bpfw::reasons::connection::Refusal;
+use bpfw::reasons::interface::Problem;
 use bpfw::reasons::packet::{TESTIMONIES, VERDICTS};
 use bpfw::reasons::pause::Pause;
 
@@ -47,6 +48,13 @@ fn tables() -> Vec<Table> {
             about: "Why the fast path as a whole pauses: all packets go to the network stack for a \
                     while. Those of a moment are logged by `--log-level debug` only.",
             reasons: Pause::ALL.iter().map(|pause| pause.reason()).collect(),
+        },
+        Table {
+            title: "Interfaces",
+            about: "What is wrong with an interface. With 1 to 9, its packets stay with the network stack; \
+                    with 10 to 14, those that leave by it. With the others it is used, but not as it could \
+                    be.",
+            reasons: Problem::ALL.iter().map(|problem| problem.reason()).collect(),
         },
     ]
 }
@@ -144,6 +152,9 @@ fn every_reason_is_given_somewhere() {
     }
     for pause in Pause::ALL {
         assert!(source.contains(&*format!("Pause::{pause:?}")), "nobody gives {pause:?}");
+    }
+    for problem in Problem::ALL {
+        assert!(source.contains(&*format!("Problem::{problem:?}")), "nobody gives {problem:?}");
     }
     let header = fs::read_to_string("include/bpfw_abi.h").expect("the header is there");
     let programs = code(Path::new("bpf"));

@@ -41,7 +41,7 @@ fn a_vanished_interface_with_clsact_is_no_error() {
     let daemon = start(&lab, "tc", &[]);
     daemon.wait_for_line("lan0 (Clsact)", LIMIT);
     lab.router.ip("link del lan0\n");
-    daemon.wait_for_line("lan0 is gone", LIMIT);
+    daemon.wait_for_line("lan0: the interface is gone", LIMIT);
     assert!(daemon.stop(LIMIT).success());
 }
 
@@ -233,7 +233,7 @@ fn a_vanished_interface_does_not_end_the_daemon(hook: &str, test: &str) {
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     lab.router.ip("link del lan0\n");
-    daemon.wait_for_line("lan0 is gone", LIMIT);
+    daemon.wait_for_line("lan0: the interface is gone", LIMIT);
     std::thread::sleep(Duration::from_millis(500));
     assert!(daemon.exited().is_none());
     assert!(daemon.stop(LIMIT).success());
@@ -247,9 +247,9 @@ fn a_vanished_interface_that_was_left_to_the_stack_is_said(hook: &str, test: &st
     }";
     lab.nft(guard);
     let daemon = start(&lab, hook, &[]);
-    daemon.wait_for_line("guarding at lan0", LIMIT);
+    daemon.wait_for_line("packets of lan0 stay with the stack", LIMIT);
     lab.router.ip("link del lan0\n");
-    daemon.wait_for_line("lan0 is gone", LIMIT);
+    daemon.wait_for_line("lan0: the interface is gone", LIMIT);
     assert!(daemon.stop(LIMIT).success());
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 use bpfw::datapath::sys::{self, AttachType};
+use bpfw::reasons::interface::Problem;
 use support::bystander::Bystander;
 use support::daemon::Daemon;
 use support::lab::Lab;
@@ -16,7 +17,7 @@ use support::wait::eventually;
 
 /// `XDP_FLAGS_SKB_MODE` of linux/if_link.h.
 const XDP_GENERIC: u32 = 1 << 1;
-const WARNING: &str = "past the queueing discipline";
+const WARNING: &str = Problem::Shaper.reason().words;
 
 fn warnings(daemon: &Daemon) -> Vec<String> {
     daemon.lines().into_iter().filter(|line| line.contains(WARNING)).collect()
@@ -39,9 +40,9 @@ fn hazard_22_xdp_warns_of_shapers() {
     lab.router.sh("tc qdisc add dev wan0 root tbf rate 100mbit burst 64kb latency 50ms");
     let daemon = start(&lab, "xdp", &[]);
     let line = daemon.wait_for_line(WARNING, LIMIT);
-    assert!(line.contains("tbf of wan0"), "{line}");
+    assert!(line.contains(&format!("wan0: {WARNING}: tbf")), "{line}");
     lab.router.sh("tc qdisc replace dev lan0 root htb");
-    daemon.wait_for_line("htb of lan0", LIMIT);
+    daemon.wait_for_line(&format!("lan0: {WARNING}: htb"), LIMIT);
     // It is said once, and again only after it was gone.
     lab.router.sh("tc qdisc del dev wan0 root");
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -82,12 +83,12 @@ fn hazard_19_a_target_that_cannot_is_left_to_the_stack() {
     let lab = lab("xdp", "targets", &snat_rules());
     lab.server.sh("ethtool -K eth0 gro off");
     let daemon = start(&lab, "xdp", &[]);
-    let line = daemon.wait_for_line("nothing is redirected to wan0", LIMIT);
-    assert!(line.ends_with("while its peer has GRO or XDP"), "{line}");
+    let line = daemon.wait_for_line("packets to wan0 go by the stack", LIMIT);
+    assert!(line.contains(Problem::VethPeer.reason().words), "{line}");
     let mark = daemon.mark();
     lab.router.ip("link set wan0 down\n");
-    let line = daemon.wait_for_line_after(mark, "nothing is redirected to wan0", LIMIT);
-    assert!(line.ends_with("because it is down"), "{line}");
+    let line = daemon.wait_for_line_after(mark, "packets to wan0 go by the stack", LIMIT);
+    assert!(line.ends_with(Problem::Down.reason().words), "{line}");
     lab.router.ip("link set wan0 up\n");
     let (_server, client) = echo(&lab, 40000);
     let towards_wan = |number| {

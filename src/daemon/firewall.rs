@@ -12,6 +12,7 @@ use crate::netlink::link::{Link, Links};
 use crate::netlink::ruleset::Chain;
 use crate::offload::per_packet::Kind;
 use crate::offload::rule_walk::{self, Findings};
+use crate::reasons::interface::Problem;
 
 /// The firewall, and what was found in it.
 pub(super) struct Rules {
@@ -110,10 +111,8 @@ impl Rules {
             }
         }
         for (name, chain) in now.iter().filter(|entry| !self.left_out.contains(entry)) {
-            tracing::warn!(
-                "the chain {chain} at {name} must see all packets: those of {name} stay with the \
-                 stack"
-            );
+            let line = Problem::NetdevChain.reason().line_about(chain);
+            tracing::warn!("packets of {name} stay with the stack: {line}");
         }
         for (name, _) in &self.left_out {
             if now.iter().all(|(other, _)| other != name) {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::netlink::link::Link;
 use crate::netlink::tc::Qdiscs;
 use crate::offload::topology;
+use crate::reasons::interface::{Found, Problem};
 
 /// How often the kernel is asked who else is at the interfaces.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ pub(super) struct Look {
     /// The interfaces that are still to be looked at have this index, or a larger one.
     next: u32,
     /// Interfaces whose packets are the stack's, with the reason.
-    left_out: BTreeMap<u32, String>,
+    left_out: BTreeMap<u32, Found>,
     /// What it has taken so far.
     took: Duration,
 }
@@ -128,8 +129,8 @@ impl Daemon<'_> {
         {
             at_tc = AtTc::read(index, &mut look.qdiscs)?;
         }
-        if let Some(reason) = self.reason_to_leave_out(look, index, &at_tc)? {
-            look.left_out.insert(index, reason);
+        if let Some(found) = self.reason_to_leave_out(look, index, &at_tc)? {
+            look.left_out.insert(index, found);
         }
         Ok(())
     }
@@ -154,7 +155,7 @@ impl Daemon<'_> {
     }
 
     /// Why all packets of this interface must go to the stack, if there is a reason.
-    fn reason_to_leave_out(&self, look: &Look, index: u32, at_tc: &AtTc) -> Result<Option<String>> {
+    fn reason_to_leave_out(&self, look: &Look, index: u32, at_tc: &AtTc) -> Result<Option<Found>> {
         let Some(link) = self.monitor.network().links.get(&index) else {
             return Ok(None);
         };
@@ -162,28 +163,30 @@ impl Daemon<'_> {
         let Some(any) = own.or(port) else {
             return Ok(None);
         };
-        if let Some(reason) = own.and_then(Attachment::off) {
-            return Ok(Some(reason.to_owned()));
+        if let Some(error) = own.and_then(Attachment::off) {
+            let detail = Some(error.to_owned());
+            return Ok(Some(Found { problem: Problem::XdpRefused, detail }));
         }
         let has_vlans = look.vlan_ports.contains(&link.index);
         if own.is_some() && self.request.hook == Hook::Xdp && has_vlans && hides_tags(link)? {
-            let off = format!("ethtool -K {} rxvlan off", link.name);
-            return Ok(Some(format!("its VLAN tags are removed before XDP sees them ({off})")));
+            return Ok(Some(Problem::TagsRemoved.into()));
         }
         if own.is_some_and(|own| !own.is_in_place(at_tc) && own.interface_exists()) {
-            let reason =
-                "bpfw's program is off: someone removed it, or the driver goes away. Restart bpfw";
-            return Ok(Some(reason.into()));
+            return Ok(Some(Problem::ProgramOff.into()));
         }
         let is_foreign = |handler: &&Handler| !any.is_ours(handler.program());
-        let blind = match self.request.hook {
-            Hook::Xdp => at_tc.ingress.iter().chain(&at_tc.egress).find(is_foreign),
+        let (blind, problem) = match self.request.hook {
+            Hook::Xdp => {
+                let mut all = at_tc.ingress.iter().chain(&at_tc.egress);
+                (all.find(is_foreign), Problem::HiddenByXdp)
+            }
             // Frames with its tag are forwarded where they come in at the port.
-            Hook::Tc if port.is_some() => at_tc.ingress.iter().find(is_foreign),
-            Hook::Tc => at_tc.behind(any.program()),
+            Hook::Tc if port.is_some() => {
+                (at_tc.ingress.iter().find(is_foreign), Problem::ProgramBehind)
+            }
+            Hook::Tc => (at_tc.behind(any.program()), Problem::ProgramBehind),
         };
-        let advice = if self.request.hook == Hook::Xdp { " (use the hook tc)" } else { "" };
-        Ok(blind.map(|handler| format!("{handler} would not see them{advice}")))
+        Ok(blind.map(|handler| Found { problem, detail: Some(handler.to_string()) }))
     }
 
     /// A driver that takes redirected frames no longer loses them without a word, and no event of
@@ -223,33 +226,28 @@ impl Daemon<'_> {
     }
 
     /// Why nothing can be redirected to this interface, which exists and is not left out.
-    pub(super) fn reason_for_no_egress(&self, attachment: &Attachment) -> &'static str {
+    pub(super) fn reason_for_no_egress(&self, attachment: &Attachment) -> Problem {
         let link = self.monitor.network().links.get(&attachment.ifindex());
         let is_veth = link.is_some_and(|link| link.kind.as_deref() == Some("veth"));
         match link {
-            Some(link) if !link.up => "it is down",
-            Some(link) if link.master.is_some() => "it is part of a bridge or bond",
+            Some(link) if !link.up => Problem::Down,
+            Some(link) if link.master.is_some() => Problem::Port,
             Some(link) if link.vlan.is_some_and(|vlan| vlan.has_egress_qos) => {
-                "XDP cannot map priorities to its tags"
+                Problem::TagPriorities
             }
-            _ if self.request.hook == Hook::Tc => "the maps of interfaces have no room for it",
-            _ if attachment.kind() == Kind::XdpGeneric => {
-                "native XDP hands no frames over to generic XDP: use --xdp-mode generic for all, or \
-                 the hook tc"
-            }
-            _ if is_veth => "a veth takes frames from XDP only while its peer has GRO or XDP",
-            _ => {
-                "its driver is not known to take frames that XDP redirects (the hook tc needs no such)"
-            }
+            _ if self.request.hook == Hook::Tc => Problem::NoRoom,
+            _ if attachment.kind() == Kind::XdpGeneric => Problem::GenericTarget,
+            _ if is_veth => Problem::VethPeer,
+            _ => Problem::NoTransmit,
         }
     }
 
-    fn report_others(&self, now: &BTreeMap<u32, String>) {
+    fn report_others(&self, now: &BTreeMap<u32, Found>) {
         let links = &self.monitor.network().links;
         let name = |index| links.get(index).map_or("?", |link| link.name.as_str());
-        for (index, reason) in now {
-            if self.left_out.get(index) != Some(reason) {
-                tracing::warn!("packets of {} stay with the stack: {reason}", name(index));
+        for (index, found) in now {
+            if self.left_out.get(index) != Some(found) {
+                tracing::warn!("packets of {} stay with the stack: {found}", name(index));
             }
         }
         for index in self.left_out.keys().filter(|index| links.contains_key(index)) {

@@ -37,6 +37,7 @@ use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::tc::Qdiscs;
 use crate::netlink::xfrm::Xfrm;
 use crate::offload::{Offload, topology};
+use crate::reasons::interface::Problem;
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
@@ -231,7 +232,8 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
                 .with_advice("tunnels and PPP are not supported yet"));
         }
         if link.master.is_some() {
-            tracing::warn!("{name} is part of a bridge or bond: its packets stay with the stack");
+            let line = Problem::Port.reason().line();
+            tracing::warn!("packets of {name} stay with the stack: {line}");
         }
         let stacked = link::stacked_with(links, link.index);
         Ok(Interface {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Daemon;
 use crate::datapath::Hook;
 use crate::netlink::tc::Qdiscs;
+use crate::reasons::interface::Problem;
 
 /// Those that neither limit a rate nor prefer one class of packets to another: nothing that the
 /// user has asked for is lost without them.
@@ -37,10 +38,8 @@ impl Daemon<'_> {
                 continue;
             };
             if self.shapers.get(&attachment.ifindex()).is_none_or(|known| known != kind) {
-                tracing::warn!(
-                    "XDP sends packets past the queueing discipline {kind} of {}: use the hook tc",
-                    attachment.name()
-                );
+                let line = Problem::Shaper.reason().line_about(kind);
+                tracing::warn!("{}: {line}", attachment.name());
             }
             shapers.insert(attachment.ifindex(), kind.to_owned());
         }

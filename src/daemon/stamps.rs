@@ -10,6 +10,7 @@ use crate::abi::bpfw_egress;
 use crate::datapath::others::{AtTc, Handler};
 use crate::error::Result;
 use crate::netlink::tc::Qdiscs;
+use crate::reasons::interface::Problem;
 
 /// So many packets must have asked, for so long, and none have left with a stamp.
 const PACKETS: u32 = 100;
@@ -83,13 +84,10 @@ impl Daemon<'_> {
         let suspect = [index, port]
             .into_iter()
             .find_map(|device| AtTc::read(device, &mut qdiscs).ok()?.before_ours(is_ours).cloned())
-            .map(|handler| format!(": {handler} comes before bpfw at the egress"))
+            .map(|handler| format!(", and {handler} comes before bpfw at the egress"))
             .unwrap_or_default();
-        tracing::warn!(
-            "{}: none of {packets} packets that asked the network stack left with bpfw's stamp \
-             (tc_index). Either rules drop them all, or another program clears the stamp{suspect}",
-            link.name
-        );
+        let detail = format!("{packets} have asked the network stack{suspect}");
+        tracing::warn!("{}: {}", link.name, Problem::StampLost.reason().line_about(detail));
         Ok(())
     }
 }

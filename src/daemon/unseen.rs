@@ -19,6 +19,7 @@ use crate::datapath::seen::Seen;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
 use crate::netlink::link::Counters;
+use crate::reasons::interface::Problem;
 
 /// Of so many parts of the interfaces, one is looked at each second.
 const PARTS: usize = 5;
@@ -118,11 +119,10 @@ impl Daemon<'_> {
 fn report(attachment: &Attachment, news: &News) {
     let name = attachment.name();
     match news {
-        News::Unseen(frames) => tracing::warn!(
-            "{name}: {frames} frames came in, and its driver ran XDP for none of them: they go by the \
-             stack. Restart bpfw if the interface's settings have changed (ethtool -G), or use the \
-             hook tc"
-        ),
+        News::Unseen(frames) => {
+            let detail = format!("{frames} frames have come in");
+            tracing::warn!("{name}: {}", Problem::XdpNotRun.reason().line_about(detail));
+        }
         News::SeenAgain => tracing::info!("{name}: its driver runs XDP again"),
     }
 }

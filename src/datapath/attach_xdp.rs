@@ -12,6 +12,7 @@ use super::sys::{self, AttachType};
 use crate::error::{Error, Result};
 use crate::netlink::drivers::Drivers;
 use crate::netlink::features::fixed_aggregation;
+use crate::reasons::interface::Problem;
 
 /// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of linux/if_link.h.
 const XDP_GENERIC: u32 = 1 << 1;
@@ -37,10 +38,8 @@ pub(super) fn attach_xdp(
                 let cause = Facts::of(interface).cause(&error);
                 let cause = cause.unwrap_or_else(|| error.to_string());
                 refuse_aggregates(interface, &format!("no native XDP ({cause}), and "))?;
-                tracing::warn!(
-                    "{}: no native XDP ({cause}); generic XDP is slower than the hook tc",
-                    interface.name
-                );
+                let line = Problem::GenericXdp.reason().line_about(cause);
+                tracing::warn!("{}: {line}", interface.name);
             }
         }
     } else {

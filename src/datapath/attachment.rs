@@ -16,6 +16,7 @@ use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::tc::Qdiscs;
+use crate::reasons::interface::Problem;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
 const CAN_TRANSMIT: u64 = 1 << 2;
@@ -168,12 +169,8 @@ impl Attachment {
         let driver = driver_of(self.name());
         let driver = driver.filter(|driver| RESETTING_DRIVERS.contains(&driver.as_str()));
         if let (Kind::XdpNative, Some(driver)) = (self.kind(), driver) {
-            tracing::info!(
-                "{}: its driver ({driver}) resets the NIC when XDP is attached or detached, so also \
-                 when bpfw ends or is killed: the link is down for some seconds each time. The hook \
-                 tc resets nothing",
-                self.name()
-            );
+            let line = Problem::LinkResets.reason().line_about(driver);
+            tracing::info!("{}: {line}", self.name());
         }
     }
 
@@ -265,12 +262,9 @@ impl Attachment {
         }
         if native && !can_detach {
             if !self.loses_frames {
-                tracing::warn!(
-                    "{}: native XDP may lose frames larger than a page, and its MTU is {mtu} now. \
-                     This kernel cannot take XDP off at such an MTU: lower it to {largest} or less, \
-                     then use the hook tc",
-                    self.name()
-                );
+                let detail = format!("it is {mtu} now, and {largest} would do");
+                let line = Problem::LargeFrames.reason().line_about(detail);
+                tracing::warn!("{}: {line}", self.name());
             }
             self.loses_frames = true;
             return false;

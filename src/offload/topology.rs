@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::abi::{self, bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::datapath::Hook;
 use crate::netlink::link::{Link, Vlan};
+use crate::reasons::interface::Problem;
 
 /// What the device maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,8 @@ impl Devices {
     /// What the user should know about interfaces that found no room in maps of this size.
     pub fn warning(&self, room: usize) -> Option<String> {
         (self.without_room != 0).then(|| {
-            format!(
-                "packets of {} interfaces stay with the stack: the maps of interfaces have room for \
-                 {room} entries, and a restart of bpfw makes room for all",
-                self.without_room
-            )
+            let line = Problem::NoRoom.reason().line_about(format!("{room} entries"));
+            format!("packets of {} interfaces stay with the stack: {line}", self.without_room)
         })
     }
 }
