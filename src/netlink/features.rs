@@ -11,11 +11,14 @@ use crate::error::Result;
 
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
 const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+/// Those that users may switch. The set NOCHANGE is not their opposite: it names what no device can switch.
+const ETHTOOL_A_FEATURES_HW: u16 = 2;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
-const ETHTOOL_A_FEATURES_NOCHANGE: u16 = 5;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_BITSET_NOMASK: u16 = 1;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE: u16 = 3;
 /// `NLA_F_NESTED` of linux/netlink.h.
 const NESTED: u16 = 1 << 15;
 
@@ -44,15 +47,19 @@ pub fn fixed_aggregation(ifindex: u32) -> Result<Option<&'static str>> {
 }
 
 fn fixed_and_on(answer: &[u8]) -> Option<&'static str> {
-    let names = |kind| {
-        let bits = find(answer, kind).and_then(|set| find(set, ETHTOOL_A_BITSET_BITS));
-        let bits = attributes(bits.unwrap_or_default());
-        bits.filter_map(|(_, bit)| find(bit, ETHTOOL_A_BITSET_BIT_NAME)).map(text)
+    let has = |kind, name: &str| {
+        let set = find(answer, kind).unwrap_or_default();
+        // With a mask, a bit is listed whether it is set or not.
+        let all_are_set = find(set, ETHTOOL_A_BITSET_NOMASK).is_some();
+        let bits = attributes(find(set, ETHTOOL_A_BITSET_BITS).unwrap_or_default());
+        let mut set_bits =
+            bits.filter(|(_, bit)| all_are_set || find(bit, ETHTOOL_A_BITSET_BIT_VALUE).is_some());
+        set_bits
+            .any(|(_, bit)| find(bit, ETHTOOL_A_BITSET_BIT_NAME).is_some_and(|n| text(n) == name))
     };
-    let has = |kind, name| names(kind).any(|found| found == name);
-    AGGREGATION.into_iter().find(|name| {
-        has(ETHTOOL_A_FEATURES_ACTIVE, *name) && has(ETHTOOL_A_FEATURES_NOCHANGE, *name)
-    })
+    let is_fixed =
+        |name: &&str| has(ETHTOOL_A_FEATURES_ACTIVE, name) && !has(ETHTOOL_A_FEATURES_HW, name);
+    AGGREGATION.into_iter().find(is_fixed)
 }
 
 #[cfg(test)]
@@ -67,25 +74,41 @@ mod tests {
         bytes
     }
 
-    fn bits(kind: u16, names: &[&str]) -> Vec<u8> {
-        let bit = |name: &&str| {
-            let name = [name.as_bytes(), &[0]].concat();
-            attribute(1 | NESTED, &attribute(ETHTOOL_A_BITSET_BIT_NAME, &name))
-        };
-        let all: Vec<u8> = names.iter().flat_map(bit).collect();
-        attribute(kind | NESTED, &attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all))
+    fn bit(name: &str, value: &[u8]) -> Vec<u8> {
+        let name = attribute(ETHTOOL_A_BITSET_BIT_NAME, &[name.as_bytes(), &[0]].concat());
+        attribute(1 | NESTED, &[&name, value].concat())
+    }
+
+    /// As the kernel tells what is on: by name what is, and nothing of all else.
+    fn active(names: &[&str]) -> Vec<u8> {
+        let all: Vec<u8> = names.iter().flat_map(|name| bit(name, &[])).collect();
+        let no_mask = attribute(ETHTOOL_A_BITSET_NOMASK, &[]);
+        let bits = attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all);
+        attribute(ETHTOOL_A_FEATURES_ACTIVE | NESTED, &[no_mask, bits].concat())
+    }
+
+    /// As it tells what can be switched: all names, those that can with a value.
+    fn switchable(names: &[&str]) -> Vec<u8> {
+        let value = attribute(ETHTOOL_A_BITSET_BIT_VALUE, &[]);
+        let all = ["rx-all", "rx-gro", "rx-gro-hw", "rx-lro"];
+        let value_of = |name| if names.contains(&name) { &value[..] } else { &[] };
+        let all: Vec<u8> = all.into_iter().flat_map(|name| bit(name, value_of(name))).collect();
+        let bits = attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all);
+        attribute(ETHTOOL_A_FEATURES_HW | NESTED, &bits)
     }
 
     #[test]
     fn hazard_19_aggregation_counts_if_it_is_on_for_good() {
-        let answer = |active: &[&str], fixed: &[&str]| {
-            let active = bits(ETHTOOL_A_FEATURES_ACTIVE, active);
-            fixed_and_on(&[active, bits(ETHTOOL_A_FEATURES_NOCHANGE, fixed)].concat())
-        };
-        assert_eq!(answer(&["rx-gro", "rx-gro-hw"], &["rx-gro-hw"]), Some("rx-gro-hw"));
-        assert_eq!(answer(&["rx-lro"], &["rx-all", "rx-lro"]), Some("rx-lro"));
-        assert_eq!(answer(&["rx-gro", "rx-gro-hw"], &["rx-lro"]), None, "it can be switched off");
-        assert_eq!(answer(&["rx-gro"], &["rx-gro-hw", "rx-lro"]), None, "it is off");
+        let answer =
+            |on: &[&str], can: &[&str]| fixed_and_on(&[switchable(can), active(on)].concat());
+        assert_eq!(answer(&["rx-gro", "rx-gro-hw"], &["rx-gro", "rx-lro"]), Some("rx-gro-hw"));
+        assert_eq!(answer(&["rx-lro"], &[]), Some("rx-lro"));
+        assert_eq!(
+            answer(&["rx-gro", "rx-gro-hw"], &["rx-gro-hw"]),
+            None,
+            "it can be switched off"
+        );
+        assert_eq!(answer(&["rx-gro"], &["rx-gro"]), None, "it is off");
         assert_eq!(fixed_and_on(&[]), None);
     }
 
