@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
+use super::resync::identity;
 use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
@@ -253,7 +254,7 @@ impl Offload {
             Protocol::Tcp => self.last_tcp = Some(Instant::now()),
         }
         if let Some(admitted) = &mut self.admitted {
-            admitted.insert(connection.id);
+            admitted.insert(identity(connection.id, connection.original.into()));
         }
         tracing::debug!("{}: offloaded", connection.original);
         Ok(())

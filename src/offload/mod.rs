@@ -39,6 +39,7 @@ use crate::reasons::connection::Refusal;
 
 use admission::Source;
 use refusals::Refusals;
+use resync::Identity;
 pub use resync::Resync;
 pub use sweep::Round;
 
@@ -110,7 +111,7 @@ pub struct Offload {
     must_prove: bool,
     audit: audit::Audit,
     /// While a resync goes on: the connections offloaded meanwhile.
-    admitted: Option<HashSet<u32>>,
+    admitted: Option<HashSet<Identity>>,
     /// When the map had no room for a connection.
     full_since: Option<Instant>,
     /// When the last TCP connection came.

@@ -9,6 +9,7 @@ use super::Offload;
 use super::admission::Source;
 use super::crowd::Crowd;
 use super::waiting::Waiting;
+use crate::abi::bpfw_tuple;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
@@ -16,8 +17,18 @@ use crate::error::Result;
 /// A resync that goes on, in slices.
 pub struct Resync {
     step: Step,
-    /// The ids of the connections that conntrack knows and that may be offloaded.
-    confirmed: HashSet<u32>,
+    /// The connections that conntrack knows and that may be offloaded.
+    confirmed: HashSet<Identity>,
+}
+
+/// Tells connections apart. Conntrack's ids alone are 32 bits of a hash: of a million connections that ended
+/// unheard of, hundreds would have the id of one that lives.
+pub(super) type Identity = u64;
+
+pub(super) fn identity(id: u32, original: bpfw_tuple) -> Identity {
+    let ports = u32::from(original.src_port) << 16 | u32::from(original.dst_port);
+    let ends = original.src_addr ^ original.dst_addr.rotate_left(16) ^ ports.rotate_left(8);
+    u64::from(id) << 32 | u64::from(ends ^ u32::from(original.protocol))
 }
 
 enum Step {
@@ -61,14 +72,14 @@ impl Offload {
     fn read_dump(
         &mut self,
         dump: &mut Dump,
-        confirmed: &mut HashSet<u32>,
+        confirmed: &mut HashSet<Identity>,
         until: Instant,
     ) -> Result<DumpProgress> {
         let mut failed = None;
         let progress =
             dump.read(until, &mut |entry| match self.consider(&entry, Source::Table) {
                 Ok(None) => {
-                    confirmed.insert(entry.id);
+                    confirmed.insert(identity(entry.id, entry.original.into()));
                 }
                 Ok(Some(_)) => {}
                 Err(error) => {
@@ -84,15 +95,16 @@ impl Offload {
     fn remove_stale(
         &mut self,
         cursor: &mut Walk,
-        confirmed: &HashSet<u32>,
+        confirmed: &HashSet<Identity>,
         until: Instant,
     ) -> Result<bool> {
         loop {
             let mut stale = Vec::new();
             let complete = self.conn_map.walk_batch(cursor, |conn| {
-                let admitted =
-                    self.admitted.as_ref().is_some_and(|ids| ids.contains(&conn.rest.id));
-                if !admitted && !confirmed.contains(&conn.rest.id) {
+                let original = if conn.is_reply() { conn.reverse() } else { conn.cell.tuple };
+                let identity = identity(conn.rest.id, original);
+                let admitted = self.admitted.as_ref().is_some_and(|all| all.contains(&identity));
+                if !admitted && !confirmed.contains(&identity) {
                     stale.push(conn);
                 }
             })?;
@@ -103,5 +115,27 @@ impl Offload {
                 return Ok(complete);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_with_the_same_id_are_told_apart() {
+        let tuple =
+            bpfw_tuple { src_addr: 1, dst_addr: 2, src_port: 3, dst_port: 4, ..Default::default() };
+        let known = identity(7, tuple);
+        assert_eq!(identity(7, tuple), known);
+        let others = [
+            bpfw_tuple { src_addr: 9, ..tuple },
+            bpfw_tuple { dst_addr: 9, ..tuple },
+            bpfw_tuple { src_port: 9, ..tuple },
+            bpfw_tuple { dst_port: 9, ..tuple },
+            bpfw_tuple { protocol: 6, ..tuple },
+        ];
+        assert!(others.into_iter().all(|other| identity(7, other) != known));
+        assert_ne!(identity(8, tuple), known);
     }
 }
