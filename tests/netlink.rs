@@ -144,14 +144,14 @@ fn hazard_07_route_changes_are_reported() {
 fn hazard_14_rules_are_reported_and_read() {
     in_namespace("hazard_14_rules_are_reported_and_read", || {
         let mut monitor = settled();
-        let forwarding = |changes: &Changes| changes.forwarding;
+        let policy = |changes: &Changes| changes.forwarding && changes.policy;
         assert_eq!(monitor.network().rules.fwmark_bits, 0);
-        expect(&mut monitor, "ip rule add fwmark 0x100/0x3f00 table 7", forwarding);
+        expect(&mut monitor, "ip rule add fwmark 0x100/0x3f00 table 7", policy);
         assert_eq!(monitor.network().rules.fwmark_bits, 0x3f00);
         assert_eq!(settled().network().rules.fwmark_bits, 0x3f00);
-        expect(&mut monitor, "ip rule del fwmark 0x100/0x3f00", forwarding);
+        expect(&mut monitor, "ip rule del fwmark 0x100/0x3f00", policy);
         assert_eq!(monitor.network().rules.fwmark_bits, 0);
-        expect(&mut monitor, "ip rule add tos 0x10 table 7", forwarding);
+        expect(&mut monitor, "ip rule add tos 0x10 table 7", policy);
         assert!(monitor.network().rules.tos);
     });
 }
@@ -280,12 +280,15 @@ fn hazard_07_link_changes_are_reported() {
 }
 
 #[test]
-fn hazard_07_the_forwarding_sysctl_is_followed() {
-    in_namespace("hazard_07_the_forwarding_sysctl_is_followed", || {
+fn hazard_07_sysctls_of_interfaces_are_followed() {
+    in_namespace("hazard_07_sysctls_of_interfaces_are_followed", || {
         let mut monitor = settled();
-        // The path leads into the namespace of the thread that opens it.
-        std::fs::write("/proc/sys/net/ipv4/conf/v0/forwarding", "1").expect("a writable sysctl");
-        wait_for(&mut monitor, "the forwarding sysctl", |changes| changes.forwarding);
+        for sysctl in ["forwarding", "rp_filter"] {
+            // The path leads into the namespace of the thread that opens it.
+            let path = format!("/proc/sys/net/ipv4/conf/v0/{sysctl}");
+            std::fs::write(path, "1").expect("a writable sysctl");
+            wait_for(&mut monitor, sysctl, |changes| changes.forwarding && changes.policy);
+        }
     });
 }
 
