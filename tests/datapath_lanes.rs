@@ -21,6 +21,12 @@ const PAYLOAD: &[u8; 32] = &[0x5a; 32];
 const IPV4: usize = 14;
 const L4: usize = 34;
 
+/// Where each bit has a meaning of its own: the version and the header's length, flags of fragments, the data
+/// offset and flags of TCP.
+const FLAGS: [usize; 4] = [IPV4, IPV4 + 6, L4 + 12, L4 + 13];
+const ALL: &[u8] = &[0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff];
+const SOME: &[u8] = &[0x01, 0x80, 0xff];
+
 /// Both directions know their next hop afterwards.
 fn warm_up(datapath: &Datapath<'_>, flow: &Flow) {
     datapath.add(flow);
@@ -83,7 +89,7 @@ fn each_byte_of_the_headers_counts_alike() {
             for reply in DIRECTIONS {
                 let plain = flow.incoming(reply).payload(PAYLOAD).build();
                 for at in 0..L4 + 20 {
-                    for bits in [0x01, 0x02, 0x04, 0x10, 0x20, 0x40, 0x80, 0xff] {
+                    for &bits in if FLAGS.contains(&at) { ALL } else { SOME } {
                         let mut frame = plain.clone();
                         frame[at] ^= bits;
                         if (IPV4..L4).contains(&at) && at / 2 != (IPV4 + 10) / 2 {
@@ -96,7 +102,7 @@ fn each_byte_of_the_headers_counts_alike() {
             }
         }
         // Source MAC addresses, TOS, id, TTL, sequence numbers and the like change nothing.
-        assert!(sent > 500, "{sent} sent");
+        assert!(sent > 200, "{sent} sent");
     });
 }
 

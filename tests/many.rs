@@ -76,11 +76,14 @@ fn hazard_07_many_connections_move_by_one_write(hook: &str, test: &str) {
     assert_eq!(writes, 1, "the daemon's writes for all of them");
     println!("{hook}: the last packet the old way {last:?} after the change");
     assert_eq!(Maps::of(daemon.pid()).entries() / 2, all, "none was offloaded anew");
-    let (stack, wan) = (lab.stack_packets(), Capture::open(&lab.server, "eth0"));
-    frames.iter().for_each(|frame| lan.send_frame(frame));
-    let moved = wan.collect(Duration::from_millis(500), |frame| goes_to(frame, OTHER_MAC));
-    assert_eq!(moved.len(), frames.len(), "each of the sample has moved");
-    assert_eq!(lab.stack_packets(), stack, "and is on the fast path");
+    // A busy machine makes the daemon late now and then, and the stack forwards for a moment.
+    eventually(LIMIT, "all of the sample is on the fast path", || {
+        let (stack, wan) = (lab.stack_packets(), Capture::open(&lab.server, "eth0"));
+        frames.iter().for_each(|frame| lan.send_frame(frame));
+        let moved = wan.collect(Duration::from_millis(500), |frame| goes_to(frame, OTHER_MAC));
+        assert_eq!(moved.len(), frames.len(), "each of the sample has moved");
+        lab.stack_packets() == stack
+    });
 }
 
 /// With more than a hundred thousand, the running daemon doubles the period; with few, it goes back.

@@ -11,11 +11,14 @@ use super::wait::eventually;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// Where all of them go.
 pub const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 9);
 /// So many events at once do not fill the daemon's queue.
 const BATCH: usize = 5_000;
+/// Until packets are sent again whose connections have not come.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Where connection `number` comes from: one of some hosts in the LAN.
 pub fn source(number: u32) -> SocketAddrV4 {
@@ -70,8 +73,15 @@ pub fn offload(lab: &Lab, lan: &Capture, daemon: &Daemon, number: u32) {
     let maps = Maps::of(daemon.pid());
     let numbers: Vec<u32> = (0..number).collect();
     for batch in numbers.chunks(BATCH) {
-        batch.iter().for_each(|number| lan.send_frame(&frame(*number)));
-        let last = tuple(*batch.last().expect("some connections"));
-        eventually(LIMIT, "the batch is offloaded", || maps.has_connection(last));
+        let (mut missing, mut sent) = (batch.to_vec(), None::<Instant>);
+        eventually(LIMIT, "the batch is offloaded", || {
+            missing.retain(|number| !maps.has_connection(tuple(*number)));
+            // A signal may be lost, and comes again with the next packet.
+            if sent.is_none_or(|sent| sent.elapsed() > AGAIN) {
+                missing.iter().for_each(|number| lan.send_frame(&frame(*number)));
+                sent = Some(Instant::now());
+            }
+            missing.is_empty()
+        });
     }
 }

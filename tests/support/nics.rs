@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// QEMU's igb, and every driver after it was reset, negotiates its link for some seconds.
-const LINK_LIMIT: Duration = Duration::from_secs(20);
+const LINK_LIMIT: Duration = Duration::from_secs(60);
 /// What an interface may have been left with by the test before.
 const DEFAULTS: &str = "rx on tx on sg on tso on gso on gro on rxvlan on txvlan on";
 
