@@ -136,6 +136,8 @@ fn expect_refusal(lab: &Lab) {
 /// Which directions are fast: to the server, and to the client. All arrives intact in any case.
 fn expect(lab: &Lab, daemon: &Daemon, fast: [bool; 2]) {
     let (_server, client) = echo(lab, 40000);
+    let arrives = becomes_true(LIMIT, || client.echoes(0, ECHO_LIMIT));
+    assert!(arrives, "nothing arrives over these NICs");
     let slow = fast.iter().filter(|fast| !**fast).count() as u64;
     // A busy machine makes the daemon pause the fast path now and then; that passes.
     let reached = becomes_true(LIMIT, || {
