@@ -52,7 +52,7 @@ struct tcp_header {
 	__be16 dest;
 	__be32 seq;
 	__be32 ack_seq;
-	__u8 doff; /* in the upper four bits, in words */
+	__u8 doff_res; /* the data offset in words, in the upper four bits */
 	__u8 flags;
 	__be16 window;
 	__u16 check;
@@ -106,7 +106,7 @@ static __always_inline void note_ports(struct packet *pkt, const struct l4_ports
 
 static __always_inline __u32 tcp_header_len(const struct tcp_header *tcp)
 {
-	return (tcp->doff >> 4) * 4;
+	return (tcp->doff_res >> 4) * 4;
 }
 
 #endif

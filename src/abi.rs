@@ -114,6 +114,11 @@ fn words<const N: usize>(value: &impl Pod) -> [u64; N] {
 }
 
 impl bpfw_conn {
+    /// How packets of the connection's first sender come in.
+    pub fn original(&self) -> bpfw_tuple {
+        if self.is_reply() { self.reverse() } else { self.cell.tuple }
+    }
+
     /// The next hop's slot that BPF chose for this direction, if it ever did and it goes on.
     pub fn hop_slot(&self) -> Option<u32> {
         // Generation 0 marks the number that the daemon inserted, or an end.

@@ -432,9 +432,10 @@ impl Daemon<'_> {
         reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
 
-    /// The kernel may ask for the way back otherwise than a packet's look-up does. So a change of routes may
-    /// concern what a proof does not hold: rp_filter asks without the mark, nftables' `fib` also without ports, and
-    /// both take any next hop of several (`__fib_validate_source` in fib_frontend.c, `nft_fib4_eval` in nft_fib_ipv4.c).
+    /// The kernel may ask for the way back otherwise than a packet's look-up does. Then a change of routes may
+    /// concern what a proof does not hold. rp_filter asks without the mark (`__fib_validate_source` in
+    /// fib_frontend.c), nftables' `fib` also without ports (`nft_fib4_eval` in nft_fib_ipv4.c). Both take any next
+    /// hop of several.
     fn has_foreign_rules(&self) -> bool {
         let network = self.monitor.network();
         let rules = &network.rules;

@@ -167,17 +167,23 @@ fn hazard_27_usual_rules_are_not_warned_of(hook: &str, test: &str) {
 
 /// A rule that drops by a packet's length, which a short one's proof does not show.
 fn hazard_27_verdicts_by_a_packets_fields_are_warned_of(hook: &str, test: &str) {
-    let lab = lab(hook, test, &snat_rules());
-    let daemon = start(&lab, hook, &[]);
-    let mark = daemon.mark();
-    lab.nft(&watching("measuring", "meta length > 1400 drop"));
-    let line = warning(&daemon, mark, Kind::Field);
-    assert!(line.contains("measuring"), "{line}");
-    // A drop by addresses and ports is followed, and so needs no word.
-    let (warned, mark) = (warnings(&daemon), daemon.mark());
-    lab.nft(&watching("banning", "udp dport 7 drop"));
-    wait_until_read(&daemon, mark);
-    assert_eq!(warnings(&daemon), warned);
+    for rule in ["meta length > 1400 drop", "ether saddr 02:00:00:00:00:99 drop"] {
+        let lab = lab(hook, test, &snat_rules());
+        let daemon = start(&lab, hook, &[]);
+        let mark = daemon.mark();
+        // Drops by addresses and ports are followed, and so need no word.
+        for (chain, usual) in
+            [("banning", "udp dport 7 drop"), ("own", "ether daddr 02:00:00:00:00:98 drop")]
+        {
+            lab.nft(&watching(chain, usual));
+        }
+        wait_until_read(&daemon, mark);
+        let (warned, mark) = (warnings(&daemon), daemon.mark());
+        lab.nft(&watching("measuring", rule));
+        let line = warning(&daemon, mark, Kind::Field);
+        assert!(line.contains("measuring"), "{line}");
+        assert_eq!(warnings(&daemon), warned + 1);
+    }
 }
 
 /// A chain at an interface, which counts and drops one port.

@@ -79,7 +79,7 @@ impl RuleFacts {
                 FRA_DSCP | FRA_DSCP_MASK => self.tos = true,
                 FRA_IIFNAME | FRA_OIFNAME => self.interfaces = true,
                 FRA_FLOW => self.realms = true,
-                // Look-ups heed these, too.
+                // Look-ups heed these, but not all that the kernel asks of the way back does.
                 FRA_IP_PROTO | FRA_SPORT_RANGE | FRA_DPORT_RANGE | FRA_SPORT_MASK
                 | FRA_DPORT_MASK => self.ports = true,
                 // Look-ups heed these: they are the same for all packets of a connection's direction.

@@ -45,9 +45,7 @@ impl Offload {
     /// Makes conntrack forget what it has seen acknowledged of a TCP connection: by such a number it would
     /// judge a RST, when the numbers have moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
-        let reply = conn.is_reply();
-        let original = if reply { conn.reverse() } else { conn.cell.tuple };
-        match original.decode() {
+        match conn.original().decode() {
             Some(tuple) if tuple.protocol == Protocol::Tcp => {
                 self.requests.queue_update(&tuple, None, true)
             }
@@ -82,7 +80,7 @@ impl Offload {
         self.note_told(&other, that.last);
         let acknowledged = is_acknowledged(now.age(this.last), now.age(that.last));
         let timeout = lifetime.left(acknowledged, now.age(last));
-        let original = if conn.is_reply() { other.cell.tuple } else { conn.cell.tuple };
+        let original = conn.original();
         // Conntrack takes whole seconds: rather one too many than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         match original.decode() {

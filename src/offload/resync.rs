@@ -101,8 +101,7 @@ impl Offload {
         loop {
             let mut stale = Vec::new();
             let complete = self.conn_map.walk_batch(cursor, |conn| {
-                let original = if conn.is_reply() { conn.reverse() } else { conn.cell.tuple };
-                let identity = identity(conn.rest.id, original);
+                let identity = identity(conn.rest.id, conn.original());
                 let admitted = self.admitted.as_ref().is_some_and(|all| all.contains(&identity));
                 if !admitted && !confirmed.contains(&identity) {
                     stale.push(conn);

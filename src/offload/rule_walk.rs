@@ -134,9 +134,7 @@ impl<'a> Walk<'a> {
         };
         fate.filter(|_| judged.for_all)
     }
-}
 
-impl<'a> Walk<'a> {
     fn note(&mut self, kind: Kind, rule: &Rule) {
         let found = || Found { table: rule.table.clone(), chain: rule.chain.clone() };
         self.findings.entry(kind).or_insert_with(found);
