@@ -3,15 +3,15 @@
 
 mod backlog;
 mod firewall;
+mod foreign_programs;
+mod housekeeping;
 mod mtu;
-mod others;
 mod period;
 mod rest;
 mod setup;
 mod shapers;
 mod stamps;
 mod stop;
-mod tick;
 mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -24,11 +24,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::abi::bpfw_hop;
 use crate::cli::Run;
 use crate::clock::Jiffies;
+use crate::connections::Offload;
+use crate::connections::topology::{self, View};
 use crate::conntrack::events::{Drained, Events};
 use crate::datapath::attachment::{Attachment, Interface, Kind, Programs, Transmitting};
-use crate::datapath::claim::Claims;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
+use crate::datapath::instance_lock::Claims;
 use crate::datapath::object::LoadedObject;
 use crate::datapath::priority::Priority;
 use crate::datapath::skeleton::Storage;
@@ -41,8 +43,6 @@ use crate::netlink::link::Link;
 use crate::netlink::monitor::{Changes, Monitor, Network};
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
-use crate::offload::Offload;
-use crate::offload::topology::{self, View};
 use crate::reasons::connection::Refusal;
 use crate::reasons::interface::{Found, Problem};
 use crate::reasons::pause::Pause;
@@ -50,7 +50,7 @@ use crate::shutdown::Shutdown;
 
 use backlog::Backlog;
 use firewall::Rules;
-use others::Look;
+use foreign_programs::Look;
 use rest::Rest;
 use stamps::Stamps;
 use unseen::Unseen;
@@ -405,7 +405,7 @@ impl Daemon<'_> {
             _ => {}
         }
         let selectors = &self.xfrm.policies().selectors;
-        let covers_more = self.offload.set_covered(selectors, Instant::now() + SLICE)?;
+        let covers_more = self.offload.set_ipsec_selectors(selectors, Instant::now() + SLICE)?;
         Ok(changed || by_mark || covers_more)
     }
 

@@ -5,14 +5,15 @@
 pub mod abi;
 pub mod cli;
 pub mod clock;
+pub mod connections;
 pub mod conntrack;
 pub mod daemon;
 pub mod datapath;
 pub mod error;
+pub mod firewall;
 pub mod flow;
 pub mod limits;
 pub mod logging;
 pub mod netlink;
-pub mod offload;
 pub mod reasons;
 pub mod shutdown;

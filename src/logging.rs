@@ -78,7 +78,7 @@ mod tests {
         assert!(!shows("libbpf=debug", "libbpf", Level::TRACE));
         assert!(shows("debug", "bpfw::daemon", Level::DEBUG));
         assert!(!shows("error", "bpfw::daemon", Level::INFO));
-        assert!(shows("bpfw::offload=trace", "bpfw::offload::sweep", Level::TRACE));
+        assert!(shows("bpfw::connections=trace", "bpfw::connections::sweep", Level::TRACE));
     }
 
     #[test]

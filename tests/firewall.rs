@@ -4,7 +4,7 @@
 
 mod support;
 
-use bpfw::offload::per_packet::Kind;
+use bpfw::firewall::statements::Kind;
 use bpfw::reasons::interface::Problem;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;

@@ -8,10 +8,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bpfw::firewall::statements::Kind;
+use bpfw::firewall::walk::{Findings, find};
 use bpfw::netlink::firewall::Firewall;
 use bpfw::netlink::ruleset::{Place, Ruleset};
-use bpfw::offload::per_packet::Kind;
-use bpfw::offload::rule_walk::{Findings, find};
 use nix::sched::{CloneFlags, unshare};
 
 const LIMIT: Duration = Duration::from_secs(10);

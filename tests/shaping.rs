@@ -127,7 +127,7 @@ fn hazard_19_a_target_that_cannot_is_left_to_the_stack() {
     }
 }
 
-/// That VLAN devices need the tags is decided in `offload::topology`.
+/// That VLAN devices need the tags is decided in `connections::topology`.
 #[test]
 fn hazard_23_removed_tags_are_known() {
     if !root_or_skip("hazard_23_removed_tags_are_known") {

@@ -10,11 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use bpfw::cli::{Cli, OffloadMark};
 use bpfw::conntrack::decoders as conntrack;
+use bpfw::firewall::walk;
 use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
 use bpfw::netlink::network::Network;
 use bpfw::netlink::ruleset::{Chain, Object, Rule, Ruleset};
-use bpfw::offload::rule_walk;
 use clap::Parser;
 
 /// A family of decoders: its name, which is also its fuzz target's, and what must hold.
@@ -144,7 +144,7 @@ pub fn ruleset(bytes: &[u8]) {
             _ => {}
         }
     }
-    assert_eq!(rule_walk::find(&ruleset), rule_walk::find(&ruleset), "walked twice");
+    assert_eq!(walk::find(&ruleset), walk::find(&ruleset), "walked twice");
 }
 
 fn rule(payload: &[u8]) -> Option<Rule> {

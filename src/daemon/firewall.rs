@@ -7,11 +7,11 @@ use std::time::Instant;
 use super::{Daemon, SLICE};
 use crate::datapath::state::Change;
 use crate::error::Result;
+use crate::firewall::statements::Kind;
+use crate::firewall::walk::{self, Findings};
 use crate::netlink::firewall::{Changed, Firewall};
 use crate::netlink::link::{Link, Links};
 use crate::netlink::ruleset::Chain;
-use crate::offload::per_packet::Kind;
-use crate::offload::rule_walk::{self, Findings};
 use crate::reasons::interface::Problem;
 
 /// The firewall, and what was found in it.
@@ -45,7 +45,7 @@ impl Rules {
         };
         let (chains, rules) = (ruleset.chains.len(), ruleset.rules.len());
         tracing::debug!("the firewall has {chains} chains and {rules} rules");
-        let findings = rule_walk::find(&ruleset);
+        let findings = walk::find(&ruleset);
         for (kind, found) in &findings {
             // With copies nothing is offloaded, and that is said.
             if *kind != Kind::Copy && !self.findings.contains_key(kind) {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::{Daemon, PATIENCE, SLICE};
+use crate::connections::Resync;
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
-use crate::offload::Resync;
 use crate::reasons::pause::Pause;
 
 /// How long the fast path rests before what programs rely on changes: none runs as long.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Daemon;
 use crate::abi::bpfw_egress;
-use crate::datapath::others::{AtTc, Handler};
+use crate::datapath::tc_chain::{AtTc, Handler};
 use crate::error::Result;
 use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;

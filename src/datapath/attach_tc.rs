@@ -8,8 +8,8 @@ use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
 use nix::libc;
 
 use super::attachment::Interface;
-use super::others::AtTc;
 use super::sys::{self, AttachType};
+use super::tc_chain::AtTc;
 use super::with_kernels_words;
 use crate::error::{Error, Result};
 use crate::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};

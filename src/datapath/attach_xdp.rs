@@ -7,8 +7,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::libc;
 
 use super::attachment::{Interface, Kind, XdpMode};
-use super::others::describe_program;
 use super::sys::{self, AttachType};
+use super::tc_chain::describe_program;
 use crate::error::{Error, Result};
 use crate::netlink::drivers::Drivers;
 use crate::netlink::features::fixed_aggregation;

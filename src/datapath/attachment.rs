@@ -11,7 +11,7 @@ use super::attach_tc::{
     AtHook, OurFilter, Side, attach_tc, remove_filter, remove_leftovers, remove_unused_clsact,
 };
 use super::attach_xdp::attach_xdp;
-use super::others::AtTc;
+use super::tc_chain::AtTc;
 use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
 use crate::netlink::drivers::Drivers;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use libbpf_rs::Object;
 
 use super::cells::{self, Cells, Room};
-use super::spilled::Spilled;
+use super::overflow::Overflow;
 use super::typed_map::{Cursor, Inserted, TypedMap};
 use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
 use crate::error::Result;
@@ -105,7 +105,7 @@ pub struct ConnMap {
     cells: Cells,
     map: TypedMap<bpfw_tuple, bpfw_conn>,
     /// Those that are in `map`.
-    spilled: Spilled,
+    overflow: Overflow,
     /// How many may be in both.
     capacity: usize,
     /// Of the last entries that were added.
@@ -125,8 +125,8 @@ impl ConnMap {
         let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
         let capacity = map.room() as usize;
         let cells = Cells::new(object)?;
-        let spilled = Spilled::new(cells.number());
-        Ok(Self { cells, map, spilled, capacity, number: 0 })
+        let overflow = Overflow::new(cells.number());
+        Ok(Self { cells, map, overflow, capacity, number: 0 })
     }
 
     /// Adds both directions of a connection, or none.
@@ -186,7 +186,7 @@ impl ConnMap {
 
     fn insert(&mut self, tuple: &bpfw_tuple, conn: &bpfw_conn) -> Result<Inserted> {
         let room = self.cells.room_for(tuple)?;
-        if room == Room::Exists || self.get_spilled(tuple)?.is_some() {
+        if room == Room::Exists || self.get_from_overflow(tuple)?.is_some() {
             return Ok(Inserted::Exists);
         }
         if self.len() >= self.capacity {
@@ -198,14 +198,14 @@ impl ConnMap {
         }
         let inserted = self.map.insert(tuple, conn)?;
         if inserted == Inserted::New {
-            self.spilled.add(self.cells.first_of(tuple));
+            self.overflow.add(self.cells.first_of(tuple));
         }
         Ok(inserted)
     }
 
     /// How many entries there are, two for each connection.
     pub fn len(&self) -> usize {
-        self.cells.taken() + self.spilled.total()
+        self.cells.taken() + self.overflow.total()
     }
 
     /// How many of these are in cells.
@@ -221,24 +221,24 @@ impl ConnMap {
     /// The entry of one direction.
     pub fn get(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
         match self.cells.get(tuple)? {
-            None => self.get_spilled(tuple),
+            None => self.get_from_overflow(tuple),
             found => Ok(found),
         }
     }
 
     /// Whether there is an entry with this tuple and conntrack's id.
     pub fn has(&self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
-        let spilled = || self.get_spilled(tuple).map(|conn| conn.map(|conn| conn.rest.id));
-        Ok(self.cells.id(tuple)? == Some(id) || spilled()? == Some(id))
+        let overflow = || self.get_from_overflow(tuple).map(|conn| conn.map(|conn| conn.rest.id));
+        Ok(self.cells.id(tuple)? == Some(id) || overflow()? == Some(id))
     }
 
     /// Whether there may be an entry with this tuple, as far as is known without asking the kernel.
     pub fn may_have(&self, tuple: &bpfw_tuple) -> bool {
-        self.cells.note(tuple).is_some() || self.spilled.may_have(self.cells.first_of(tuple))
+        self.cells.note(tuple).is_some() || self.overflow.may_have(self.cells.first_of(tuple))
     }
 
-    fn get_spilled(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
-        if !self.spilled.may_have(self.cells.first_of(tuple)) {
+    fn get_from_overflow(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
+        if !self.overflow.may_have(self.cells.first_of(tuple)) {
             return Ok(None);
         }
         self.map.get(tuple)
@@ -266,14 +266,14 @@ impl ConnMap {
     }
 
     fn remove_one(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
-        Ok(self.remove_spilled(tuple)? || self.cells.free(&[*tuple])? > 0)
+        Ok(self.remove_from_overflow(tuple)? || self.cells.free(&[*tuple])? > 0)
     }
 
-    fn remove_spilled(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
+    fn remove_from_overflow(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
         let first = self.cells.first_of(tuple);
-        let removed = self.spilled.may_have(first) && self.map.remove(tuple)?;
+        let removed = self.overflow.may_have(first) && self.map.remove(tuple)?;
         if removed {
-            self.spilled.remove(first);
+            self.overflow.remove(first);
         }
         Ok(removed)
     }
@@ -282,7 +282,7 @@ impl ConnMap {
     pub fn remove_all(&mut self, tuples: &[bpfw_tuple]) -> Result<()> {
         let (mut in_cells, mut result) = (Vec::with_capacity(tuples.len()), Ok(()));
         for tuple in tuples {
-            match self.remove_spilled(tuple) {
+            match self.remove_from_overflow(tuple) {
                 Ok(true) => {}
                 Ok(false) => in_cells.push(*tuple),
                 Err(error) => result = result.and(Err(error)),
@@ -297,7 +297,7 @@ impl ConnMap {
         if !self.cells.walk(&mut walk.next_cell, &mut each)? {
             return Ok(false);
         }
-        let complete = self.spilled.total() == 0
+        let complete = self.overflow.total() == 0
             || self.map.walk(&mut walk.cursor, Instant::now(), |_, conn| each(conn))?;
         if complete {
             *walk = Walk::default();

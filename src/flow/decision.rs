@@ -27,7 +27,7 @@ pub struct Facts {
     /// There are routing rules by mark, and this one's mark does not say what they make of it.
     pub unmarked: bool,
     /// An IPsec policy may cover it.
-    pub covered: bool,
+    pub ipsec: bool,
 }
 
 /// What to do with a connection.
@@ -71,7 +71,7 @@ pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
         Refusal::NotUnicast
     } else if !is_translated_as_it_differs(facts) {
         Refusal::NotTranslated
-    } else if facts.covered {
+    } else if facts.ipsec {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
@@ -130,7 +130,7 @@ mod tests {
             zone: 0,
             mark_wanted: true,
             unmarked: false,
-            covered: false,
+            ipsec: false,
         }
     }
 
@@ -167,7 +167,7 @@ mod tests {
             (|f| f.status = f.status | Status::OFFLOAD, Refusal::FlowTable),
             (|f| f.status = f.status | Status::HW_OFFLOAD, Refusal::FlowTable),
             (|f| f.original.destination = "224.0.0.1:53".parse().unwrap(), Refusal::NotUnicast),
-            (|f| f.covered = true, Refusal::Ipsec),
+            (|f| f.ipsec = true, Refusal::Ipsec),
             (|f| f.status = Status::CONFIRMED, Refusal::NoReply),
             (|f| f.tcp_state = Some(TcpState::FinWait), Refusal::NotEstablished),
         ];

@@ -219,7 +219,7 @@ mod tests {
         assert!(usual(TCP, 86_400) && usual(TCP, 74) && !usual(TCP, 73));
     }
 
-    /// A connection whose packets take the fast path, as src/offload/refresh.rs looks at it.
+    /// A connection whose packets take the fast path, as src/connections/refresh.rs looks at it.
     struct Simulated {
         lifetime: Lifetime,
         /// How often the stack sees a packet, and when it saw the last one.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Offload;
 use super::admission::Source;
-use super::crowd::Crowd;
+use super::event_batch::EventBatch;
 use super::waiting::Waiting;
 use crate::abi::bpfw_tuple;
 use crate::conntrack::dump::{Dump, DumpProgress};
@@ -41,7 +41,7 @@ impl Offload {
     pub fn start_resync(&mut self) -> Result<Resync> {
         self.admitted = Some(HashSet::new());
         self.waiting = Waiting::default();
-        self.crowd = Crowd::default();
+        self.batch = EventBatch::default();
         self.audit.provoke_again();
         Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
     }

@@ -3,7 +3,7 @@
 //! remove what has finished, note which next hops are in use.
 //!
 //! Between two rounds, all about a connection is in the map, except the daemon's note of the packet
-//! that conntrack was told of last (src/offload/refresh.rs).
+//! that conntrack was told of last (src/connections/refresh.rs).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

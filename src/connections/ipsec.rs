@@ -12,12 +12,12 @@ impl Offload {
     /// Sets what IPsec policies may cover: those connections are not ours. `true` if there is more
     /// of it than before, which a resync must carry out. What is covered no longer is found by its
     /// next packet; the refusals that cannot be forgotten in time are over soon anyway.
-    pub fn set_covered(&mut self, covered: &Selectors, until: Instant) -> Result<bool> {
-        if self.covered == *covered {
+    pub fn set_ipsec_selectors(&mut self, covered: &Selectors, until: Instant) -> Result<bool> {
+        if self.ipsec == *covered {
             return Ok(false);
         }
         let number = covered.len();
-        match (self.covered.is_empty(), covered.is_empty()) {
+        match (self.ipsec.is_empty(), covered.is_empty()) {
             (true, false) => tracing::info!(
                 "connections that IPsec policies cover stay with the stack: there are {number} \
                  for forwarded packets"
@@ -25,8 +25,8 @@ impl Offload {
             (_, true) => tracing::info!("there are no IPsec policies for forwarded packets now"),
             _ => tracing::debug!("there are {number} IPsec policies for forwarded packets now"),
         }
-        let grown = !covered.are_among(&self.covered);
-        self.covered.clone_from(covered);
+        let grown = !covered.are_among(&self.ipsec);
+        self.ipsec.clone_from(covered);
         if !grown {
             self.signals.forget_refusals(Refusal::Ipsec as u32, until)?;
         }

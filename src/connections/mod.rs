@@ -3,15 +3,12 @@
 
 mod admission;
 mod audit;
-mod covered;
-mod crowd;
-mod known_packet;
+mod event_batch;
+mod ipsec;
 mod moment;
-pub mod per_packet;
 mod refresh;
 mod refusals;
 mod resync;
-pub mod rule_walk;
 mod signals;
 mod sweep;
 pub mod topology;
@@ -88,7 +85,7 @@ pub struct Offload {
     signals: Signals,
     taken: signals::Taken,
     waiting: waiting::Waiting,
-    crowd: crowd::Crowd,
+    batch: event_batch::EventBatch,
     requests: Requests,
     /// Its updates come back as events, unlike the others'.
     provocations: Requests,
@@ -97,7 +94,7 @@ pub struct Offload {
     /// Why no connection at all may be offloaded for now.
     forbidden: Option<Refusal>,
     /// What IPsec policies may cover.
-    covered: Selectors,
+    ipsec: Selectors,
     /// Conntrack sends events (`nf_conntrack_events` is not 0).
     events_sent: bool,
     timeouts: Timeouts,
@@ -133,13 +130,13 @@ impl Offload {
             signals: Signals::new(object)?,
             taken: signals::Taken::default(),
             waiting: waiting::Waiting::default(),
-            crowd: crowd::Crowd::default(),
+            batch: event_batch::EventBatch::default(),
             requests: Requests::open()?,
             provocations: Requests::open()?,
             mark,
             route_mark: RouteMark { mask: route_mark_mask, required: false },
             forbidden: None,
-            covered: Selectors::default(),
+            ipsec: Selectors::default(),
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
             timeout_policies: false,
@@ -228,7 +225,7 @@ impl Offload {
 
     /// Does what has been gathered: in the map, and in conntrack.
     pub fn flush(&mut self) -> Result<()> {
-        self.settle()?;
+        self.apply_batch()?;
         self.send_updates()
     }
 

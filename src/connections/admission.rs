@@ -84,7 +84,7 @@ impl Offload {
             zone: entry.zone,
             mark_wanted: self.mark.is_none_or(|mark| mark.matches(entry.mark)),
             unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
-            covered: self.covered.may_select(entry.original, entry.reply),
+            ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
         decide(&facts, |address| self.local_addresses.contains(&address))
     }

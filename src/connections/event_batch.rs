@@ -21,14 +21,14 @@ const EVENTS: usize = 64;
 
 /// What events have asked for and is still to be done. No tuple is in it twice.
 #[derive(Default)]
-pub(super) struct Crowd {
+pub(super) struct EventBatch {
     events: usize,
-    coming: Vec<(Entry, Connection, Source)>,
-    going: Vec<bpfw_tuple>,
+    adds: Vec<(Entry, Connection, Source)>,
+    removes: Vec<bpfw_tuple>,
     tuples: HashSet<Tuple>,
 }
 
-impl Crowd {
+impl EventBatch {
     /// These are looked at as they will be: what was asked for them before must be done first.
     fn concerns(&self, entry: &Entry) -> bool {
         [entry.original, entry.reply].iter().any(|tuple| self.tuples.contains(tuple))
@@ -87,7 +87,7 @@ impl Offload {
 
     /// Whether either tuple may be offloaded, or is about to be.
     fn may_know(&self, entry: &Entry) -> bool {
-        self.crowd.concerns(entry)
+        self.batch.concerns(entry)
             || [entry.original, entry.reply]
                 .iter()
                 .any(|tuple| self.conn_map.may_have(&(*tuple).into()))
@@ -95,9 +95,9 @@ impl Offload {
 
     /// Before the next event: nothing must wait that concerns it, and not too much of anything.
     fn make_way(&mut self, entry: &Entry) -> Result<()> {
-        self.crowd.events += 1;
-        if self.crowd.events >= EVENTS || self.crowd.concerns(entry) {
-            self.settle()?;
+        self.batch.events += 1;
+        if self.batch.events >= EVENTS || self.batch.concerns(entry) {
+            self.apply_batch()?;
         }
         Ok(())
     }
@@ -118,32 +118,32 @@ impl Offload {
         let tuple = entry.original.into();
         if self.conn_map.has(&tuple, entry.id)? {
             self.audit.forget(entry.id);
-            self.crowd.note(entry);
+            self.batch.note(entry);
             // An id stands for one entry until its end, whose reply tuple never changes.
-            self.crowd.going.extend([tuple, entry.reply.into()]);
+            self.batch.removes.extend([tuple, entry.reply.into()]);
         }
         Ok(())
     }
 
     /// A connection that most probably is not there yet.
     pub(super) fn comes(&mut self, entry: &Entry, connection: Connection, source: Source) {
-        self.crowd.note(entry);
-        self.crowd.coming.push((entry.clone(), connection, source));
+        self.batch.note(entry);
+        self.batch.adds.push((entry.clone(), connection, source));
     }
 
     /// Does what events have asked for.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        let Crowd { coming, going, .. } = std::mem::take(&mut self.crowd);
-        if !going.is_empty() {
-            self.conn_map.remove_all(&going)?;
-            going.chunks(2).for_each(|both| tracing::debug!("{}: back to the stack", both[0]));
+    pub(super) fn apply_batch(&mut self) -> Result<()> {
+        let EventBatch { adds, removes, .. } = std::mem::take(&mut self.batch);
+        if !removes.is_empty() {
+            self.conn_map.remove_all(&removes)?;
+            removes.chunks(2).for_each(|both| tracing::debug!("{}: back to the stack", both[0]));
         }
-        if coming.is_empty() {
+        if adds.is_empty() {
             return Ok(());
         }
-        self.prepare(coming.iter().map(|(_, connection, _)| connection))?;
-        let added = self.conn_map.add_all(coming.iter().map(|(_, connection, _)| connection))?;
-        for ((entry, connection, source), added) in coming.iter().zip(added) {
+        self.prepare(adds.iter().map(|(_, connection, _)| connection))?;
+        let added = self.conn_map.add_all(adds.iter().map(|(_, connection, _)| connection))?;
+        for ((entry, connection, source), added) in adds.iter().zip(added) {
             self.arrives(entry, connection, *source, added)?;
         }
         Ok(())

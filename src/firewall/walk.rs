@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::known_packet::{Registers, STATE_ESTABLISHED, Truth};
-use super::per_packet::{Kind, differs_by_packet, kinds, matches_packet};
+use super::register_state::{Registers, STATE_ESTABLISHED, Truth};
+use super::statements::{Kind, differs_by_packet, kinds, matches_packet};
 use crate::netlink::expression::{Expression, Verdict};
 use crate::netlink::ruleset::{Chain, Object, Place, Rule, Ruleset, Table};
 
@@ -296,5 +296,5 @@ fn passes_all(name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "rule_walk_tests.rs"]
+#[path = "walk_tests.rs"]
 mod tests;

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{BUMP_PAUSE, Daemon};
+use crate::connections::topology;
 use crate::datapath::Hook;
 use crate::datapath::attachment::{Attachment, Kind, Transmitting};
-use crate::datapath::others::{AtTc, Handler};
 use crate::datapath::sys;
+use crate::datapath::tc_chain::{AtTc, Handler};
 use crate::error::{Error, Result};
 use crate::netlink::link::Link;
 use crate::netlink::tc::Qdiscs;
-use crate::offload::topology;
 use crate::reasons::interface::{Found, Problem};
 
 /// How often the kernel is asked who else is at the interfaces.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
+use crate::firewall::register_state::NFT_CT_STATE;
 use crate::netlink::expression::Field;
 use crate::netlink::ruleset::ChainHook;
-use crate::offload::known_packet::NFT_CT_STATE;
 
 const ESTABLISHED: Expression = Expression::XtState { states: STATE_ESTABLISHED, inverted: false };
 

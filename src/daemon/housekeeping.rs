@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::rest::Rest;
 use super::{CHORE, Daemon};
+use crate::connections::Round;
 use crate::datapath::state::Change;
 use crate::error::Result;
-use crate::offload::Round;
 
 /// How often sysctls are read whose changes send no event.
 const SYSCTLS: Duration = Duration::from_secs(1);

@@ -3,12 +3,12 @@
 //! asked for each tuple that comes or goes: a call of the kernel, nearly always in vain.
 
 /// Entries of `conn_map`, counted by the first of the cells that had no room for them.
-pub struct Spilled {
+pub struct Overflow {
     by_first: Vec<u8>,
     total: usize,
 }
 
-impl Spilled {
+impl Overflow {
     /// None yet, for so many cells.
     pub fn new(cells: usize) -> Self {
         Self { by_first: vec![0; cells], total: 0 }
@@ -44,22 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_has_spilled_until_as_many_are_gone_as_came() {
-        let mut spilled = Spilled::new(4);
-        [1, 1, 3].into_iter().for_each(|first| spilled.add(first));
-        spilled.remove(1);
-        assert_eq!([0, 1, 2, 3].map(|first| spilled.may_have(first)), [false, true, false, true]);
-        spilled.remove(1);
-        assert!(!spilled.may_have(1));
-        assert_eq!(spilled.total(), 1);
+    fn a_cell_overflows_until_as_many_are_gone_as_came() {
+        let mut overflow = Overflow::new(4);
+        [1, 1, 3].into_iter().for_each(|first| overflow.add(first));
+        overflow.remove(1);
+        assert_eq!([0, 1, 2, 3].map(|first| overflow.may_have(first)), [false, true, false, true]);
+        overflow.remove(1);
+        assert!(!overflow.may_have(1));
+        assert_eq!(overflow.total(), 1);
     }
 
     #[test]
     fn a_crowd_of_one_cell_is_never_taken_for_gone() {
-        let mut spilled = Spilled::new(1);
-        (0..300).for_each(|_| spilled.add(0));
-        (0..299).for_each(|_| spilled.remove(0));
-        assert!(spilled.may_have(0));
-        assert_eq!(spilled.total(), 1);
+        let mut overflow = Overflow::new(1);
+        (0..300).for_each(|_| overflow.add(0));
+        (0..299).for_each(|_| overflow.remove(0));
+        assert!(overflow.may_have(0));
+        assert_eq!(overflow.total(), 1);
     }
 }
