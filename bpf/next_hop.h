@@ -168,7 +168,7 @@ static __always_inline int check_proof(struct bpfw_rest *rest, const struct snap
 {
 	const struct way way = {
 		.epoch = epoch,
-		.ingress = link->ifindex,
+		.ingress = link->ingress,
 		.egress = hop->egress,
 		.back = way_back,
 	};

@@ -57,7 +57,7 @@ static __always_inline __u16 stamp_of(__u32 current, const struct bpfw_rest *res
 /* What the stack must have done with a packet, besides the MAC addresses of the frame. */
 struct way {
 	__u32 epoch;
-	__u32 ingress; /* L3 interface */
+	__u32 ingress; /* L3 interface, or its VRF: the stack knows no more at the way out */
 	__u32 egress;  /* L3 interface */
 	__u32 back;    /* bpfw_rest.way_back */
 };

@@ -161,6 +161,7 @@ struct bpfw_link_key {
 /* Value of link_map: the L3 interface that such a frame belongs to. */
 struct bpfw_link {
 	__u32 ifindex;
+	__u32 ingress; /* what the stack takes it for once it is in: a VRF for its ports, else ifindex */
 	__u16 reserved;
 	__u8 mac[6];
 };
@@ -314,7 +315,7 @@ BPFW_SIZE_IS(bpfw_conn, 120);
 BPFW_SIZE_IS(bpfw_hop_hot, 64);
 BPFW_SIZE_IS(bpfw_hop, 88);
 BPFW_SIZE_IS(bpfw_link_key, 8);
-BPFW_SIZE_IS(bpfw_link, 12);
+BPFW_SIZE_IS(bpfw_link, 16);
 BPFW_SIZE_IS(bpfw_egress, 24);
 BPFW_SIZE_IS(bpfw_generation, 16);
 BPFW_SIZE_IS(bpfw_refused, 16);

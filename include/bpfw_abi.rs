@@ -239,20 +239,26 @@ const _: () = {
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct bpfw_link {
     pub ifindex: __u32,
+    pub ingress: __u32,
     pub reserved: __u16,
     pub mac: [__u8; 6usize],
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_link"][::std::mem::size_of::<bpfw_link>() - 12usize];
+    ["Size of bpfw_link"][::std::mem::size_of::<bpfw_link>() - 16usize];
     ["Alignment of bpfw_link"][::std::mem::align_of::<bpfw_link>() - 4usize];
     [
         "Offset of field: bpfw_link::ifindex",
     ][::std::mem::offset_of!(bpfw_link, ifindex) - 0usize];
     [
+        "Offset of field: bpfw_link::ingress",
+    ][::std::mem::offset_of!(bpfw_link, ingress) - 4usize];
+    [
         "Offset of field: bpfw_link::reserved",
-    ][::std::mem::offset_of!(bpfw_link, reserved) - 4usize];
-    ["Offset of field: bpfw_link::mac"][::std::mem::offset_of!(bpfw_link, mac) - 6usize];
+    ][::std::mem::offset_of!(bpfw_link, reserved) - 8usize];
+    [
+        "Offset of field: bpfw_link::mac",
+    ][::std::mem::offset_of!(bpfw_link, mac) - 10usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -56,8 +56,9 @@ impl View<'_> {
             let links: Vec<_> = self.ingress(link).into_iter().chain(self.by_tag(link)).collect();
             let egress = self.egress(link).map(|egress| (link.index, egress));
             // The way out looks the way in up: what comes in here may leave by another interface.
-            let egress = egress
-                .or_else(|| (!links.is_empty()).then_some((link.index, bpfw_egress::default())));
+            let comes_in = !links.is_empty() || self.is_vrf_in_use(link);
+            let egress =
+                egress.or_else(|| comes_in.then_some((link.index, bpfw_egress::default())));
             let fits = devices.links.len() + links.len() <= self.room
                 && devices.egresses.len() + usize::from(egress.is_some()) <= self.room;
             // In both maps or in none: half an interface would only send, or only receive.
@@ -71,6 +72,12 @@ impl View<'_> {
         devices
     }
 
+    /// At the way out, what came in at a VRF's port is the VRF's.
+    fn is_vrf_in_use(&self, link: &Link) -> bool {
+        let is_port = |port: &Link| port.vrf() == Some(link.index) && self.is_named(port);
+        link.kind.as_deref() == Some("vrf") && self.links.values().any(is_port)
+    }
+
     /// A VLAN's packets pass its port as well.
     fn is_left_out(&self, link: &Link) -> bool {
         (self.left_out)(link.index) || link.vlan.is_some_and(|vlan| (self.left_out)(vlan.port))
@@ -82,13 +89,13 @@ impl View<'_> {
             return None;
         }
         let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, vlan_proto: 0 };
-        Some((key, l3_interface(link.index, link.mac?)))
+        Some((key, l3_interface(link)?))
     }
 
     /// Frames with a tag belong to the VLAN interface on the attached port.
     fn by_tag(&self, link: &Link) -> Option<(bpfw_link_key, bpfw_link)> {
         let vlan = link.vlan.as_ref().filter(|vlan| (self.attached)(vlan.port) && is_l3(link))?;
-        Some((tagged(vlan), l3_interface(link.index, link.mac?)))
+        Some((tagged(vlan), l3_interface(link)?))
     }
 
     fn egress(&self, link: &Link) -> Option<bpfw_egress> {
@@ -148,13 +155,13 @@ pub fn ports_of_vlans(links: &BTreeMap<u32, Link>) -> HashSet<u32> {
     links.values().filter_map(|link| link.vlan.map(|vlan| vlan.port)).collect()
 }
 
-/// An interface below a bridge or a bond has no routes of its own.
 fn is_l3(link: &Link) -> bool {
-    link.ethernet && link.master.is_none()
+    link.ethernet && link.is_routed()
 }
 
-fn l3_interface(ifindex: u32, mac: [u8; 6]) -> bpfw_link {
-    bpfw_link { ifindex, mac, ..Default::default() }
+fn l3_interface(link: &Link) -> Option<bpfw_link> {
+    let ingress = link.vrf().unwrap_or(link.index);
+    Some(bpfw_link { ifindex: link.index, ingress, mac: link.mac?, ..Default::default() })
 }
 
 fn tagged(vlan: &Vlan) -> bpfw_link_key {
@@ -178,6 +185,7 @@ mod tests {
             mtu: 1500,
             group: 0,
             master: None,
+            master_kind: None,
             lower: None,
             vlan: None,
             kind: None,
@@ -268,6 +276,21 @@ mod tests {
         for hook in [Hook::Xdp, Hook::Tc] {
             let all = vec![port.clone(), tunnel.clone(), down.clone()];
             assert_eq!(devices(hook, all), Devices::default());
+        }
+    }
+
+    #[test]
+    fn hazard_49_what_comes_in_at_a_vrfs_port_is_the_vrfs_at_the_way_out() {
+        let in_vrf = |link| Link { master: Some(9), master_kind: Some("vrf".into()), ..link };
+        let vrf = |index| Link { kind: Some("vrf".into()), ..link(index, "vrf") };
+        let links = vec![in_vrf(link(1, "a")), link(2, "b"), vrf(9), vrf(10)];
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let devices = devices(hook, links.clone());
+            let found = devices.links.iter().map(|(_, link)| (link.ifindex, link.ingress));
+            assert_eq!(found.collect::<Vec<_>>(), [(1, 9), (2, 2)]);
+            assert!(egress(&devices, 1).unwrap().flags & abi::BPFW_EGRESS_REDIRECT != 0);
+            assert_eq!(egress(&devices, 9), Some(bpfw_egress::default()));
+            assert_eq!(egress(&devices, 10), None, "none of its ports was named");
         }
     }
 

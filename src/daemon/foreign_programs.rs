@@ -231,7 +231,7 @@ impl Daemon<'_> {
         let is_veth = link.is_some_and(|link| link.kind.as_deref() == Some("veth"));
         match link {
             Some(link) if !link.up => Problem::Down,
-            Some(link) if link.master.is_some() => Problem::Port,
+            Some(link) if !link.is_routed() => Problem::Port,
             Some(link) if link.vlan.is_some_and(|vlan| vlan.has_egress_qos) => {
                 Problem::TagPriorities
             }

@@ -231,7 +231,7 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
             return Err(Error::refused(format!("{name} is not an Ethernet interface"))
                 .with_advice("tunnels and PPP are not supported yet"));
         }
-        if link.master.is_some() {
+        if !link.is_routed() {
             let line = Problem::Port.reason().line();
             tracing::warn!("packets of {name} stay with the stack: {line}");
         }

@@ -26,6 +26,7 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_EGRESS_QOS: u16 = 3;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
@@ -59,6 +60,8 @@ pub struct Link {
     pub mtu: u32,
     /// Interface index of the bridge, bond or VRF that this is part of.
     pub master: Option<u32>,
+    /// The master's kind, as its driver registers it: bridge, bond, team, openvswitch, vrf, ...
+    pub master_kind: Option<String>,
     /// Interface index of the device that this one stands on, if both are in this network
     /// namespace: the parent of a VLAN or macvlan, the underlay of a VXLAN.
     pub lower: Option<u32>,
@@ -100,6 +103,18 @@ fn neighbors(
 /// Bridges, bonds and VRFs stand above their ports.
 fn is_above(upper: &Link, lower: &Link) -> bool {
     upper.lower == Some(lower.index) || lower.master == Some(upper.index)
+}
+
+impl Link {
+    /// The VRF whose table routes this interface's packets.
+    pub fn vrf(&self) -> Option<u32> {
+        self.master.filter(|_| self.master_kind.as_deref() == Some("vrf"))
+    }
+
+    /// It has routes of its own: its packets are not those of a bridge or bond.
+    pub fn is_routed(&self) -> bool {
+        self.master.is_none() || self.vrf().is_some()
+    }
 }
 
 /// Where a VLAN interface's frames go.
@@ -215,6 +230,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    link.master_kind = info.and_then(|info| find(info, IFLA_INFO_SLAVE_KIND)).map(text);
     let data = info.and_then(|info| find(info, IFLA_INFO_DATA));
     link.kind = info.and_then(|info| find(info, IFLA_INFO_KIND)).map(text);
     if elsewhere {

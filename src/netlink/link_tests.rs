@@ -56,6 +56,7 @@ fn a_vlan_interface_names_its_port_and_tag() {
         mtu: 1496,
         group: 0,
         master: None,
+        master_kind: None,
         lower: Some(3),
         vlan: Some(vlan),
         kind: Some("vlan".into()),

@@ -580,7 +580,7 @@ pub fn links() -> Vec<Link> {
 pub fn link(port: Side, interface: Side, vlan_id: u16, vlan_proto: u16) -> Link {
     let key = bpfw_link_key { ifindex: port.ifindex(), vlan_id, vlan_proto: vlan_proto.to_be() };
     let (ifindex, mac) = (interface.ifindex(), interface.router_mac);
-    (key, bpfw_link { ifindex, mac, ..Default::default() })
+    (key, bpfw_link { ifindex, ingress: ifindex, mac, ..Default::default() })
 }
 
 /// The interfaces' entries for `egress_map`, all untagged.

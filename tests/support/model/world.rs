@@ -112,11 +112,10 @@ impl World {
         }
     }
 
-    /// The network changes, by these `ip` commands.
+    /// The network changes, by these `ip` commands. Without a daemon, too, the kernel takes a moment: the queue
+    /// of an interface that is set up drops packets until its carrier is noticed (`dev_activate`).
     pub fn change(&mut self, net: Net, commands: &str) {
-        if self.model.daemon == Daemon::Awake {
-            self.changes.push((Instant::now(), self.model.net));
-        }
+        self.changes.push((Instant::now(), self.model.net));
         self.model.net = net;
         self.lab.router.ip(commands);
     }
