@@ -5,7 +5,6 @@ mod support;
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
-use support::daemon::Daemon;
 use support::lab::{
     CLIENT, CLIENT_MAC, HOST2, HOST2_MAC, Lab, Offloads, ROUTER_LAN, ROUTER_LAN_MAC, show,
 };
@@ -52,13 +51,6 @@ fn has_br_netfilter(lab: &Lab) -> bool {
     lab.router.try_run(&["test", "-e", &format!("/proc/sys/{BR_NETFILTER}")]).status.success()
 }
 
-fn start_on(lab: &Lab, names: &[&str]) -> Daemon {
-    let words = ["tc", "--log-level", "debug", "--max-connections", "16000", "--prove-every", "0"];
-    let daemon = Daemon::start(&lab.router, &[&words[..], names].concat());
-    daemon.wait_for_line("forwarding", LIMIT);
-    daemon
-}
-
 /// Most of this many echoes take the fast path.
 fn stays_fast(lab: &Lab, client: &UdpClient, echoes: u64) {
     let fast = (0..echoes).filter(|number| echo_is_fast(lab, client, *number)).count() as u64;
@@ -78,7 +70,7 @@ fn hazard_35_a_station_that_only_forwards_fast_packets_is_not_forgotten() {
         return;
     }
     let Bridged { lab, .. } = bridged("fdb", &snat_rules());
-    let _daemon = start_on(&lab, &["br-lan", "wan0"]);
+    let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     // Hundredths of a second.
@@ -96,7 +88,7 @@ fn hazard_35_a_port_that_the_bridge_blocks_forwards_nothing() {
         return;
     }
     let Bridged { lab, .. } = bridged("blocked", &snat_rules());
-    let _daemon = start_on(&lab, &["br-lan", "wan0"]);
+    let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     // Locked: what is not in the FDB as static may not send (802.1X).
@@ -115,7 +107,7 @@ fn hazard_36_a_station_that_moves_keeps_its_connections() {
         return;
     }
     let Bridged { lab, host2 } = bridged("roam", &snat_rules());
-    let _daemon = start_on(&lab, &["br-lan", "wan0"]);
+    let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     // Address and MAC of the client appear behind the other port, as with a phone that roams.
@@ -140,7 +132,7 @@ fn hazard_37_a_hairpin_through_the_bridge_is_fast() {
     }
     let service = at(HOST2, 7);
     let Bridged { lab, host2 } = bridged("pinned", &hairpin_rules(8080, service));
-    let _daemon = start_on(&lab, &["br-lan", "wan0"]);
+    let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);
     let _server = udp_echo(&host2, service);
     let entrance: SocketAddrV4 = at(support::lab::ROUTER_WAN, 8080);
     let client = UdpClient::open(&lab.client, at(CLIENT, 40000), entrance);
@@ -158,7 +150,7 @@ fn hazard_37_with_br_netfilter_translated_frames_are_right() {
         return support::live::lacking("hazard_37", "this kernel has no br_netfilter");
     }
     lab.router.sysctl(BR_NETFILTER, "1");
-    let _daemon = start_on(&lab, &["br-lan", "wan0"]);
+    let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);
     let (server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     stays_fast(&lab, &client, 200);

@@ -105,6 +105,11 @@ pub fn lab(hook: &str, test: &str, rules: &str) -> Lab {
 /// 16,000 connections if not said otherwise: the tests read all of its cells, again and again. Nor do
 /// connections prove themselves now and then: tests that count packets would see these.
 pub fn start(lab: &Lab, hook: &str, options: &[&str]) -> Daemon {
+    start_at(lab, hook, options, &["lan0", "wan0"])
+}
+
+/// The same on other interfaces.
+pub fn start_at(lab: &Lab, hook: &str, options: &[&str], names: &[&str]) -> Daemon {
     let mut args = [&[hook][..], options].concat();
     let usual = [["--log-level", "debug"], ["--max-connections", "16000"], ["--prove-every", "0"]];
     for [option, value] in usual {
@@ -112,7 +117,7 @@ pub fn start(lab: &Lab, hook: &str, options: &[&str]) -> Daemon {
             args.extend([option, value]);
         }
     }
-    args.extend(["lan0", "wan0"]);
+    args.extend(names);
     let daemon = Daemon::start(&lab.router, &args);
     daemon.wait_for_line("forwarding", LIMIT);
     // Some drivers reset their NIC when XDP is attached.

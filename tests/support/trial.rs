@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What every way through the router must show: both protocols, fast and intact.
 
+use super::daemon::Daemon;
 use super::lab::Lab;
 use super::netns::Namespace;
 use super::router::*;
@@ -18,6 +19,12 @@ pub struct Ends<'a> {
 /// UDP echoes, then TCP both ways, all on the fast path and intact.
 pub fn try_both_protocols(lab: &Lab, hook: &str, udp: UdpClient, tcp: Path, ends: Ends<'_>) {
     let daemon = start(lab, hook, &[]);
+    try_with(lab, &daemon, udp, tcp, ends);
+    assert!(daemon.stop(LIMIT).success());
+}
+
+/// The same with a daemon that runs.
+pub fn try_with(lab: &Lab, daemon: &Daemon, udp: UdpClient, tcp: Path, ends: Ends<'_>) {
     wait_until_fast(lab, &udp);
     let before = lab.stack_packets();
     assert_eq!(udp.count_echoes(0..50, LIMIT), 50);
@@ -25,12 +32,11 @@ pub fn try_both_protocols(lab: &Lab, hook: &str, udp: UdpClient, tcp: Path, ends
 
     let pair = TcpPair::open(ends.client, ends.server, tcp);
     wait_until_tcp_fast(lab, &pair);
-    let (before, counted) = (lab.stack_packets(), forwarded(&daemon));
+    let (before, counted) = (lab.stack_packets(), forwarded(daemon));
     for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
         pair.transfer(direction, BYTES, seed);
     }
-    let (stack, fast) = (lab.stack_packets() - before, forwarded(&daemon) - counted);
-    println!("{hook}: {fast} packets on the fast path, {stack} by the stack");
+    let (stack, fast) = (lab.stack_packets() - before, forwarded(daemon) - counted);
+    println!("{fast} packets on the fast path, {stack} by the stack");
     assert!(stack * 50 <= fast, "{stack} of {fast} packets went by the stack");
-    assert!(daemon.stop(LIMIT).success());
 }
