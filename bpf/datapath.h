@@ -124,7 +124,7 @@ static __always_inline int check_ingress(const struct packet *pkt, const struct 
 	int verdict;
 
 	if (pkt->from.ifindex == hop->from.ifindex && pkt->from.vlan_id == hop->from.vlan_id &&
-	    pkt->from.vlan_proto == hop->from.vlan_proto && same_mac(pkt->data, hop->from_mac))
+	    pkt->from.vlan_proto == hop->from.vlan_proto && is_sent_to(pkt, hop->from_mac))
 		return BPFW_GO_ON;
 	verdict = find_link(pkt, &link);
 	return verdict ? verdict : BPFW_PASS_INGRESS;
@@ -166,10 +166,10 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	return BPFW_FORWARDED;
 }
 
-static __always_inline int walk(hook_ctx *ctx, __u32 *port)
+static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 {
 	struct bpfw_tuple tuple;
-	struct packet pkt = {.tuple = &tuple};
+	struct packet pkt = {.tuple = &tuple, .l2_len = l2_len};
 	__u64 now = bpf_jiffies64();
 	struct bpfw_generation generation;
 	struct conn conn;
@@ -202,29 +202,43 @@ static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 	return hook_pass(ctx, verdict);
 }
 
-/* A function of its own, so that it takes no registers and no stack from the express lane. */
-static __attribute__((noinline)) int full_lane(hook_ctx *ctx)
+static __always_inline int full_lane(hook_ctx *ctx, const __u32 l2_len)
 {
 	__u32 port = 0;
-	int verdict = walk(ctx, &port);
+	int verdict = walk(ctx, l2_len, &port);
 
 	LOG_DEBUG("verdict %d", verdict);
 	return act(ctx, verdict, port);
 }
 
-static HOOK_EXPRESS int try_express_lane(hook_ctx *ctx)
+static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len)
 {
 	__u32 port = 0;
-	int verdict = express_lane(ctx, &port);
+	int verdict = express_lane(ctx, l2_len, &port);
 
 	return verdict ? act(ctx, verdict, port) : NO_ACTION;
 }
 
-static __always_inline int run(hook_ctx *ctx)
-{
-	int action = try_express_lane(ctx);
-
-	return action == NO_ACTION ? full_lane(ctx) : action;
-}
+/*
+ * An entry point, for packets with this many bytes in front of the IP header. The full lane is a
+ * function of its own, so that it takes no registers and no stack from the express lane.
+ */
+#define ENTRY_POINT(section, name, l2_len)                                                         \
+	static __attribute__((noinline)) int name##_full(hook_ctx *ctx)                            \
+	{                                                                                          \
+		return full_lane(ctx, l2_len);                                                     \
+	}                                                                                          \
+                                                                                                   \
+	static HOOK_EXPRESS int name##_express(hook_ctx *ctx)                                      \
+	{                                                                                          \
+		return try_express_lane(ctx, l2_len);                                              \
+	}                                                                                          \
+                                                                                                   \
+	SEC(section) int name(hook_ctx *ctx)                                                       \
+	{                                                                                          \
+		int action = name##_express(ctx);                                                  \
+                                                                                                   \
+		return action == NO_ACTION ? name##_full(ctx) : action;                            \
+	}
 
 #endif

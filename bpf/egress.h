@@ -13,10 +13,11 @@
  * A packet that the stack sends: its tuple turned around is how answers come in, and their entry
  * tells how the packet itself came in.
  */
-static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 stamp)
+static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_len, __u32 stamp)
 {
 	struct bpfw_tuple sent, tuple;
-	struct packet pkt = {.tuple = &sent};
+	struct packet pkt = {.tuple = &sent, .l2_len = l2_len};
+	struct bpfw_link_key from; /* the packet itself stays in registers */
 	struct bpfw_generation generation;
 	struct way way = {.ingress = skb->ingress_ifindex};
 	__u64 now = bpf_jiffies64(), hash;
@@ -24,12 +25,15 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	struct conn reply, conn;
 	struct bpfw_link *link;
 	struct snapshot snap;
+	/* A proof covers both MAC addresses: here there are none. */
+	struct eth_header no_macs = {};
 
 	read_generation(&generation);
 	/* The machine's own packets have no ingress; others may bring a stamp of another's. */
 	if (!bpf_map_lookup_elem(&egress_map, &way.ingress) || !parse_skb(skb, &pkt))
 		return BPFW_NO_TESTIMONY;
-	link = bpf_map_lookup_elem(&link_map, &pkt.from);
+	from = pkt.from;
+	link = bpf_map_lookup_elem(&link_map, &from);
 	if (!link)
 		return BPFW_NO_TESTIMONY;
 	egress = bpf_map_lookup_elem(&egress_map, &link->ifindex);
@@ -48,24 +52,40 @@ static __attribute__((noinline)) int bear_witness(struct __sk_buff *skb, __u32 s
 	if (is_paused(generation.current) ||
 	    stamp != stamp_of(generation.current, conn.rest, way.back, now))
 		return BPFW_STAMP_OLD;
-	if (pkt.data + sizeof(struct eth_header) > pkt.end)
+	if (pkt.data + l2_len > pkt.end)
 		return BPFW_NO_TESTIMONY;
 	way.epoch = epoch_of(generation.policy, hash, now);
 	way.egress = link->ifindex;
-	conn.rest->proof = proof_of(snap.seal, conn.rest->id, &way, pkt.data);
+	conn.rest->proof =
+		proof_of(snap.seal, conn.rest->id, &way, l2_len ? pkt.data : no_macs.h_dest);
 	return BPFW_PROVEN;
 }
 
-/* Taken away, because lower devices see the packet again: the first is the L3 interface. */
-SEC("tc") int bpfw_egress(struct __sk_buff *skb)
+/* The stamp is taken away, because lower devices see the packet again: the first is the L3
+ * interface. */
+static __always_inline __u32 take_stamp(struct __sk_buff *skb)
 {
 	__u32 stamp = skb->tc_index;
 
-	if (stamp) {
+	if (stamp)
 		skb->tc_index = 0;
-		count(bear_witness(skb, stamp));
-	}
-	return TC_ACT_UNSPEC;
+	return stamp;
 }
+
+/* A program for the way out, where packets have this many bytes in front of the IP header. */
+#define WAY_OUT(name, l2_len)                                                                      \
+	static __attribute__((noinline)) int name##_testimony(struct __sk_buff *skb, __u32 stamp)  \
+	{                                                                                          \
+		return bear_witness(skb, l2_len, stamp);                                           \
+	}                                                                                          \
+                                                                                                   \
+	SEC("tc") int name(struct __sk_buff *skb)                                                  \
+	{                                                                                          \
+		__u32 stamp = take_stamp(skb);                                                     \
+                                                                                                   \
+		if (stamp)                                                                         \
+			count(name##_testimony(skb, stamp));                                       \
+		return TC_ACT_UNSPEC;                                                              \
+	}
 
 #endif

@@ -48,16 +48,16 @@ static __always_inline int parse_plain_tcp(struct packet *pkt, struct tcp_header
 static __always_inline int parse_plain(hook_ctx *ctx, struct packet *pkt)
 {
 	struct eth_header *eth = (void *)pkt->data;
-	struct ipv4_header *ip = (void *)(eth + 1);
+	struct ipv4_header *ip = (void *)(pkt->data + pkt->l2_len);
 	struct tcp_header *tcp = (void *)(ip + 1);
 
 	/* A UDP packet this short has padding behind it, except on virtual links. */
 	if ((__u8 *)(tcp + 1) > pkt->end || pkt->from.vlan_proto)
 		return 0;
 	pkt->l3 = (__u8 *)ip;
-	if (eth->h_proto != bpf_htons(ETH_P_IP) || !ipv4_read_len(pkt))
+	if ((pkt->l2_len ? eth->h_proto : pkt->type) != bpf_htons(ETH_P_IP) || !ipv4_read_len(pkt))
 		return 0;
-	if (pkt->ip_len != hook_frame_len(ctx) - sizeof(*eth) || !ipv4_parse_plain(pkt))
+	if (pkt->ip_len != hook_frame_len(ctx) - pkt->l2_len || !ipv4_parse_plain(pkt))
 		return 0;
 	note_ports(pkt, (void *)tcp);
 	switch (ip->protocol) {
@@ -80,15 +80,15 @@ static __always_inline int is_alive(const struct bpfw_cell *cell, __u64 now)
 static __always_inline int fits(hook_ctx *ctx, const struct packet *pkt,
 				const struct bpfw_hop_hot *hop)
 {
-	return hop->from.ifindex == pkt->from.ifindex && same_mac(pkt->data, hop->from_mac) &&
+	return hop->from.ifindex == pkt->from.ifindex && is_sent_to(pkt, hop->from_mac) &&
 	       hook_segment_len(ctx, pkt) <= hop->express_mtu;
 }
 
-static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
+static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 {
 	struct bpfw_tuple tuple;
 	/* Other segments are not plain. */
-	struct packet pkt = {.tuple = &tuple, .tcp_flags = TCPHDR_ACK};
+	struct packet pkt = {.tuple = &tuple, .l2_len = l2_len, .tcp_flags = TCPHDR_ACK};
 	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
 	struct bpfw_cell *cell;
@@ -114,6 +114,9 @@ static __always_inline int express_lane(hook_ctx *ctx, __u32 *port)
 	hop = hop_at(hop_slot(snap.hop_word));
 	if (!fits(ctx, &pkt, hop) || take_snapshot(pkt.hash, cell, &snap))
 		return BPFW_GO_ON;
+	verdict = hook_make_room(ctx, &pkt);
+	if (verdict)
+		return verdict == BPFW_PASS_RESIZE ? BPFW_GO_ON : verdict;
 	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)
 		return verdict;

@@ -53,7 +53,7 @@ static __always_inline void hook_open(struct __sk_buff *skb, struct packet *pkt)
 static __always_inline void set_headers(struct __sk_buff *skb, struct packet *pkt)
 {
 	skb_set_data(skb, pkt);
-	pkt->l3 = pkt->data + sizeof(struct eth_header);
+	pkt->l3 = pkt->data + L2_ETHERNET;
 }
 
 static __always_inline __u64 hook_frame_len(struct __sk_buff *skb)
@@ -81,7 +81,7 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
  * Whether the segments of a packet larger than the MTU fit, although hook_segment_len() does not
  * show it. The kernel counts the headers of a tunnel that it has made or found, but compares with
  * the interface's MTU only. Where routing allows less, nobody knows. It does not count the header
- * of plain UDP if nothing has told it where that is.
+ * of plain UDP if nothing has told it where that is. It expects an Ethernet header to be there.
  */
 static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct packet *pkt,
 					     const struct bpfw_hop_hot *hop)
@@ -91,15 +91,38 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 	if (!skb->gso_size || pkt->tuple->protocol != IPPROTO_UDP ||
 	    ipv4_segment_len(sizeof(struct udp_header), skb->gso_size) > hop->mtu)
 		return 0;
-	return !bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) && mtu <= hop->mtu;
+	if (bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) || mtu > hop->mtu)
+		return 0;
+	/* Packets that seem to fit as they are, the helper does not measure by segments. */
+	return pkt->l2_len || pkt->ip_len > mtu + L2_ETHERNET;
 }
 
-/* Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. */
+/*
+ * An Ethernet header for a packet that has come without. The kernel takes it off again where the
+ * egress has none. The last step that can say pass, because in the stack's packet there must be no
+ * such room.
+ */
+static __always_inline int hook_make_room(struct __sk_buff *skb, struct packet *pkt)
+{
+	if (pkt->l2_len)
+		return BPFW_GO_ON;
+	if (bpf_skb_change_head(skb, L2_ETHERNET, 0))
+		return BPFW_PASS_RESIZE;
+	pkt->l2_len = L2_ETHERNET;
+	set_headers(skb, pkt);
+	pkt->check = l4_check(pkt);
+	return (__u8 *)(pkt->check + 1) > pkt->end ? BPFW_DROP_ERROR : BPFW_GO_ON;
+}
+
+/*
+ * Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. Then
+ * make room.
+ */
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
 				       const struct bpfw_hop_hot *hop __attribute__((unused)))
 {
 	/* The tag lies beside the frame, except where the kernel had no reason to move it. */
-	if (pkt->l2_len != sizeof(struct eth_header))
+	if (pkt->l2_len > L2_ETHERNET)
 		return BPFW_PASS_TAGS;
 	if (skb->len > pkt->l2_len + pkt->ip_len &&
 	    (skb->gso_size || bpf_skb_change_tail(skb, pkt->l2_len + pkt->ip_len, 0)))
@@ -107,7 +130,7 @@ static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
 		return BPFW_PASS_RESIZE;
 	set_headers(skb, pkt);
-	return BPFW_GO_ON;
+	return hook_make_room(skb, pkt);
 }
 
 /*

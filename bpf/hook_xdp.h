@@ -87,6 +87,13 @@ static __always_inline int hook_segments_fit(struct xdp_md *xdp __attribute__((u
 	return 0;
 }
 
+/* All frames come with an Ethernet header. */
+static __always_inline int hook_make_room(struct xdp_md *xdp __attribute__((unused)),
+					  struct packet *pkt __attribute__((unused)))
+{
+	return BPFW_GO_ON;
+}
+
 /* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 				       const struct bpfw_hop_hot *hop)

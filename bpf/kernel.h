@@ -47,6 +47,8 @@ static __s64 (*const bpf_csum_update)(struct __sk_buff *skb,
 				      __wsum csum) = (void *)BPF_FUNC_csum_update;
 static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)BPF_FUNC_skb_vlan_pop;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)BPF_FUNC_redirect;
+static long (*const bpf_skb_change_head)(struct __sk_buff *skb, __u32 room,
+					 __u64 flags) = (void *)BPF_FUNC_skb_change_head;
 static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 length,
 					 __u64 flags) = (void *)BPF_FUNC_skb_change_tail;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb,

@@ -46,10 +46,11 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
-		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
-		return fib->family == AF_INET ? BPFW_GO_ON : BPFW_PASS_NO_ROUTE;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
-		return BPFW_PASS_NO_NEIGHBOR;
+		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
+		if (fib->family != AF_INET)
+			return BPFW_PASS_NO_ROUTE;
+		return answer ? BPFW_PASS_NO_NEIGHBOR : BPFW_GO_ON;
 	default:
 		return BPFW_PASS_NO_ROUTE;
 	}
@@ -74,6 +75,20 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return fib->ifindex;
 	return NO_WAY_BACK | answer;
+}
+
+/*
+ * Interfaces without an Ethernet header have no neighbors. What the kernel keeps in their place
+ * comes and goes, and only with it the look-up says the route's MTU: that is in egress_map, too.
+ * The addresses of a packet are no part of such a next hop: each of them would have its own.
+ */
+static __always_inline void forget_neighbor(struct bpf_fib_lookup *fib,
+					    const struct bpfw_egress *egress)
+{
+	fib->ipv4_dst = 0;
+	fib->tot_len = egress->mtu;
+	__builtin_memset(fib->dmac, 0, sizeof(fib->dmac));
+	__builtin_memset(fib->smac, 0, sizeof(fib->smac));
 }
 
 /* What routing says of the way out. */
@@ -192,14 +207,18 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	int verdict;
 
 	verdict = look_forward(ctx, pkt, snap, link->ifindex, mark, &fib);
-	if (verdict)
+	if (verdict && verdict != BPFW_PASS_NO_NEIGHBOR)
+		return verdict;
+	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
+	if (egress && (egress->flags & BPFW_EGRESS_NO_HEADER))
+		forget_neighbor(&fib, egress);
+	else if (verdict)
 		return verdict;
 	note_route(&hop, &fib);
 	/* The stack may tell the sender of a shorter way; not where it translates (nf_nat_core.c).
 	 */
 	if (hop.egress == link->ifindex && !ipv4_is_translated(pkt->tuple, &snap->rewrite))
 		return BPFW_PASS_SAME_LINK;
-	egress = bpf_map_lookup_elem(&egress_map, &hop.egress);
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
 	way_back = look_back(ctx, pkt, snap, hop.egress, mark, &fib);

@@ -21,6 +21,13 @@
 #define TCPHDR_RST    0x04
 #define TCPHDR_ACK    0x10
 
+/*
+ * What entry points know of packets: with an Ethernet header, tags may follow; or the IP header
+ * comes first. A constant: the compiler drops what the other kind needs.
+ */
+#define L2_ETHERNET sizeof(struct eth_header)
+#define L2_NONE     0
+
 #define IPV4_VERSION_IHL 0x45 /* version 4, five words, no options */
 
 struct eth_header {
@@ -80,7 +87,8 @@ struct packet {
 	__u8 *l3;     /* the IP header: a pointer, because the verifier forgets spilled offsets */
 	struct bpfw_link_key from;
 	__u64 hash;   /* of the tuple */
-	__u32 l2_len; /* bytes in front of the IP header */
+	__u32 l2_len; /* bytes in front of the IP header; first as the entry point knows */
+	__be16 type;  /* EtherType, where no Ethernet header tells */
 	__u16 ip_len;
 	__u8 tos;
 	__u8 ttl;

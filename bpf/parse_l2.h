@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Ethernet and at most one VLAN tag. */
+/* Ethernet and at most one VLAN tag, or nothing. */
 #ifndef PARSE_L2_H
 #define PARSE_L2_H
 
@@ -34,9 +34,12 @@ static __always_inline int parse_l2(struct packet *pkt)
 	__be16 type;
 	int verdict;
 
+	if (!pkt->l2_len) {
+		pkt->l3 = pkt->data;
+		return pkt->type == bpf_htons(ETH_P_IP) ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
+	}
 	if ((__u8 *)(eth + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	pkt->l2_len = sizeof(*eth);
 	pkt->l3 = (__u8 *)(eth + 1);
 	type = eth->h_proto;
 	if (is_vlan(type)) {
@@ -57,6 +60,12 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 	       *(const __u32 *)(a + 2) == *(const __u32 *)(b + 2);
 }
 
+/* Point-to-point devices bring nobody else's packets, and no MAC address. */
+static __always_inline int is_sent_to(const struct packet *pkt, const __u8 *mac)
+{
+	return !pkt->l2_len || same_mac(pkt->data, mac);
+}
+
 /* The L3 interface that the frame belongs to, provided that the frame was sent to it. */
 static __always_inline int find_link(const struct packet *pkt, struct bpfw_link **found)
 {
@@ -65,7 +74,7 @@ static __always_inline int find_link(const struct packet *pkt, struct bpfw_link 
 
 	if (!link)
 		return BPFW_PASS_LINK;
-	if (!same_mac(pkt->data, link->mac))
+	if (!is_sent_to(pkt, link->mac))
 		return BPFW_PASS_MAC;
 	*found = link;
 	return BPFW_GO_ON;

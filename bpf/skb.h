@@ -28,6 +28,8 @@ static __always_inline void skb_read(struct __sk_buff *skb, struct packet *pkt)
 		pkt->from.vlan_id = skb->vlan_tci & VLAN_VID_MASK;
 		pkt->from.vlan_proto = skb->vlan_proto;
 	}
+	if (!pkt->l2_len)
+		pkt->type = skb->protocol;
 	skb_set_data(skb, pkt);
 }
 

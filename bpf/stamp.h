@@ -18,7 +18,7 @@
 static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
 {
 	struct bpfw_tuple tuple;
-	struct packet pkt = {.tuple = &tuple};
+	struct packet pkt = {.tuple = &tuple, .l2_len = L2_ETHERNET};
 	__u32 current = generation_now.current;
 	struct conn conn;
 

@@ -4,9 +4,11 @@
 #include "datapath.h"
 #include "egress.h"
 
-SEC("tc") int bpfw_tc(struct __sk_buff *skb)
-{
-	return run(skb);
-}
+ENTRY_POINT("tc", bpfw_tc, L2_ETHERNET)
+WAY_OUT(bpfw_egress, L2_ETHERNET)
+
+/* For interfaces without an Ethernet header: ppp, WireGuard, tun. */
+ENTRY_POINT("tc", bpfw_tc_l3, L2_NONE)
+WAY_OUT(bpfw_egress_l3, L2_NONE)
 
 char LICENSE[] SEC("license") = "GPL";

@@ -5,9 +5,7 @@
 #include "egress.h"
 #include "stamp.h"
 
-SEC("xdp") int bpfw_xdp(struct xdp_md *xdp)
-{
-	return run(xdp);
-}
+ENTRY_POINT("xdp", bpfw_xdp, L2_ETHERNET)
+WAY_OUT(bpfw_egress, L2_ETHERNET)
 
 char LICENSE[] SEC("license") = "GPL";

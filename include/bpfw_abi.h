@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 10
+#define BPFW_ABI_VERSION 11
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -163,7 +163,7 @@ struct bpfw_link {
 	__u32 ifindex;
 	__u32 ingress; /* what the stack takes it for once it is in: a VRF for its ports, else ifindex */
 	__u16 reserved;
-	__u8 mac[6];
+	__u8 mac[6]; /* all zeros where there is no Ethernet header */
 };
 
 /* Room for the header in front of an IP packet: Ethernet, two VLAN tags, a PPPoE session. */
@@ -195,10 +195,12 @@ struct bpfw_hop {
 	/* Packets do not need these: the daemon keeps the neighbor's entry in use. */
 	__u32 egress; /* L3 interface */
 	__u32 reserved;
-	__be32 neighbor[4]; /* the next hop's address, of IPv4 in the first word */
+	/* The next hop's address, of IPv4 in the first word; 0 where there are no neighbors. */
+	__be32 neighbor[4];
 };
 
-#define BPFW_EGRESS_REDIRECT (1 << 0) /* the port takes redirected frames */
+#define BPFW_EGRESS_REDIRECT  (1 << 0) /* the port takes redirected frames */
+#define BPFW_EGRESS_NO_HEADER (1 << 1) /* packets leave without an Ethernet header */
 
 /* Value of egress_map, by L3 interface: how a packet leaves through it. */
 struct bpfw_egress {

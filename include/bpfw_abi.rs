@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 10;
+pub const BPFW_ABI_VERSION: u32 = 11;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -22,6 +22,7 @@ pub const BPFW_VOLUME_FULL: u32 = 2147483648;
 pub const BPFW_SIGNAL_SEGMENT: i64 = -9223372036854775808;
 pub const BPFW_L2_ROOM: u32 = 30;
 pub const BPFW_EGRESS_REDIRECT: u32 = 1;
+pub const BPFW_EGRESS_NO_HEADER: u32 = 2;
 pub const BPFW_FIRST_GENERATION: u32 = 2147483648;
 pub const BPFW_PAUSED: u32 = 1;
 pub const BPFW_LOG_OFF: u32 = 0;

@@ -474,7 +474,10 @@ impl Daemon<'_> {
         let devices = View {
             hook: self.request.hook,
             links: &network.links,
-            attached: &|ifindex| positions.contains_key(&ifindex),
+            attached: &|ifindex| {
+                let attachment = positions.get(&ifindex).map(|at| &self.attachments[*at]);
+                attachment.is_some_and(|attachment| attachment.fits(network.links.get(&ifindex)))
+            },
             // Generic XDP hands the sk_buff over, which every driver sends.
             can_transmit: &|ifindex| all_generic || trusted.contains(&ifindex),
             route_mtu: &|ifindex| network.routes.smallest_mtu(ifindex),

@@ -221,8 +221,10 @@ fn hazard_24_one_bad_interface_attaches_none(hook: &str, test: &str) {
         }
     };
     try_with("wann0", 1, &["no interface wann0", "lan0"]);
-    try_with("lo", 1, &["lo is not an Ethernet interface"]);
-    try_with("tun0", 1, &["tun0 is not an Ethernet interface"]);
+    try_with("lo", 1, &["lo: what its packets have in front of the IP header is not known"]);
+    if hook == "xdp" {
+        try_with("tun0", 1, &["tun0: its packets have no Ethernet header", "use the hook tc"]);
+    }
     try_with("lan0", 2, &["lan0 is named twice"]);
 }
 

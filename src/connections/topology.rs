@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::abi::{self, bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::datapath::Hook;
 use crate::netlink::link::{Link, Vlan};
+use crate::netlink::link_layer::LinkLayer;
 use crate::reasons::interface::Problem;
 
 /// What the device maps hold.
@@ -85,28 +86,29 @@ impl View<'_> {
 
     /// Frames without a tag belong to the attached interface itself.
     fn ingress(&self, link: &Link) -> Option<(bpfw_link_key, bpfw_link)> {
-        if !(self.attached)(link.index) || !is_l3(link) {
+        if !(self.attached)(link.index) || !self.is_l3(link) {
             return None;
         }
         let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, vlan_proto: 0 };
-        Some((key, l3_interface(link)?))
+        Some((key, self.l3_interface(link)?))
     }
 
     /// Frames with a tag belong to the VLAN interface on the attached port.
     fn by_tag(&self, link: &Link) -> Option<(bpfw_link_key, bpfw_link)> {
-        let vlan = link.vlan.as_ref().filter(|vlan| (self.attached)(vlan.port) && is_l3(link))?;
-        Some((tagged(vlan), l3_interface(link)?))
+        let vlan =
+            link.vlan.as_ref().filter(|vlan| (self.attached)(vlan.port) && self.is_l3(link))?;
+        Some((tagged(vlan), self.l3_interface(link)?))
     }
 
     fn egress(&self, link: &Link) -> Option<bpfw_egress> {
-        if !is_l3(link) || link.mac.is_none() || !link.up || !self.is_named(link) {
+        if !self.is_l3(link) || self.mac(link).is_none() || !link.up || !self.is_named(link) {
             return None;
         }
         let mtu = (self.route_mtu)(link.index).map_or(link.mtu, |mtu| mtu.min(link.mtu));
         let untagged = bpfw_egress {
             port: link.index,
             mtu,
-            flags: abi::BPFW_EGRESS_REDIRECT,
+            flags: abi::BPFW_EGRESS_REDIRECT | self.header_flag(link),
             ..Default::default()
         };
         match (self.hook, &link.vlan) {
@@ -126,6 +128,30 @@ impl View<'_> {
                 (up && self.takes_xdp(vlan.port)).then_some(tagged)
             }
         }
+    }
+
+    /// An interface below a bridge or a bond has no routes of its own.
+    fn is_l3(&self, link: &Link) -> bool {
+        (link.ethernet || self.is_headerless(link)) && link.is_routed()
+    }
+
+    /// Its packets begin with the IP header, which only TC can handle.
+    fn is_headerless(&self, link: &Link) -> bool {
+        self.hook == Hook::Tc && LinkLayer::of(link).is_headerless()
+    }
+
+    fn l3_interface(&self, link: &Link) -> Option<bpfw_link> {
+        let ingress = link.vrf().unwrap_or(link.index);
+        Some(bpfw_link { ifindex: link.index, ingress, mac: self.mac(link)?, ..Default::default() })
+    }
+
+    /// The MAC address that frames are sent to, all zeros where there are no frames.
+    fn mac(&self, link: &Link) -> Option<[u8; 6]> {
+        if self.is_headerless(link) { Some([0; 6]) } else { link.mac }
+    }
+
+    fn header_flag(&self, link: &Link) -> u32 {
+        if self.is_headerless(link) { abi::BPFW_EGRESS_NO_HEADER } else { 0 }
     }
 
     fn is_named(&self, link: &Link) -> bool {
@@ -155,15 +181,6 @@ pub fn ports_of_vlans(links: &BTreeMap<u32, Link>) -> HashSet<u32> {
     links.values().filter_map(|link| link.vlan.map(|vlan| vlan.port)).collect()
 }
 
-fn is_l3(link: &Link) -> bool {
-    link.ethernet && link.is_routed()
-}
-
-fn l3_interface(link: &Link) -> Option<bpfw_link> {
-    let ingress = link.vrf().unwrap_or(link.index);
-    Some(bpfw_link { ifindex: link.index, ingress, mac: link.mac?, ..Default::default() })
-}
-
 fn tagged(vlan: &Vlan) -> bpfw_link_key {
     bpfw_link_key { ifindex: vlan.port, vlan_id: vlan.id, vlan_proto: vlan.protocol.to_be() }
 }
@@ -182,6 +199,7 @@ mod tests {
             running: true,
             mac: Some(MAC),
             ethernet: true,
+            hardware: 1,
             mtu: 1500,
             group: 0,
             master: None,
@@ -269,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_bridges_and_devices_without_ethernet_are_left_out() {
+    fn ports_of_bridges_and_tunnels_are_left_out() {
         let port = Link { master: Some(9), ..link(1, "port") };
-        let tunnel = Link { ethernet: false, mac: None, ..link(2, "tun") };
+        let tunnel = Link { ethernet: false, hardware: 778, mac: None, ..link(2, "gre") };
         let down = Link { up: false, ..link(3, "down") };
         for hook in [Hook::Xdp, Hook::Tc] {
             let all = vec![port.clone(), tunnel.clone(), down.clone()];
@@ -292,6 +310,18 @@ mod tests {
             assert_eq!(egress(&devices, 9), Some(bpfw_egress::default()));
             assert_eq!(egress(&devices, 10), None, "none of its ports was named");
         }
+    }
+
+    #[test]
+    fn hazard_38_without_an_ethernet_header_only_tc_takes_packets() {
+        let kind = Some("tun".to_owned());
+        let tun = Link { ethernet: false, hardware: 0xfffe, kind, mac: None, ..link(1, "tun") };
+        let at_tc = devices(Hook::Tc, vec![tun.clone()]);
+        let found = bpfw_link { ifindex: 1, ingress: 1, ..Default::default() };
+        assert_eq!(at_tc.links, [(key(1, 0), found)]);
+        let flags = abi::BPFW_EGRESS_REDIRECT | abi::BPFW_EGRESS_NO_HEADER;
+        assert_eq!(egress(&at_tc, 1).unwrap().flags, flags);
+        assert_eq!(devices(Hook::Xdp, vec![tun]), Devices::default());
     }
 
     #[test]

@@ -89,7 +89,8 @@ impl Daemon<'_> {
         let mut done = HashSet::new();
         let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
         for hop in self.neighbors_due.split_off(left) {
-            if done.insert((hop.egress, hop.neighbor)) {
+            let has_neighbor = !hop.neighbor().is_unspecified();
+            if has_neighbor && done.insert((hop.egress, hop.neighbor)) {
                 self.monitor.keep_in_use(hop.egress, hop.neighbor())?;
             }
         }

@@ -18,6 +18,7 @@ use crate::clock::Jiffies;
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
+use crate::datapath::Hook;
 use crate::datapath::attachment::{Attachment, Interface};
 use crate::datapath::counters::Counters;
 use crate::datapath::devices;
@@ -33,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::link;
+use crate::netlink::link_layer::LinkLayer;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::tc::Qdiscs;
@@ -62,7 +64,7 @@ impl<'obj> Daemon<'obj> {
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
-        let interfaces = find_interfaces(&monitor, &request.interfaces)?;
+        let interfaces = find_interfaces(&monitor, request)?;
         let claims = Claims::take(&interfaces)?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
@@ -217,8 +219,19 @@ fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
     }
 }
 
+/// Why an interface with such packets cannot be attached to.
+fn refusal(layer: LinkLayer, hook: Hook) -> Option<Problem> {
+    match (layer, hook) {
+        (LinkLayer::Ethernet, _) | (LinkLayer::None, Hook::Tc) => None,
+        (LinkLayer::None | LinkLayer::Ppp, Hook::Xdp) => Some(Problem::NoHeaderAtXdp),
+        (LinkLayer::Ppp, Hook::Tc) => Some(Problem::PppKeepsHeader),
+        (LinkLayer::Tunnel, _) => Some(Problem::TunnelAnswers),
+        (LinkLayer::Unknown, _) => Some(Problem::UnknownLinkLayer),
+    }
+}
+
 /// The interfaces by their names, each of them fit to be attached to.
-fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>> {
+fn find_interfaces(monitor: &Monitor, request: &Request) -> Result<Vec<Interface>> {
     let links = &monitor.network().links;
     let find = |name: &String| {
         let Some(link) = links.values().find(|link| link.name == *name) else {
@@ -227,9 +240,13 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
             return Err(Error::refused(format!("there is no interface {name}"))
                 .with_advice(format!("there are {}", known.join(", "))));
         };
-        if !link.ethernet {
-            return Err(Error::refused(format!("{name} is not an Ethernet interface"))
-                .with_advice("tunnels and PPP are not supported yet"));
+        if let Some(problem) = refusal(LinkLayer::of(link), request.hook) {
+            let reason = problem.reason();
+            let error = Error::refused(format!("{name}: {}", reason.words));
+            return Err(match reason.advice {
+                Some(advice) => error.with_advice(advice),
+                None => error,
+            });
         }
         if !link.is_routed() {
             let line = Problem::Port.reason().line();
@@ -241,10 +258,12 @@ fn find_interfaces(monitor: &Monitor, names: &[String]) -> Result<Vec<Interface>
             name: name.clone(),
             mtu: link.mtu,
             depth: link::depth(links, link.index),
+            headerless: LinkLayer::of(link).is_headerless(),
             stacked_with: stacked.map(|other| (other.index, other.name.clone())).collect(),
         })
     };
-    let mut interfaces: Vec<Interface> = names.iter().map(find).collect::<Result<_>>()?;
+    let mut interfaces: Vec<Interface> =
+        request.interfaces.iter().map(find).collect::<Result<_>>()?;
     // The kernel attaches no XDP below an interface that has some.
     interfaces.sort_by_key(|interface| interface.depth);
     Ok(interfaces)

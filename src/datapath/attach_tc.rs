@@ -19,7 +19,8 @@ const PRIORITY: u16 = u16::MAX;
 const HANDLE: u32 = 0xbf;
 
 /// The programs that may be attached by TC, as the kernel shortens their names.
-const PROGRAMS: [&str; 3] = ["bpfw_tc", "bpfw_stamp", "bpfw_egress"];
+const PROGRAMS: [&str; 5] =
+    ["bpfw_tc", "bpfw_stamp", "bpfw_egress", "bpfw_tc_l3", "bpfw_egress_l3"];
 
 /// A side of an interface at TC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

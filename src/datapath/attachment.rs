@@ -15,6 +15,8 @@ use super::tc_chain::AtTc;
 use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
 use crate::netlink::drivers::Drivers;
+use crate::netlink::link::Link;
+use crate::netlink::link_layer::LinkLayer;
 use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;
 
@@ -46,6 +48,8 @@ pub struct Interface {
     pub stacked_with: Vec<(u32, String)>,
     /// How many interfaces there are below it.
     pub depth: u32,
+    /// Its packets begin with the IP header.
+    pub headerless: bool,
 }
 
 /// The way in which a program is attached.
@@ -90,6 +94,8 @@ impl Place {
 pub struct Programs {
     /// In the order in which they are attached; the hook's own program is the first.
     all: Vec<(Place, OwnedFd)>,
+    /// The same for interfaces whose packets begin with the IP header.
+    headerless: Vec<(Place, OwnedFd)>,
 }
 
 impl Programs {
@@ -103,7 +109,18 @@ impl Programs {
         let mut all = vec![(place, own)];
         all.extend(stamp.map(|stamp| (Place::WayIn, stamp)));
         all.push((Place::WayOut, egress));
-        Self { all }
+        Self { all, headerless: Vec::new() }
+    }
+
+    /// The same, with what the hook tc has for interfaces whose packets begin with the IP header.
+    #[must_use]
+    pub fn with_headerless(self, own: OwnedFd, egress: OwnedFd) -> Self {
+        Self { headerless: vec![(Place::Tc, own), (Place::WayOut, egress)], ..self }
+    }
+
+    /// Those that belong at this interface.
+    fn at(&self, interface: &Interface) -> &[(Place, OwnedFd)] {
+        if interface.headerless { &self.headerless } else { &self.all }
     }
 }
 
@@ -155,7 +172,7 @@ impl Attachment {
             off: None,
             loses_frames: false,
         };
-        for (place, program) in &programs.all {
+        for (place, program) in programs.at(interface) {
             let ours = Attached::attach(*place, program, interface, mode, qdiscs)?;
             attachment.attached.push(ours);
         }
@@ -182,6 +199,11 @@ impl Attachment {
     /// The interface's name when it was attached.
     pub fn name(&self) -> &str {
         &self.interface.name
+    }
+
+    /// Whether the interface's packets still begin as the programs expect: a tun can change that.
+    pub fn fits(&self, link: Option<&Link>) -> bool {
+        link.is_some_and(|link| LinkLayer::of(link).is_headerless() == self.interface.headerless)
     }
 
     /// How the hook's own program is attached.
@@ -230,7 +252,7 @@ impl Attachment {
         }
         self.given_up = Some(at_tc.clone());
         let mut moved = false;
-        for (number, (_, program)) in programs.all.iter().enumerate() {
+        for (number, (_, program)) in programs.at(&self.interface).iter().enumerate() {
             moved |=
                 self.attached[number].keep_in_place(program, &self.interface, at_tc, qdiscs)?;
         }

@@ -22,6 +22,9 @@ pub(super) const SETTINGS: &str = ".rodata.settings";
 const BEAT: &str = "bpfw_beat";
 const STAMP: &str = "bpfw_stamp";
 const EGRESS: &str = "bpfw_egress";
+/// For interfaces whose packets begin with the IP header.
+const HEADERLESS: &str = "bpfw_tc_l3";
+const HEADERLESS_EGRESS: &str = "bpfw_egress_l3";
 
 /// What the programs are written for (README.md, "Kernel requirements").
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
@@ -118,7 +121,13 @@ impl<'obj> LoadedObject<'obj> {
             Hook::Xdp => Some(self.descriptor(STAMP)?),
             Hook::Tc => None,
         };
-        Ok(Programs::new(hook, self.hook_program(hook)?, stamp, self.descriptor(EGRESS)?))
+        let programs =
+            Programs::new(hook, self.hook_program(hook)?, stamp, self.descriptor(EGRESS)?);
+        Ok(match hook {
+            Hook::Xdp => programs,
+            Hook::Tc => programs
+                .with_headerless(self.descriptor(HEADERLESS)?, self.descriptor(HEADERLESS_EGRESS)?),
+        })
     }
 
     fn descriptor(&self, program: &str) -> Result<OwnedFd> {

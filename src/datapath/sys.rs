@@ -2,6 +2,7 @@
 //! The few calls of libbpf and the kernel that no library wraps safely, each behind a safe function.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
@@ -375,4 +376,45 @@ pub fn largest_mtu_of_a_page() -> u32 {
 fn page_size() -> io::Result<usize> {
     let size = sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096);
     usize::try_from(size).map_err(io::Error::other)
+}
+
+/// What can be set of a tun device by a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunSetting {
+    /// ARPHRD_* of linux/if_arp.h, while it is down.
+    Hardware,
+    /// TUN_F_* of linux/if_tun.h: what its reader does for the kernel.
+    Offloads,
+}
+
+/// A new tun device, for as long as this is open: packets without a header of any layer. `flags` are
+/// more IFF_* of linux/if_tun.h.
+pub fn open_tun(name: &str, flags: i32) -> io::Result<File> {
+    let tun = File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: all its members are numbers, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    // The last byte stays 0.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | flags;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel reads and writes a whole `struct ifreq`.
+    match unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &mut request) } {
+        0 => Ok(tun),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Changes a tun device.
+pub fn set_tun(tun: &File, setting: TunSetting, value: u32) -> io::Result<()> {
+    let request = match setting {
+        TunSetting::Hardware => libc::TUNSETLINK,
+        TunSetting::Offloads => libc::TUNSETOFFLOAD,
+    };
+    // SAFETY: the descriptor is open, and these requests take the number itself.
+    match unsafe { libc::ioctl(tun.as_raw_fd(), request, libc::c_ulong::from(value)) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

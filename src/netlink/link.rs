@@ -56,6 +56,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Frames begin with an Ethernet header (ARPHRD_ETHER).
     pub ethernet: bool,
+    /// ARPHRD_* of linux/if_arp.h.
+    pub hardware: u16,
     /// Bytes of the largest IP packet.
     pub mtu: u32,
     /// Interface index of the bridge, bond or VRF that this is part of.
@@ -208,12 +210,14 @@ fn put(links: &mut Links, link: Link) -> Outcome {
 
 fn parse(payload: &[u8]) -> Option<Link> {
     let flags = u32_at(payload, 8)?;
-    let ethernet = u16_at(payload, 2)? == ARPHRD_ETHER;
+    let hardware = u16_at(payload, 2)?;
+    let ethernet = hardware == ARPHRD_ETHER;
     let mut link = Link {
         index: u32_at(payload, 4)?,
         up: flags & IFF_UP != 0,
         running: flags & IFF_RUNNING != 0,
         ethernet,
+        hardware,
         ..Link::default()
     };
     let (mut port, mut elsewhere, mut info) = (None, false, None);

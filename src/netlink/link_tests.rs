@@ -53,6 +53,7 @@ fn a_vlan_interface_names_its_port_and_tag() {
         running: true,
         mac: Some([2, 0, 0, 0, 0, 1]),
         ethernet: true,
+        hardware: 1,
         mtu: 1496,
         group: 0,
         master: None,

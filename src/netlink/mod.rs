@@ -17,6 +17,7 @@ pub mod features;
 pub mod firewall;
 mod generic;
 pub mod link;
+pub mod link_layer;
 pub mod monitor;
 pub mod neighbor;
 pub mod network;

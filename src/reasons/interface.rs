@@ -70,6 +70,21 @@ reasons! {
             "use the hook tc, which resets nothing";
         /// The driver has no native XDP, or not with its present settings.
         GenericXdp = 20, "generic-xdp", "no native XDP, and generic XDP is slower than the hook tc";
+
+        // It is refused.
+        /// PPP, WireGuard, tun.
+        NoHeaderAtXdp = 21, "no-header-at-xdp", "its packets have no Ethernet header, which XDP needs",
+            "use the hook tc";
+        /// ipip, gre, sit, ip6tnl, vti, xfrm: a redirected packet has no route to answer by.
+        TunnelAnswers = 22, "tunnel-answers",
+            "the tunnel answers with ICMP errors of its own, which packets of the fast path do not get";
+        /// Neither Ethernet nor a kind of interface that was tried.
+        UnknownLinkLayer = 23, "unknown-link-layer",
+            "what its packets have in front of the IP header is not known";
+        /// Without the change of 2023 to dev_is_mac_header_xmit() in the kernel.
+        PppKeepsHeader = 24, "ppp-keeps-header",
+            "this kernel would leave Ethernet headers in PPP's packets",
+            "use a kernel of late 2023 or later, also of an older series";
     }
 }
 

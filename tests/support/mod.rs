@@ -42,6 +42,7 @@ pub mod steady;
 pub mod talk;
 pub mod tcp;
 pub mod trial;
+pub mod tun;
 pub mod twins;
 pub mod twist;
 pub mod udp;

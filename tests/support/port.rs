@@ -26,6 +26,8 @@ nix::setsockopt_impl!(
 
 /// The length of `struct virtio_net_hdr`: flags, kind of segments, and four 16-bit words.
 const HEADER: usize = 10;
+/// The length of an Ethernet header without tags.
+const ETHERNET: u16 = 14;
 const NEEDS_CHECKSUM: u8 = 1;
 const TCP_SEGMENTS: u8 = 1;
 const LARGEST: usize = 66 << 10;
@@ -58,15 +60,16 @@ impl fmt::Display for PortFrame {
 
 impl PortFrame {
     /// As the kernel wants it: `struct virtio_net_hdr` (linux/virtio_net.h), then the frame, which
-    /// is untagged and without IP options if the header says anything.
-    fn with_header(&self) -> Vec<u8> {
-        const L4: u16 = 34;
+    /// has `l2_len` bytes in front of an IP header without options if the header says anything.
+    pub(super) fn with_header(&self, l2_len: u16) -> Vec<u8> {
+        let l4 = l2_len + 20;
         let mut bytes = vec![0; HEADER];
         if self.unfinished {
-            let (field, length) = if self.bytes[23] == 6 { (16, 20) } else { (6, 8) };
+            let protocol = self.bytes[usize::from(l2_len) + 9];
+            let (field, length) = if protocol == 6 { (16, 20) } else { (6, 8) };
             bytes[0] = NEEDS_CHECKSUM;
             bytes[1] = if self.gso_size > 0 { TCP_SEGMENTS } else { 0 };
-            let words = [L4 + length, self.gso_size, L4, field];
+            let words = [l4 + length, self.gso_size, l4, field];
             for (at, word) in words.into_iter().enumerate() {
                 bytes[2 + 2 * at..][..2].copy_from_slice(&word.to_ne_bytes());
             }
@@ -75,7 +78,7 @@ impl PortFrame {
         bytes
     }
 
-    fn without_header(bytes: &[u8]) -> Self {
+    pub(super) fn without_header(bytes: &[u8]) -> Self {
         let gso_size = u16::from_ne_bytes([bytes[4], bytes[5]]);
         let unfinished = bytes[0] & NEEDS_CHECKSUM != 0;
         Self { bytes: bytes[HEADER..].to_vec(), unfinished, gso_size }
@@ -99,7 +102,7 @@ impl Port {
 
     /// Sends a frame. False: the kernel takes no such frame, wherever it is to go.
     pub fn send(&self, frame: &PortFrame) -> bool {
-        match send(self.socket.as_raw_fd(), &frame.with_header(), MsgFlags::empty()) {
+        match send(self.socket.as_raw_fd(), &frame.with_header(ETHERNET), MsgFlags::empty()) {
             Ok(_) => true,
             Err(Errno::EINVAL) => false,
             Err(error) => panic!("{error}: {frame}"),
