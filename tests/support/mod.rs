@@ -32,6 +32,8 @@ pub mod prelude;
 pub mod priorities;
 pub mod process;
 pub mod random;
+pub mod raw_end;
+pub mod raw_lab;
 pub mod router;
 pub mod rules;
 pub mod samples;
