@@ -25,6 +25,7 @@ use crate::datapath::devices;
 use crate::datapath::hops::Hops;
 use crate::datapath::instance_lock::Claims;
 use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::ppp;
 use crate::datapath::priority::Priority;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
@@ -224,7 +225,7 @@ fn refusal(layer: LinkLayer, hook: Hook) -> Option<Problem> {
     match (layer, hook) {
         (LinkLayer::Ethernet, _) | (LinkLayer::None, Hook::Tc) => None,
         (LinkLayer::None | LinkLayer::Ppp, Hook::Xdp) => Some(Problem::NoHeaderAtXdp),
-        (LinkLayer::Ppp, Hook::Tc) => Some(Problem::PppKeepsHeader),
+        (LinkLayer::Ppp, Hook::Tc) => (!ppp::loses_header()).then_some(Problem::PppKeepsHeader),
         (LinkLayer::Tunnel, _) => Some(Problem::TunnelAnswers),
         (LinkLayer::Unknown, _) => Some(Problem::UnknownLinkLayer),
     }

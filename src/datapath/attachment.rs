@@ -36,7 +36,7 @@ pub enum XdpMode {
 }
 
 /// An interface to attach to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its index.
     pub index: u32,

@@ -12,6 +12,7 @@ pub mod hops;
 pub mod instance_lock;
 pub mod object;
 mod overflow;
+pub mod ppp;
 pub mod priority;
 pub mod probe;
 pub mod seen;

@@ -93,13 +93,13 @@ fn look_up(flags: i32) -> Vec<bpf_insn> {
     program
 }
 
-fn instruction(code: u8, to: u8, from: u8, off: i16, imm: i32) -> bpf_insn {
+pub(super) fn instruction(code: u8, to: u8, from: u8, off: i16, imm: i32) -> bpf_insn {
     let registers = bpf_insn::new_bitfield_1(to, from);
     bpf_insn { code, _bitfield_1: registers, off, imm, ..Default::default() }
 }
 
 /// BPF's instructions (RFC 9669) that are used here.
-mod op {
+pub(super) mod op {
     pub const STORE_U8: u8 = 0x72;
     pub const STORE_U32: u8 = 0x62;
     pub const STORE_U64: u8 = 0x7a;
@@ -110,8 +110,9 @@ mod op {
     pub const EXIT: u8 = 0x95;
 }
 
-mod register {
+pub(super) mod register {
     pub const ANSWER: u8 = 0;
+    pub const ARGUMENT_1: u8 = 1;
     pub const ARGUMENT_2: u8 = 2;
     pub const ARGUMENT_3: u8 = 3;
     pub const ARGUMENT_4: u8 = 4;

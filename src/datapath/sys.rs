@@ -104,9 +104,11 @@ impl Trial {
     }
 }
 
-/// Loads a program, runs it once, and returns its answer, which live frames do not have: 0.
-pub fn run_once(program: &[libbpf_sys::bpf_insn], trial: Trial) -> io::Result<i32> {
-    let (kind, flags) = trial.kind_and_flags();
+/// Loads a program of a few instructions.
+pub fn load(
+    kind: libbpf_sys::bpf_prog_type,
+    program: &[libbpf_sys::bpf_insn],
+) -> io::Result<OwnedFd> {
     // SAFETY: the instructions live through the call and their number is given; name and license
     // are constants that end with 0, and no options are given.
     let fd = unsafe {
@@ -123,7 +125,13 @@ pub fn run_once(program: &[libbpf_sys::bpf_insn], trial: Trial) -> io::Result<i3
         return Err(io::Error::from_raw_os_error(-fd));
     }
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Loads a program, runs it once, and returns its answer, which live frames do not have: 0.
+pub fn run_once(program: &[libbpf_sys::bpf_insn], trial: Trial) -> io::Result<i32> {
+    let (kind, flags) = trial.kind_and_flags();
+    let fd = load(kind, program)?;
     let frame = [0_u8; EMPTY_FRAME];
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
@@ -378,42 +386,42 @@ fn page_size() -> io::Result<usize> {
     usize::try_from(size).map_err(io::Error::other)
 }
 
-/// What can be set of a tun device by a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TunSetting {
-    /// ARPHRD_* of linux/if_arp.h, while it is down.
-    Hardware,
-    /// TUN_F_* of linux/if_tun.h: what its reader does for the kernel.
-    Offloads,
+nix::ioctl_readwrite!(
+    /// `PPPIOCNEWUNIT` of linux/ppp-ioctl.h.
+    new_ppp_unit, b't', 62, libc::c_int
+);
+nix::ioctl_write_ptr!(
+    /// `PPPIOCSFLAGS` of linux/ppp-ioctl.h.
+    set_ppp_flags, b't', 89, libc::c_int
+);
+
+/// A new PPP interface, for as long as this is open, and its number. What is sent there can be read here.
+pub fn looping_ppp_unit() -> io::Result<(File, i32)> {
+    /// `SC_LOOP_TRAFFIC` of linux/ppp-ioctl.h.
+    const LOOP_TRAFFIC: libc::c_int = 0x200;
+    let ppp = File::options().read(true).write(true).open("/dev/ppp")?;
+    // Any number.
+    let mut unit = -1;
+    // SAFETY: the descriptor is open, and the kernel reads and writes one number.
+    unsafe { new_ppp_unit(ppp.as_raw_fd(), &mut unit) }?;
+    // SAFETY: the descriptor is open, and the kernel reads one number.
+    unsafe { set_ppp_flags(ppp.as_raw_fd(), &LOOP_TRAFFIC) }?;
+    Ok((ppp, unit))
 }
 
-/// A new tun device, for as long as this is open: packets without a header of any layer. `flags` are
-/// more IFF_* of linux/if_tun.h.
-pub fn open_tun(name: &str, flags: i32) -> io::Result<File> {
-    let tun = File::options().read(true).write(true).open("/dev/net/tun")?;
+/// Sets an interface up.
+pub fn set_up(name: &str) -> io::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // SAFETY: all its members are numbers, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
     // The last byte stays 0.
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | flags;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open, and the kernel reads and writes a whole `struct ifreq`.
-    match unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &mut request) } {
-        0 => Ok(tun),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Changes a tun device.
-pub fn set_tun(tun: &File, setting: TunSetting, value: u32) -> io::Result<()> {
-    let request = match setting {
-        TunSetting::Hardware => libc::TUNSETLINK,
-        TunSetting::Offloads => libc::TUNSETOFFLOAD,
-    };
-    // SAFETY: the descriptor is open, and these requests take the number itself.
-    match unsafe { libc::ioctl(tun.as_raw_fd(), request, libc::c_ulong::from(value)) } {
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel reads a whole `struct ifreq`.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -5,8 +5,7 @@ use super::lab::Lab;
 use super::lab::{CLIENT, ROUTER_LAN, ROUTER_WAN, SERVER};
 use super::netns::Namespace;
 use super::port::PortFrame;
-use bpfw::datapath::sys::{TunSetting, open_tun, set_tun};
-use nix::libc;
+use super::tun_device;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -26,9 +25,7 @@ pub struct Tun(File);
 impl Tun {
     /// A device that is up. Its packets may be aggregated, and their checksums unfinished.
     pub fn open(namespace: &Namespace, name: &str) -> Self {
-        let tun = namespace.enter(|| open_tun(name, libc::IFF_VNET_HDR)).expect("a tun");
-        let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4;
-        set_tun(&tun, TunSetting::Offloads, offloads).expect("TUNSETOFFLOAD");
+        let tun = namespace.enter(|| tun_device::open(name)).expect("a tun");
         namespace.ip(&format!("link set {name} up\n"));
         Self(tun)
     }
