@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::rest::Rest;
 use super::{CHORE, Daemon};
 use crate::connections::Round;
 use crate::datapath::state::Change;
@@ -21,7 +20,7 @@ impl Daemon<'_> {
     /// Once an interval.
     pub(super) fn tick(&mut self) -> Result<()> {
         // First of all: what follows has all of the time until the next heartbeat is due.
-        self.beat_if_caught_up()?;
+        self.heartbeat_if_caught_up()?;
         if self.last_sysctls.elapsed() >= SYSCTLS {
             self.last_sysctls = Instant::now();
             self.check_routing_sysctls()?;
@@ -34,19 +33,19 @@ impl Daemon<'_> {
         self.watch_drivers()
     }
 
-    fn beat_if_caught_up(&mut self) -> Result<()> {
-        if !self.rest.is_sure() {
-            self.beat()?;
+    fn heartbeat_if_caught_up(&mut self) -> Result<()> {
+        if !self.fast_path.is_sure() {
+            self.heartbeat()?;
         } else if self.pending.is_handled() {
             self.pending = self.backlog()?;
-            self.beat()?;
+            self.heartbeat()?;
         }
         Ok(())
     }
 
     /// A slice of what goes on over many turns; `true` if there is more to do at once.
     pub(super) fn keep_house(&mut self) -> Result<bool> {
-        if !matches!(self.rest, Rest::Awake) || self.is_pressed() {
+        if !self.fast_path.is_settled() || self.is_pressed() {
             return Ok(false);
         }
         let looking = self.offload.look_at_signals(Instant::now() + CHORE)?;
@@ -69,14 +68,15 @@ impl Daemon<'_> {
         Ok(looking || sweeping || auditing || !self.neighbors_due.is_empty())
     }
 
-    /// Says that everything is handled; at rest, that the daemon runs. `false` if it comes too late.
-    pub(super) fn beat(&mut self) -> Result<bool> {
+    /// Tells the datapath that everything is handled; in a pause, that the daemon runs. `false` if it comes
+    /// too late.
+    pub(super) fn heartbeat(&mut self) -> Result<bool> {
         if !self.object.beat()? {
             self.is_late()?;
             return Ok(false);
         }
         self.offload.set_clock(self.state.last_beat()?);
-        self.last_beat = Instant::now();
+        self.heartbeat_at = Instant::now();
         Ok(true)
     }
 

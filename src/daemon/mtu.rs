@@ -9,7 +9,6 @@ use super::Daemon;
 use crate::datapath::Hook;
 use crate::datapath::state::Change;
 use crate::error::Result;
-use crate::reasons::pause::Pause;
 
 impl Daemon<'_> {
     /// `true` if something was attached anew.
@@ -44,7 +43,7 @@ impl Daemon<'_> {
         }
         due.sort_unstable();
         // Nothing may be redirected to an interface without a program.
-        self.pause(Pause::Interfaces)?;
+        self.pause_for_devices()?;
         for (at, _) in &due {
             self.attachments[*at].release_xdp();
         }

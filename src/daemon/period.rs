@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use super::Daemon;
-use super::rest::Rest;
 use crate::clock::Jiffies;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
@@ -46,11 +45,10 @@ impl Daemon<'_> {
         let current = self.state.period();
         // It is shortened only when half as many would do.
         let fits = if now > current { now } else { current.min(sooner) };
-        if fits != current && matches!(self.rest, Rest::Awake) {
+        if fits != current && self.fast_path.is_settled() {
             let seconds = self.jiffies.to_duration(1 << fits).as_secs_f64();
             tracing::info!("pausing: {}: {seconds:.1} s", Pause::Period);
-            self.period_due = Some(fits);
-            self.start_grace()?;
+            self.drain(Pause::Period, Some(fits))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use nix::sys::sysinfo::sysinfo;
 
 use super::backlog::Backlog;
 use super::firewall::Rules;
-use super::rest::Rest;
+use super::pause::FastPath;
 use super::stamps::Stamps;
 use super::unseen::Unseen;
 use super::{Daemon, Request, period};
@@ -30,7 +30,7 @@ use crate::datapath::priority::Priority;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
 use crate::datapath::skeleton::Storage;
-use crate::datapath::state::{Change, State};
+use crate::datapath::state::State;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::netlink::drivers::Drivers;
@@ -44,8 +44,8 @@ use crate::reasons::interface::Problem;
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
-/// The heartbeat's limit, in intervals, and at least.
-const MISSED_BEATS: u32 = 10;
+/// How many heartbeats may be missed, and how much time they are given at least.
+const MISSED_HEARTBEATS: u32 = 10;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel waits for a grace period of RCU, some 10 ms, whenever a program is attached. Interfaces
 /// that are not attached after this time are attached while the others forward already.
@@ -68,7 +68,7 @@ impl<'obj> Daemon<'obj> {
         let interfaces = find_interfaces(&monitor, request)?;
         let claims = Claims::take(&interfaces)?;
         let sysctls = Sysctls::read()?;
-        let limit = (request.options.interval() * MISSED_BEATS).max(SHORTEST_LIMIT);
+        let limit = (request.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
         let route_mark = route_mark(request);
@@ -109,8 +109,7 @@ impl<'obj> Daemon<'obj> {
             unseen: Unseen::new(object.object(), request.hook)?,
             device_maps: devices::Devices::new(object.object())?,
             devices: None,
-            rest: Rest::Resync(offload.start_resync()?),
-            doubted: Change::Policy,
+            fast_path: FastPath::starting(offload.start_resync()?, now),
             programs: object.programs(request.hook)?,
             request,
             object,
@@ -125,9 +124,9 @@ impl<'obj> Daemon<'obj> {
             rules,
             shutdown,
             jiffies,
-            limit,
+            heartbeat_limit: limit,
+            heartbeat_at: now,
             last_tick: now,
-            last_beat: now,
             last_bump: now,
             last_policy_bump: now,
             elements_changed: false,
@@ -136,7 +135,6 @@ impl<'obj> Daemon<'obj> {
             last_sysctls: now,
             next_drivers: now,
             last_look_took: Duration::ZERO,
-            period_due: None,
             bump_due: None,
             must_look_around: false,
             left_out: BTreeMap::new(),
@@ -163,7 +161,7 @@ impl<'obj> Daemon<'obj> {
             tracing::info!("attaching to {} more interfaces", daemon.unattached.len());
         }
         daemon.look_around()?;
-        daemon.beat()?;
+        daemon.heartbeat()?;
         Ok(daemon)
     }
 

@@ -6,8 +6,9 @@ mod firewall;
 mod foreign_programs;
 mod housekeeping;
 mod mtu;
+mod pause;
 mod period;
-mod rest;
+mod resume;
 mod setup;
 mod shapers;
 mod stamps;
@@ -51,7 +52,7 @@ use crate::shutdown::Shutdown;
 use backlog::Backlog;
 use firewall::Rules;
 use foreign_programs::Look;
-use rest::Rest;
+use pause::FastPath;
 use stamps::Stamps;
 use unseen::Unseen;
 
@@ -118,13 +119,11 @@ struct Daemon<'obj> {
     rules: Rules,
     shutdown: Shutdown,
     jiffies: Jiffies,
-    rest: Rest,
-    /// What may have changed unnoticed before the fast path goes on.
-    doubted: Change,
+    fast_path: FastPath,
     /// The age at which the datapath takes a heartbeat for too old.
-    limit: Duration,
+    heartbeat_limit: Duration,
+    heartbeat_at: Instant,
     last_tick: Instant,
-    last_beat: Instant,
     last_bump: Instant,
     last_policy_bump: Instant,
     /// Elements of nftables' sets changed, and nothing else of the ruleset.
@@ -137,8 +136,6 @@ struct Daemon<'obj> {
     last_sysctls: Instant,
     /// When drivers are asked again what they can do.
     next_drivers: Instant,
-    /// The period that the datapath gets at the end of a pause.
-    period_due: Option<u32>,
     /// All must look up again because of this.
     bump_due: Option<Change>,
     /// Something changed at TC, and it was not looked at yet.
@@ -183,7 +180,7 @@ impl Daemon<'_> {
                 return Ok(());
             }
             self.attach_until(Instant::now())?;
-            if self.rest.pause().is_some() {
+            if self.fast_path.retry_in(Instant::now()).is_some() {
                 continue;
             }
             // Nothing that fails in a turn is a reason to give up: the stack takes over, and all
@@ -196,13 +193,13 @@ impl Daemon<'_> {
 
     fn turn(&mut self, ready: Ready) -> Result<()> {
         let tick = self.last_tick.elapsed() >= self.request.options.interval();
-        self.notice_pause()?;
+        self.notice_lateness()?;
         // Once a tick in any case: what failed before is tried again.
         if ready.network || tick {
             self.follow_firewall()?;
             self.read_firewall()?;
         }
-        if ready.conntrack || self.rest.must_discard() {
+        if ready.conntrack || self.fast_path.must_discard() {
             self.read_conntrack()?;
         } else {
             self.conntrack_is_silent();
@@ -216,13 +213,12 @@ impl Daemon<'_> {
             self.tick()?;
         }
         self.go_on_looking(Instant::now() + SLICE)?;
-        let is_awake = matches!(self.rest, Rest::Awake);
-        if is_awake && (tick || self.offload.expects_signals()) {
+        if self.fast_path.is_settled() && (tick || self.offload.expects_signals()) {
             self.offload.take_signals(SLICE)?;
         }
         let admitting = self.admit()?;
         self.busy = self.keep_house()? || admitting;
-        self.go_on_resting()
+        self.work_towards_the_end()
     }
 
     /// Sleeps until something happens or the next piece of work is due.
@@ -245,12 +241,12 @@ impl Daemon<'_> {
             timeout = timeout.min(SOON);
         }
         let looks_or_attaches = self.look.is_some() || !self.unattached.is_empty();
-        if self.busy || looks_or_attaches || self.rest.wants_time() {
+        if self.busy || looks_or_attaches || self.fast_path.is_urgent(Instant::now()) {
             timeout = Duration::ZERO;
         }
-        if let Some(pause) = self.rest.pause() {
+        if let Some(wait) = self.fast_path.retry_in(Instant::now()) {
             fds.truncate(1);
-            timeout = pause;
+            timeout = wait;
         }
         // Rounded up: a poll that returns a little early would spin.
         let timeout = timeout.as_micros().div_ceil(1000);
@@ -269,7 +265,7 @@ impl Daemon<'_> {
     }
 
     fn read_conntrack(&mut self) -> Result<()> {
-        if self.rest.must_discard() {
+        if self.fast_path.must_discard() {
             return self.discard_events();
         }
         let before = self.events.bytes_read();
@@ -293,7 +289,7 @@ impl Daemon<'_> {
             Drained::Overrun => {
                 tracing::warn!("pausing: {}", Pause::EventsLost);
                 // Of rules and routes we would have heard by other sockets.
-                self.distrust(Change::Topology)?;
+                self.distrust(Pause::EventsLost, Change::Topology)?;
             }
         }
         Ok(())
@@ -301,7 +297,7 @@ impl Daemon<'_> {
 
     /// New connections can wait until conntrack's events are read. `true` if there is more to do at once.
     fn admit(&mut self) -> Result<bool> {
-        if self.rest.must_discard() || self.is_pressed() {
+        if self.fast_path.must_discard() || self.is_pressed() {
             return Ok(false);
         }
         let time = if self.behind.is_some() { CHORE } else { SLICE };
@@ -373,7 +369,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         tracing::debug!("pausing: {}", Pause::Policy);
-        self.distrust(Change::Policy)
+        self.distrust(Pause::Policy, Change::Policy)
     }
 
     /// They change without an event.
@@ -448,8 +444,8 @@ impl Daemon<'_> {
     }
 
     fn bump(&mut self, change: Change) -> Result<()> {
-        // At rest it is bumped anyway, at the end.
-        if !matches!(self.rest, Rest::Awake) {
+        // Any other pause ends with a bump anyway.
+        if !self.fast_path.is_settled() {
             return Ok(());
         }
         let change = self.bump_due.take().map_or(change, |due| due.max(change));
@@ -458,10 +454,12 @@ impl Daemon<'_> {
             self.last_policy_bump = self.last_bump;
             self.elements_changed = false;
         }
-        self.state.bump(change)
+        self.state.bump(change)?;
+        self.fast_path.forward();
+        Ok(())
     }
 
-    /// Brings the device maps up to date, at rest: a packet must not see half of the change.
+    /// Brings the device maps up to date, in a pause: a packet must not see half of the change.
     fn update_devices(&mut self) -> Result<()> {
         let transmitting = self.ask_drivers();
         let network = self.monitor.network();
@@ -495,7 +493,7 @@ impl Daemon<'_> {
         if self.devices.as_ref() == Some(&devices) {
             return Ok(());
         }
-        self.pause(Pause::Interfaces)?;
+        self.pause_for_devices()?;
         self.devices = None;
         self.device_maps.set(&devices.links, &devices.egresses)?;
         self.devices = Some(devices);
