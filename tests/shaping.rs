@@ -20,7 +20,8 @@ const XDP_GENERIC: u32 = 1 << 1;
 const WARNING: &str = Problem::Shaper.reason().words;
 
 fn warnings(daemon: &Daemon) -> Vec<String> {
-    daemon.lines().into_iter().filter(|line| line.contains(WARNING)).collect()
+    let is_warning = |line: &String| line.contains("WARN") && line.contains(WARNING);
+    daemon.lines().into_iter().filter(is_warning).collect()
 }
 
 /// Packets that the root discipline of wan0 has sent.
@@ -45,6 +46,7 @@ fn hazard_22_xdp_warns_of_shapers() {
     daemon.wait_for_line(&format!("lan0: {WARNING}: htb"), LIMIT);
     // It is said once, and again only after it was gone.
     lab.router.sh("tc qdisc del dev wan0 root");
+    daemon.wait_for_line(&format!("wan0: solved: {WARNING}"), LIMIT);
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(warnings(&daemon).len(), 2, "{:?}", warnings(&daemon));
     lab.router.sh("tc qdisc add dev wan0 root tbf rate 100mbit burst 64kb latency 50ms");

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What conntrack had told at some time, and how much of it is still to be read.
+//! The events of conntrack that waited at a certain time, and how many of them are still to be read.
 
 use std::time::{Duration, Instant};
+
+use crate::error::Result;
+
+/// No event of conntrack's may wait for longer, after a read has left it, while the fast path goes on.
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The events that waited at a certain time. They are read in order, so they are handled once as many
 /// bytes have been read, or nothing was left to read.
@@ -38,6 +43,58 @@ impl Backlog {
     }
 }
 
+/// What waits of conntrack's events.
+pub(super) struct Backlogs {
+    /// What waited at the last heartbeat, or when a pause began or a step of it ended.
+    pub(super) pending: Backlog,
+    /// If the last read has left some: what it left, or what waited when all of that was handled.
+    behind: Option<Backlog>,
+}
+
+impl Backlogs {
+    /// Nothing waits.
+    pub(super) fn empty() -> Self {
+        Self { pending: Backlog::of(0), behind: None }
+    }
+
+    /// So many bytes of events were read and handled.
+    pub(super) fn handled(&mut self, bytes: u64) {
+        self.pending.handled(bytes);
+        self.behind.iter_mut().for_each(|behind| behind.handled(bytes));
+    }
+
+    /// There was nothing more to read.
+    pub(super) fn emptied(&mut self) {
+        self.pending.emptied();
+        self.behind = None;
+    }
+
+    /// A read left some events; `true` if they have been waiting for too long. `waiting` asks how many
+    /// bytes wait now.
+    pub(super) fn left_over(&mut self, waiting: impl FnOnce() -> Result<u64>) -> Result<bool> {
+        if let Some(behind) = self.behind.filter(|behind| !behind.is_handled()) {
+            return Ok(behind.age() >= PATIENCE);
+        }
+        self.behind = Some(Backlog::of(waiting()?));
+        Ok(false)
+    }
+
+    /// The last read left something.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// What the last read left does not count any longer.
+    pub(super) fn forgive(&mut self) {
+        self.behind = None;
+    }
+
+    /// Events have been waiting for so long that there is no time for anything else.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.behind.is_some_and(|behind| behind.age() > PATIENCE / 2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +111,19 @@ mod tests {
         backlog.emptied();
         assert!(backlog.is_handled());
         assert!(Backlog::of(0).is_handled());
+    }
+
+    #[test]
+    fn hazard_30_what_a_read_leaves_is_late_until_it_is_handled() {
+        let mut backlogs = Backlogs::empty();
+        let is_late = |backlogs: &mut Backlogs| backlogs.left_over(|| Ok(100)).unwrap();
+        assert!(!is_late(&mut backlogs) && backlogs.is_behind() && !backlogs.is_pressed());
+        std::thread::sleep(PATIENCE);
+        assert!(is_late(&mut backlogs) && backlogs.is_pressed());
+        // What comes meanwhile is another backlog, which has as much time.
+        backlogs.handled(100);
+        assert!(!is_late(&mut backlogs) && !backlogs.is_pressed());
+        backlogs.emptied();
+        assert!(!backlogs.is_behind() && backlogs.pending.is_handled());
     }
 }

@@ -2,17 +2,12 @@
 //! What the firewall's rules mean for the fast path: interfaces whose packets must all go by the
 //! stack, and what the user must know.
 
-use std::time::Instant;
-
-use super::{Daemon, SLICE};
-use crate::datapath::state::Change;
 use crate::error::Result;
 use crate::firewall::statements::Kind;
 use crate::firewall::walk::{self, Findings};
-use crate::netlink::firewall::{Changed, Firewall};
-use crate::netlink::link::{Link, Links};
+use crate::netlink::firewall::Firewall;
+use crate::netlink::link::Link;
 use crate::netlink::ruleset::Chain;
-use crate::reasons::interface::Problem;
 
 /// The firewall, and what was found in it.
 pub(super) struct Rules {
@@ -20,8 +15,6 @@ pub(super) struct Rules {
     findings: Findings,
     /// Those at the ingress or egress of interfaces.
     device_chains: Vec<Chain>,
-    /// Interfaces left out for them, as was warned: their names, with the chains'.
-    left_out: Vec<(String, String)>,
     /// That iptables-legacy is in use was said.
     said_legacy: bool,
 }
@@ -33,7 +26,6 @@ impl Rules {
             firewall: Firewall::open()?,
             findings: Findings::new(),
             device_chains: Vec::new(),
-            left_out: Vec::new(),
             said_legacy: false,
         })
     }
@@ -96,31 +88,6 @@ impl Rules {
             tables.join(", ")
         );
     }
-
-    /// Whether packets of the interface with this name stay with the stack.
-    pub(super) fn is_left_out(&self, name: &str) -> bool {
-        self.left_out.iter().any(|(other, _)| other == name)
-    }
-
-    /// Says which interfaces are left out, and which are no longer.
-    pub(super) fn report(&mut self, links: &Links, ours: impl Fn(&Link) -> bool) {
-        let mut now = Vec::new();
-        for link in links.values().filter(|link| ours(link)) {
-            if let Some(chain) = self.chain_at(link) {
-                now.push((link.name.clone(), chain.to_string()));
-            }
-        }
-        for (name, chain) in now.iter().filter(|entry| !self.left_out.contains(entry)) {
-            let line = Problem::NetdevChain.reason().line_about(chain);
-            tracing::warn!("packets of {name} stay with the stack: {line}");
-        }
-        for (name, _) in &self.left_out {
-            if now.iter().all(|(other, _)| other != name) {
-                tracing::info!("no chain stands at {name} any more");
-            }
-        }
-        self.left_out = now;
-    }
 }
 
 /// The tables of iptables-legacy that are in use in this network namespace.
@@ -132,38 +99,4 @@ fn legacy_tables() -> Vec<String> {
 /// Whether one of them can mark packets.
 fn has_legacy_mangle() -> bool {
     legacy_tables().iter().any(|table| table == "mangle")
-}
-
-impl Daemon<'_> {
-    /// Before anything else: what a new rule drops must not be forwarded any longer. To read the
-    /// ruleset takes its time.
-    pub(super) fn follow_firewall(&mut self) -> Result<()> {
-        match self.rules.firewall.read_events(Instant::now() + SLICE)? {
-            Some(Changed::Rules) => self.bump_due = Some(Change::Policy),
-            Some(Changed::Elements) => self.elements_changed = true,
-            None => return Ok(()),
-        }
-        self.follow_topology()
-    }
-
-    /// Before conntrack's events: a connection must not be judged by policies of yesterday.
-    pub(super) fn read_firewall(&mut self) -> Result<()> {
-        let policies = |rules: &Rules| (rules.marks_packets(), rules.copies_packets());
-        let before = policies(&self.rules);
-        let chains_changed = self.rules.read()?;
-        if policies(&self.rules) != before {
-            self.check_policies()?;
-        }
-        self.offload.set_timeout_policies(self.rules.firewall.has_timeout_policies());
-        if chains_changed { self.update_devices() } else { Ok(()) }
-    }
-
-    /// Says which of our interfaces are left out, their VLANs included.
-    pub(super) fn report_left_out(&mut self) {
-        let positions = self.positions();
-        let attached = |index| positions.contains_key(&index);
-        let ours =
-            |link: &Link| attached(link.index) || link.vlan.is_some_and(|vlan| attached(vlan.port));
-        self.rules.report(&self.monitor.network().links, ours);
-    }
 }

@@ -1,99 +1,93 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Housekeeping: what is done again and again, in slices.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{CHORE, Daemon};
+use super::{CHORE, Daemon, SLICE};
 use crate::connections::Round;
-use crate::datapath::state::Change;
+use crate::datapath::state::{Change, NO_PERIODS};
 use crate::error::Result;
-
-/// How often sysctls are read whose changes send no event.
-const SYSCTLS: Duration = Duration::from_secs(1);
-/// How often the neighbors of next hops in use are kept in use.
-const NEIGHBORS: Duration = Duration::from_secs(10);
-/// How many next hops have their neighbors kept in use in one turn.
-const NEIGHBORS_A_TURN: usize = 64;
 
 impl Daemon<'_> {
     /// Once an interval.
     pub(super) fn tick(&mut self) -> Result<()> {
+        let is_second = self.schedule.tick(Instant::now());
         // First of all: what follows has all of the time until the next heartbeat is due.
         self.heartbeat_if_caught_up()?;
-        if self.last_sysctls.elapsed() >= SYSCTLS {
-            self.last_sysctls = Instant::now();
+        if is_second {
             self.check_routing_sysctls()?;
-            self.watch_stamps()?;
-            self.rules.report_legacy();
-            self.priority.follow()?;
-            self.watch_unseen()?;
+            self.policy.rules.report_legacy();
+            self.datapath.priority.follow()?;
         }
-        self.start_due_look()?;
-        self.watch_drivers()
+        self.start_due_scan()?;
+        self.watch_interfaces(is_second)
+    }
+
+    /// Asks for what no event tells of interfaces, and acts on it.
+    fn watch_interfaces(&mut self, is_second: bool) -> Result<()> {
+        let links = &self.monitor.network().links;
+        let interfaces = &mut self.interfaces;
+        let mut news = interfaces.watch_drivers();
+        if is_second {
+            news |= interfaces.watch_stamps(links)?;
+            let period = self.datapath.state.period();
+            // Without periods, nothing takes a fast connection to the full lane.
+            if period != NO_PERIODS {
+                let window = self.datapath.jiffies.to_duration(2 << period);
+                news |= interfaces.watch_unseen(links, window)?;
+            }
+        }
+        if news { self.update_devices() } else { Ok(()) }
     }
 
     fn heartbeat_if_caught_up(&mut self) -> Result<()> {
         if !self.fast_path.is_sure() {
             self.heartbeat()?;
-        } else if self.pending.is_handled() {
-            self.pending = self.backlog()?;
+        } else if self.connections.backlogs.pending.is_handled() {
+            self.connections.mark_pending()?;
             self.heartbeat()?;
         }
         Ok(())
     }
 
-    /// A slice of what goes on over many turns; `true` if there is more to do at once.
-    pub(super) fn keep_house(&mut self) -> Result<bool> {
-        if !self.fast_path.is_settled() || self.is_pressed() {
-            return Ok(false);
-        }
-        let looking = self.offload.look_at_signals(Instant::now() + CHORE)?;
-        let sweeping = match self.offload.sweep(Instant::now() + CHORE)? {
-            Round::Idle => false,
-            Round::Running => true,
-            Round::Ended(hops) => {
-                self.hops_in_use = hops;
-                self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
-                self.watch_hops()?;
-                self.watch_period()?;
-                false
-            }
-        };
-        if self.offload.take_must_prove() {
-            self.bump_due = Some(Change::Policy);
-        }
-        self.keep_neighbors()?;
-        let auditing = self.offload.audit(Instant::now() + CHORE)?;
-        Ok(looking || sweeping || auditing || !self.neighbors_due.is_empty())
-    }
-
     /// Tells the datapath that everything is handled; in a pause, that the daemon runs. `false` if it comes
     /// too late.
     pub(super) fn heartbeat(&mut self) -> Result<bool> {
-        if !self.object.beat()? {
-            self.is_late()?;
+        let Some(jiffies64) = self.datapath.heartbeat()? else {
+            self.on_late_heartbeat()?;
             return Ok(false);
-        }
-        self.offload.set_clock(self.state.last_beat()?);
-        self.heartbeat_at = Instant::now();
+        };
+        self.connections.offload.set_clock(jiffies64);
         Ok(true)
     }
 
-    /// The stack no longer sees these packets, so it would let their neighbors go stale.
-    fn keep_neighbors(&mut self) -> Result<()> {
-        if self.last_neighbors.elapsed() >= NEIGHBORS {
-            self.last_neighbors = Instant::now();
-            self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
+    pub(super) fn take_signals(&mut self) -> Result<()> {
+        if !self.fast_path.is_settled() {
+            return Ok(());
         }
-        let mut done = HashSet::new();
-        let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
-        for hop in self.neighbors_due.split_off(left) {
-            let has_neighbor = !hop.neighbor().is_unspecified();
-            if has_neighbor && done.insert((hop.egress, hop.neighbor)) {
-                self.monitor.keep_in_use(hop.egress, hop.neighbor())?;
-            }
+        self.connections.offload.take_signals(SLICE)
+    }
+
+    /// A slice of what goes on over many turns; `true` if there is more to do at once.
+    pub(super) fn keep_house(&mut self) -> Result<bool> {
+        if !self.fast_path.is_settled() || self.connections.backlogs.is_pressed() {
+            return Ok(false);
         }
-        Ok(())
+        let connections = &mut self.connections;
+        let looking = connections.offload.look_at_signals(Instant::now() + CHORE)?;
+        let round = connections.offload.sweep(Instant::now() + CHORE)?;
+        let sweeping = matches!(round, Round::Running);
+        if let Round::Ended(hops) = round {
+            connections.neighbors.found(hops, &self.datapath.hops)?;
+            self.watch_hops()?;
+            self.watch_period()?;
+        }
+        let connections = &mut self.connections;
+        if connections.offload.take_must_prove() {
+            self.generations.ask(Change::Policy);
+        }
+        let keeping = connections.neighbors.keep(&self.datapath.hops, &mut self.monitor)?;
+        let auditing = connections.offload.audit(Instant::now() + CHORE)?;
+        Ok(looking || sweeping || auditing || keeping)
     }
 }

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn hazard_30_only_without_doubt_a_heartbeat_says_that_all_is_handled() {
+    fn hazard_29_a_heartbeat_means_something_only_without_doubt() {
         let now = Instant::now();
         let mut machine = Machine::Forwarding;
         assert!(machine.is_sure() && machine.is_settled() && !machine.is_urgent(now));

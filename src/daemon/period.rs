@@ -39,14 +39,14 @@ impl Daemon<'_> {
     /// while the fast path is paused.
     pub(super) fn watch_period(&mut self) -> Result<()> {
         let asked = self.request.options.prove_every();
-        let connections = self.offload.connections();
-        let [now, sooner] =
-            [connections, connections * 2].map(|number| shift(period(asked, number), self.jiffies));
-        let current = self.state.period();
+        let connections = self.connections.offload.connections();
+        let [now, sooner] = [connections, connections * 2]
+            .map(|number| shift(period(asked, number), self.datapath.jiffies));
+        let current = self.datapath.state.period();
         // It is shortened only when half as many would do.
         let fits = if now > current { now } else { current.min(sooner) };
         if fits != current && self.fast_path.is_settled() {
-            let seconds = self.jiffies.to_duration(1 << fits).as_secs_f64();
+            let seconds = self.datapath.jiffies.to_duration(1 << fits).as_secs_f64();
             tracing::info!("pausing: {}: {seconds:.1} s", Pause::Period);
             self.drain(Pause::Period, Some(fits))?;
         }

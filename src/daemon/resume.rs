@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::events::Connections;
 use super::pause::Step;
-use super::{Daemon, PATIENCE, SLICE};
+use super::{Daemon, SLICE};
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
 use crate::reasons::pause::Pause;
@@ -15,14 +16,15 @@ const RETRY: Duration = Duration::from_secs(1);
 impl Daemon<'_> {
     /// After a missed heartbeat nothing is certain: what the queues hold may be incomplete.
     pub(super) fn notice_lateness(&mut self) -> Result<()> {
-        if self.heartbeat_at.elapsed() > self.heartbeat_limit && self.fast_path.is_sure() {
-            self.is_late()?;
+        if self.datapath.has_missed_heartbeat() && self.fast_path.is_sure() {
+            self.on_late_heartbeat()?;
         }
         Ok(())
     }
 
-    pub(super) fn is_late(&mut self) -> Result<()> {
-        let late = self.heartbeat_at.elapsed();
+    /// A heartbeat is late: begins a pause, or keeps one up.
+    pub(super) fn on_late_heartbeat(&mut self) -> Result<()> {
+        let late = self.datapath.heartbeat_age();
         if !self.fast_path.compares() {
             tracing::warn!("pausing: {}", Pause::Late.reason().line_about(format!("by {late:?}")));
             return self.distrust(Pause::Late, Change::Policy);
@@ -31,22 +33,19 @@ impl Daemon<'_> {
         // comparison each time would keep a daemon that gets little time from ever finishing.
         tracing::debug!("still pausing: {}: by {late:?}", Pause::Late);
         self.fast_path.doubt(Change::Policy);
-        self.pending = self.backlog()?;
-        self.state.begin_anew()
+        self.connections.mark_pending()?;
+        self.datapath.state.begin_anew()
     }
 
     /// A slice was too short for all that waited. The fast path must not go on with what conntrack
     /// may long have taken back. The daemon does not wait for an empty queue: a storm of events never
     /// leaves one.
     pub(super) fn notice_backlog(&mut self) -> Result<()> {
-        let Some(behind) = self.behind.filter(|behind| !behind.is_handled()) else {
-            self.behind = Some(self.backlog()?);
-            return Ok(());
-        };
-        if self.fast_path.is_settled() && behind.age() >= PATIENCE {
+        let Connections { backlogs, events, .. } = &mut self.connections;
+        if backlogs.left_over(|| events.waiting())? && self.fast_path.is_settled() {
             tracing::debug!("pausing: {}", Pause::Behind);
-            self.state.rest()?;
-            self.pending = self.backlog()?;
+            self.datapath.state.rest()?;
+            self.connections.mark_pending()?;
             self.fast_path.pause(Pause::Behind, Step::Behind, Change::Topology, Instant::now());
         }
         Ok(())
@@ -55,24 +54,14 @@ impl Daemon<'_> {
     /// Hands all packets to the stack while the interfaces change, until the next bump.
     pub(super) fn pause_for_devices(&mut self) -> Result<()> {
         tracing::debug!("pausing: {}", Pause::Interfaces);
-        self.state.rest()?;
+        self.datapath.state.rest()?;
         self.fast_path.pause_for_devices(Instant::now());
         Ok(())
     }
 
-    /// Whether no event has been waiting for long.
-    fn has_caught_up(&mut self) -> Result<bool> {
-        if !self.pending.is_handled() {
-            return Ok(false);
-        }
-        let soon = self.pending.age() < PATIENCE;
-        self.pending = self.backlog()?;
-        Ok(soon)
-    }
-
     /// The connections may be wrong: the stack takes over until they have been compared.
     pub(super) fn distrust(&mut self, reason: Pause, doubted: Change) -> Result<()> {
-        self.state.begin_anew()?;
+        self.datapath.state.begin_anew()?;
         let now = Instant::now();
         self.fast_path.pause(reason, Step::Discard { from: now }, doubted, now);
         Ok(())
@@ -83,17 +72,17 @@ impl Daemon<'_> {
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         let detail = format!("{error}; next try in {RETRY:?}");
         tracing::warn!("pausing: {}", Pause::Error.reason().line_about(detail));
-        self.state.begin_anew()?;
+        self.datapath.state.begin_anew()?;
         let now = Instant::now();
         let step = Step::Discard { from: now + RETRY };
         self.fast_path.pause(Pause::Error, step, Change::Policy, now);
-        self.busy = false;
+        self.schedule.busy = false;
         Ok(())
     }
 
     /// Throws away what is queued, in slices; once there is nothing left, the resync begins.
     pub(super) fn discard_events(&mut self) -> Result<()> {
-        if self.events.discard(Instant::now() + SLICE)? {
+        if self.connections.events.discard(Instant::now() + SLICE)? {
             self.start_resync()?;
         }
         Ok(())
@@ -103,11 +92,11 @@ impl Daemon<'_> {
     fn start_resync(&mut self) -> Result<()> {
         tracing::info!("comparing with conntrack");
         let network = self.monitor.network();
-        self.offload.set_local_addresses(&network.local_addresses);
+        self.connections.offload.set_local_addresses(&network.local_addresses);
         self.forbid_by_policy()?;
-        self.devices = None;
+        self.interfaces.distrust_maps();
         self.update_devices()?;
-        self.fast_path.go_on(Step::Compare(self.offload.start_resync()?));
+        self.fast_path.go_on(Step::Compare(self.connections.offload.start_resync()?));
         Ok(())
     }
 
@@ -116,22 +105,22 @@ impl Daemon<'_> {
         if self.fast_path.is_settled() {
             return Ok(());
         }
-        let caught_up = self.has_caught_up()?;
+        let caught_up = self.connections.check_caught_up()?;
         match self.fast_path.step() {
             Some(Step::Compare(resync)) => {
-                if self.offload.resync(resync, Instant::now() + SLICE)? {
-                    self.pending = self.backlog()?;
+                if self.connections.offload.resync(resync, Instant::now() + SLICE)? {
+                    self.connections.mark_pending()?;
                     self.fast_path.go_on(Step::CatchUp);
                 }
                 Ok(())
             }
             Some(Step::CatchUp | Step::Behind) if caught_up => self.resume(),
             Some(step @ Step::Drain { .. }) if caught_up && step.is_drained(Instant::now()) => {
-                self.hops.clear()?;
+                self.datapath.hops.clear()?;
                 if let Step::Drain { period, .. } = step
                     && let Some(shift) = period.take()
                 {
-                    self.state.set_period(shift, self.offload.jiffies64());
+                    self.datapath.state.set_period(shift, self.connections.offload.jiffies64());
                 }
                 self.resume()
             }
@@ -140,8 +129,8 @@ impl Daemon<'_> {
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.offload.resend_flags();
-        self.behind = None;
+        self.connections.offload.resend_flags();
+        self.connections.backlogs.forgive();
         // What was found before a late one counts no longer.
         if !self.heartbeat()? {
             return Ok(());
@@ -159,7 +148,7 @@ impl Daemon<'_> {
 
     /// When the slots for next hops run out, all of them are emptied.
     pub(super) fn watch_hops(&mut self) -> Result<()> {
-        if self.fast_path.is_settled() && self.hops.nearly_full()? {
+        if self.fast_path.is_settled() && self.datapath.hops.nearly_full()? {
             tracing::info!("pausing: {}", Pause::HopsFull);
             self.drain(Pause::HopsFull, None)?;
         }
@@ -169,7 +158,7 @@ impl Daemon<'_> {
     /// Pauses until no program runs any longer that has begun before. Then this period begins, if one
     /// is due.
     pub(super) fn drain(&mut self, reason: Pause, period: Option<u32>) -> Result<()> {
-        self.state.rest()?;
+        self.datapath.state.rest()?;
         let since = Instant::now();
         self.fast_path.pause(reason, Step::Drain { since, period }, Change::Topology, since);
         Ok(())

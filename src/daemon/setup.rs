@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The start: all of it, or none.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use nix::sys::sysinfo::sysinfo;
 
-use super::backlog::Backlog;
+use super::datapath::Datapath;
+use super::events::Connections;
 use super::firewall::Rules;
+use super::generations::Generations;
+use super::interfaces::Interfaces;
 use super::pause::FastPath;
-use super::stamps::Stamps;
-use super::unseen::Unseen;
+use super::policy::Policy;
+use super::schedule::Schedule;
 use super::{Daemon, Request, period};
 use crate::cli::BpfLogLevel;
 use crate::clock::Jiffies;
@@ -19,18 +21,13 @@ use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::Hook;
-use crate::datapath::attachment::{Attachment, Interface};
-use crate::datapath::counters::Counters;
-use crate::datapath::devices;
-use crate::datapath::hops::Hops;
+use crate::datapath::attachment::Interface;
 use crate::datapath::instance_lock::Claims;
 use crate::datapath::object::{LoadedObject, Settings};
 use crate::datapath::ppp;
-use crate::datapath::priority::Priority;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
 use crate::datapath::skeleton::Storage;
-use crate::datapath::state::State;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::netlink::drivers::Drivers;
@@ -38,7 +35,6 @@ use crate::netlink::link;
 use crate::netlink::link_layer::LinkLayer;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
-use crate::netlink::tc::Qdiscs;
 use crate::netlink::xfrm::Xfrm;
 use crate::reasons::interface::Problem;
 use crate::reasons::pause::Pause;
@@ -65,125 +61,86 @@ impl<'obj> Daemon<'obj> {
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
-        let interfaces = find_interfaces(&monitor, request)?;
-        let claims = Claims::take(&interfaces)?;
+        let wanted = find_interfaces(&monitor, request)?;
+        let claims = Claims::take(&wanted)?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
-        let route_mark = route_mark(request);
-        let max_connections = max_connections(request, &sysctls);
-        let memory =
-            sysinfo().map_err(|error| Error::system("asking for the memory's size", error))?;
-        let settings = Settings {
-            hook: request.hook,
-            log_level: log_level(request)?,
-            beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
-            route_mark,
-            max_connections,
-            interfaces: monitor.network().links.len(),
-            cells: cells_number(max_connections, memory.ram_total()),
-            // A random number: what a hasher with random keys makes of nothing.
-            seed: RandomState::new().build_hasher().finish(),
-        };
-        limits::ensure_memory(settings.cells)?;
+        let beat_limit = u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX);
+        let links = monitor.network().links.len();
+        let settings = settings(request, &sysctls, beat_limit, links)?;
+        let route_mark = settings.route_mark;
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         let mark = request.options.offload_mark;
         let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER, offload.own_port())?;
-        let now = Instant::now();
-        let mut state = State::new(object.object())?;
-        let asked = request.options.prove_every();
-        let period = period::period(asked, sysctls.count as usize);
-        state.set_period(period::shift(period, jiffies), 0);
-        let attached = |index| interfaces.iter().any(|interface| interface.index == index);
+        let fast_path = FastPath::starting(offload.start_resync()?, Instant::now());
+        let attached = |index| wanted.iter().any(|interface| interface.index == index);
         let names = topology::named(&monitor.network().links, &attached);
         let routing_sysctls = RoutingSysctls::read(names)?;
+        let hook = (request.hook, request.options.xdp_mode);
+        let interfaces = Interfaces::new(&object, hook, drivers, wanted, claims)?;
+        let now = Instant::now();
         let mut daemon = Self {
-            state,
-            hops: Hops::new(object.object())?,
-            counters: Counters::new(object.object())?,
-            priority: Priority::new(object.object(), request.hook)?,
-            unseen: Unseen::new(object.object(), request.hook)?,
-            device_maps: devices::Devices::new(object.object())?,
-            devices: None,
-            fast_path: FastPath::starting(offload.start_resync()?, now),
-            programs: object.programs(request.hook)?,
-            request,
-            object,
-            attachments: Vec::new(),
-            unattached: interfaces.into(),
-            _claims: claims,
-            offload,
-            route_mark,
-            events,
+            schedule: Schedule::new(request.options.interval(), now),
             monitor,
-            xfrm,
-            rules,
+            policy: Policy { xfrm, rules, sysctls: routing_sysctls, route_mark },
+            interfaces,
+            connections: Connections::new(offload, events),
+            datapath: Datapath::new(object, request.hook, jiffies, limit)?,
+            fast_path,
+            generations: Generations::new(now),
+            request,
             shutdown,
-            jiffies,
-            heartbeat_limit: limit,
-            heartbeat_at: now,
-            last_tick: now,
-            last_bump: now,
-            last_policy_bump: now,
-            elements_changed: false,
-            look: None,
-            last_look_around: now,
-            last_sysctls: now,
-            next_drivers: now,
-            last_look_took: Duration::ZERO,
-            bump_due: None,
-            must_look_around: false,
-            left_out: BTreeMap::new(),
-            without_room: 0,
-            shapers: BTreeMap::new(),
-            stamps: Stamps::default(),
-            drivers,
-            transmitting: Vec::new(),
-            routing_sysctls,
-            unusable: HashSet::new(),
-            busy: false,
-            hops_in_use: BTreeSet::new(),
-            last_neighbors: now,
-            neighbors_due: Vec::new(),
-            pending: Backlog::of(0),
-            behind: None,
         };
-        tracing::debug!("pausing: {}", Pause::Start);
-        daemon.forbid_by_policy()?;
-        daemon.read_firewall()?;
-        daemon.priority.follow()?;
-        daemon.attach_until(now + START)?;
-        if !daemon.unattached.is_empty() {
-            tracing::info!("attaching to {} more interfaces", daemon.unattached.len());
-        }
-        daemon.look_around()?;
-        daemon.heartbeat()?;
+        let period = period::period(request.options.prove_every(), sysctls.count as usize);
+        daemon.datapath.state.set_period(period::shift(period, jiffies), 0);
+        daemon.begin(now + START)?;
         Ok(daemon)
     }
 
-    /// Attaches to the interfaces that are left, until this time, and to one at least. All or none: with
-    /// an error the daemon ends, and what is attached already goes with it.
-    pub(super) fn attach_until(&mut self, until: Instant) -> Result<()> {
-        if self.unattached.is_empty() {
-            return Ok(());
+    /// Attaches to all interfaces, or to as many as fit in this time, and tells the datapath.
+    fn begin(&mut self, until: Instant) -> Result<()> {
+        tracing::debug!("pausing: {}", Pause::Start);
+        self.forbid_by_policy()?;
+        self.read_rules()?;
+        self.datapath.priority.follow()?;
+        self.interfaces.attach_until(until)?;
+        let unattached = self.interfaces.unattached();
+        if unattached != 0 {
+            tracing::info!("attaching to {unattached} more interfaces");
         }
-        let mut qdiscs = Qdiscs::read()?;
-        while let Some(interface) = self.unattached.pop_front() {
-            let mode = self.request.options.xdp_mode;
-            let attachment = Attachment::attach(&self.programs, &interface, mode, &mut qdiscs)?;
-            self.attachments.push(attachment);
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        // The last ones do not wait for the next look.
-        self.must_look_around |= self.unattached.is_empty();
+        self.scan()?;
+        self.heartbeat()?;
         Ok(())
     }
+}
+
+/// What the datapath must be told, on a machine with so many interfaces.
+fn settings(
+    request: &Request,
+    sysctls: &Sysctls,
+    beat_limit: u32,
+    interfaces: usize,
+) -> Result<Settings> {
+    let max_connections = max_connections(request, sysctls);
+    let memory = sysinfo().map_err(|error| Error::system("asking for the memory's size", error))?;
+    let cells = cells_number(max_connections, memory.ram_total());
+    limits::ensure_memory(cells)?;
+    Ok(Settings {
+        hook: request.hook,
+        log_level: log_level(request)?,
+        beat_limit,
+        route_mark: route_mark(request),
+        max_connections,
+        interfaces,
+        cells,
+        // A random number: what a hasher with random keys makes of nothing.
+        seed: RandomState::new().build_hasher().finish(),
+    })
 }
 
 /// How much the datapath logs, if programs can here; else the kernel would refuse all of the object.
@@ -246,10 +203,6 @@ fn find_interfaces(monitor: &Monitor, request: &Request) -> Result<Vec<Interface
                 Some(advice) => error.with_advice(advice),
                 None => error,
             });
-        }
-        if !link.is_routed() {
-            let line = Problem::Port.reason().line();
-            tracing::warn!("packets of {name} stay with the stack: {line}");
         }
         let stacked = link::stacked_with(links, link.index);
         Ok(Interface {

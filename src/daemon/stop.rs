@@ -7,8 +7,8 @@ use crate::reasons::packet::{self, TESTIMONIES, VERDICTS};
 
 impl Daemon<'_> {
     pub(super) fn stop(mut self) -> Result<()> {
-        let mut result = self.state.rest();
-        for attachment in std::mem::take(&mut self.attachments) {
+        let mut result = self.datapath.state.rest();
+        for attachment in self.interfaces.take_attachments() {
             result = result.and(attachment.close());
         }
         result.and(self.report())
@@ -16,12 +16,12 @@ impl Daemon<'_> {
 
     fn report(&self) -> Result<()> {
         for reason in VERDICTS.iter().chain(&TESTIMONIES) {
-            let packets = self.counters.packets(reason.number)?;
+            let packets = self.datapath.counters.packets(reason.number)?;
             if packets != 0 {
                 tracing::info!("{}", packet::summary(reason, packets));
             }
         }
-        for (reason, times) in self.offload.refusals().iter() {
+        for (reason, times) in self.connections.offload.refusals().iter() {
             tracing::info!("{times} times a connection stayed with the stack: {reason}");
         }
         Ok(())

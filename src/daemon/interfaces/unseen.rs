@@ -3,7 +3,7 @@
 //!
 //! virtio_net does so without mergeable receive buffers, vmxnet3 after a change of its rings. The
 //! packets go by the stack, and nothing else would tell. So the daemon compares the interface's
-//! counter with the time of the program's last run. Only the full lane notes that time, but each
+//! counter with the time of the program's last run. Only the full lane writes that time, but each
 //! direction of a connection takes the full lane at least once in a period, and so does every packet
 //! of other traffic.
 
@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::Object;
 
-use super::Daemon;
+use super::Interfaces;
 use crate::datapath::Hook;
-use crate::datapath::attachment::Attachment;
 use crate::datapath::seen::Seen;
-use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
-use crate::netlink::link::Counters;
+use crate::netlink::link::{Counters, Links};
 use crate::reasons::interface::Problem;
 
-/// Of so many parts of the interfaces, one is looked at each second.
+/// Of so many parts of the interfaces, one is checked each second.
 const PARTS: usize = 5;
 /// So many frames are no accident, such as frames that the driver counts and drops.
 const FRAMES: u64 = 100;
@@ -29,7 +27,7 @@ const FRAMES: u64 = 100;
 /// One interface, since its program last ran.
 #[derive(Debug, Default)]
 struct Watch {
-    /// As the datapath noted it.
+    /// As the datapath wrote it.
     last_run: Option<u32>,
     /// When that was found unchanged for the first time, with the interface's counter.
     silent: Option<(Instant, u64)>,
@@ -46,8 +44,8 @@ enum News {
 
 impl Watch {
     /// `received` counts the interface's frames, if it still exists; it is asked only where the
-    /// program did not run since the last look.
-    fn look(
+    /// program did not run since the last check.
+    fn check(
         &mut self,
         last_run: Option<u32>,
         now: Instant,
@@ -86,44 +84,43 @@ impl Unseen {
     }
 }
 
-impl Daemon<'_> {
-    /// Warns of an interface whose frames XDP does not see, and says when it sees them again. Once a
-    /// second.
-    pub(super) fn watch_unseen(&mut self) -> Result<()> {
-        // Without periods, nothing takes a fast connection to the full lane.
-        if self.state.period() == NO_PERIODS {
-            return Ok(());
-        }
+impl Interfaces {
+    /// Finds interfaces whose frames XDP does not see within this time, and those whose frames it sees again;
+    /// `true` if there are any. Once a second.
+    pub(in crate::daemon) fn watch_unseen(
+        &mut self,
+        links: &Links,
+        window: Duration,
+    ) -> Result<bool> {
         let now = Instant::now();
-        let window = self.jiffies.to_duration(2 << self.state.period());
-        let Self { attachments, unseen, monitor, .. } = self;
-        let Unseen { watches, seen, counters, part } = unseen;
+        let mut all_news = Vec::new();
+        let Unseen { watches, seen, counters, part } = &mut self.unseen;
         *part = (*part + 1) % PARTS;
-        for attachment in attachments.iter().skip(*part).step_by(PARTS) {
+        for attachment in self.attachments.iter().skip(*part).step_by(PARTS) {
             let index = attachment.ifindex();
-            let Some(last_run) = seen.last(index)? else { return Ok(()) };
-            if attachment.off().is_some() || !monitor.network().links.contains_key(&index) {
-                watches.remove(&index);
+            let Some(last_run) = seen.last(index)? else { break };
+            if attachment.off().is_some() || !links.contains_key(&index) {
+                let before = watches.remove(&index);
+                let is_over = before.is_some_and(|watch| watch.warned);
+                all_news.extend(is_over.then_some((index, News::SeenAgain)));
                 continue;
             }
             let watch = watches.entry(index).or_default();
             let received = || counters.frames_received(index).ok();
-            if let Some(news) = watch.look(Some(last_run), now, window, received) {
-                report(attachment, &news);
-            }
+            let news = watch.check(Some(last_run), now, window, received);
+            all_news.extend(news.map(|news| (index, news)));
         }
-        Ok(())
-    }
-}
-
-fn report(attachment: &Attachment, news: &News) {
-    let name = attachment.name();
-    match news {
-        News::Unseen(frames) => {
-            let detail = format!("{frames} frames have come in");
-            tracing::warn!("{name}: {}", Problem::XdpNotRun.reason().line_about(detail));
+        let mut changed = false;
+        for (index, news) in all_news {
+            changed |= match news {
+                News::Unseen(frames) => {
+                    let detail = format!("{frames} frames have come in");
+                    self.add_notice(index, Problem::XdpNotRun, detail)
+                }
+                News::SeenAgain => self.clear_notice(index, Problem::XdpNotRun),
+            };
         }
-        News::SeenAgain => tracing::info!("{name}: its driver runs XDP again"),
+        Ok(changed)
     }
 }
 
@@ -133,15 +130,15 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(16);
 
-    /// Looks once a second, at (last run, frames); the seconds in which there were news.
-    fn news(looks: impl IntoIterator<Item = (u32, u64)>) -> Vec<(u64, News)> {
+    /// Checks once a second, with (last run, frames); the seconds in which there were news.
+    fn news(checks: impl IntoIterator<Item = (u32, u64)>) -> Vec<(u64, News)> {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        let look = |(second, (run, frames))| {
+        let check = |(second, (run, frames))| {
             let now = start + Duration::from_secs(second);
-            let news = watch.look(Some(run), now, WINDOW, || Some(frames));
+            let news = watch.check(Some(run), now, WINDOW, || Some(frames));
             news.map(|news| (second, news))
         };
-        (0..).zip(looks).filter_map(look).collect()
+        (0..).zip(checks).filter_map(check).collect()
     }
 
     #[test]

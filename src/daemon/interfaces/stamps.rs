@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::Daemon;
+use super::Interfaces;
 use crate::abi::bpfw_egress;
 use crate::datapath::tc_chain::{AtTc, Handler};
 use crate::error::Result;
+use crate::netlink::link::Links;
 use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;
 
@@ -21,7 +22,7 @@ struct Window {
     began: Instant,
     asked: u32,
     stamped: u32,
-    /// At the last look.
+    /// At the last comparison.
     last_asked: u32,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    /// Compares the counters with those of the last look; the interfaces to warn of, each of them
+    /// Compares the counters with the last ones; the interfaces to warn of, each of them
     /// once, with the number of packets that have asked.
     fn follow(&mut self, now: Instant, counted: &[(u32, bpfw_egress)]) -> Vec<(u32, u32)> {
         self.windows.retain(|index, _| counted.iter().any(|(other, _)| other == index));
@@ -58,24 +59,30 @@ impl Stamps {
     }
 }
 
-impl Daemon<'_> {
-    /// Warns of interfaces that packets are to leave by, and no stamp does.
-    pub(super) fn watch_stamps(&mut self) -> Result<()> {
-        let counted = self.device_maps.counted()?;
+impl Interfaces {
+    /// Finds interfaces that packets are to leave by, and no stamp does; `true` if there are new ones.
+    pub(in crate::daemon) fn watch_stamps(&mut self, links: &Links) -> Result<bool> {
+        let counted = self.maps.counted()?;
+        let mut news = false;
         for (index, packets) in self.stamps.follow(Instant::now(), &counted) {
-            self.report_lost_stamps(index, packets)?;
+            if let Some(suspect) = self.suspect(links, index)? {
+                let detail = format!("{packets} have asked the network stack{suspect}");
+                news |= self.add_notice(index, Problem::StampLost, detail);
+            }
         }
-        Ok(())
+        Ok(news)
     }
 
-    fn report_lost_stamps(&self, index: u32, packets: u32) -> Result<()> {
-        let Some(link) = self.monitor.network().links.get(&index) else {
-            return Ok(());
+    /// Who may clear stamps on the way out of this interface, as the end of a sentence; `None` if it is not
+    /// ours.
+    fn suspect(&self, links: &Links, index: u32) -> Result<Option<String>> {
+        let Some(link) = links.get(&index) else {
+            return Ok(None);
         };
         let port = link.vlan.as_ref().map_or(index, |vlan| vlan.port);
         let mut attached = self.attachments.iter();
         let Some(attachment) = attached.find(|a| [index, port].contains(&a.ifindex())) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut qdiscs = Qdiscs::read()?;
         let is_ours = |handler: &Handler| attachment.is_ours(handler.program());
@@ -84,11 +91,8 @@ impl Daemon<'_> {
         let suspect = [index, port]
             .into_iter()
             .find_map(|device| AtTc::read(device, &mut qdiscs).ok()?.before_ours(is_ours).cloned())
-            .map(|handler| format!(", and {handler} comes before bpfw at the egress"))
-            .unwrap_or_default();
-        let detail = format!("{packets} have asked the network stack{suspect}");
-        tracing::warn!("{}: {}", link.name, Problem::StampLost.reason().line_about(detail));
-        Ok(())
+            .map(|handler| format!(", and {handler} comes before bpfw at the egress"));
+        Ok(Some(suspect.unwrap_or_default()))
     }
 }
 
@@ -96,11 +100,11 @@ impl Daemon<'_> {
 mod tests {
     use super::*;
 
-    /// Looks each second from the counters' values of one interface; when it was warned of it.
+    /// Compares each second the counters' values of one interface; when it was warned of it.
     fn warnings(values: impl IntoIterator<Item = (u32, u32)>) -> Vec<(usize, u32)> {
         let (mut stamps, start) = (Stamps::default(), Instant::now());
-        let looks = values.into_iter().enumerate();
-        let warned = looks.filter_map(|(second, (asked, stamped))| {
+        let seconds = values.into_iter().enumerate();
+        let warned = seconds.filter_map(|(second, (asked, stamped))| {
             let counted = [(7, bpfw_egress { asked, stamped, ..Default::default() })];
             let lost = stamps.follow(start + Duration::from_secs(second as u64), &counted);
             lost.first().map(|(_, packets)| (second, *packets))

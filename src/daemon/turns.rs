@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The loop: one turn after the other, until a signal asks for the end.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Daemon, SLICE};
+use crate::error::{Error, Result};
+
+/// How soon the daemon takes the datapath's signals while connections come, whose first segments pass up.
+const SIGNALS: Duration = Duration::from_millis(10);
+
+/// Whose events wait.
+struct Ready {
+    conntrack: bool,
+    network: bool,
+}
+
+impl Daemon<'_> {
+    pub(super) fn run(&mut self) -> Result<()> {
+        loop {
+            let ready = self.wait()?;
+            if self.shutdown.is_asked() {
+                return Ok(());
+            }
+            self.interfaces.attach_until(Instant::now())?;
+            if self.fast_path.retry_in(Instant::now()).is_some() {
+                continue;
+            }
+            // Nothing that fails in a turn is a reason to give up: the stack takes over, and the daemon
+            // compares everything.
+            if let Err(error) = self.turn(&ready) {
+                self.recover(&error)?;
+            }
+        }
+    }
+
+    /// What restricts the fast path comes before what extends it.
+    fn turn(&mut self, ready: &Ready) -> Result<()> {
+        let tick = self.schedule.is_tick_due(Instant::now());
+        // Once a tick in any case: what failed before is tried again.
+        let network = ready.network || tick;
+        self.notice_lateness()?;
+        if network {
+            self.read_firewall()?;
+        }
+        if ready.conntrack || self.fast_path.must_discard() {
+            self.read_conntrack()?;
+        } else {
+            self.connections.backlogs.emptied();
+        }
+        if network {
+            self.read_network()?;
+        }
+        self.follow_topology()?;
+        if tick {
+            self.tick()?;
+        }
+        self.go_on_scanning(Instant::now() + SLICE)?;
+        if tick || self.connections.offload.expects_signals() {
+            self.take_signals()?;
+        }
+        let admitting = self.admit()?;
+        self.schedule.busy = self.keep_house()? || admitting;
+        self.work_towards_the_end()
+    }
+
+    /// Sleeps until something happens or the next piece of work is due.
+    fn wait(&self) -> Result<Ready> {
+        let policy = &self.policy;
+        let mut fds: Vec<PollFd<'_>> =
+            [self.shutdown.as_fd(), self.connections.events.as_fd(), self.monitor.as_fd()]
+                .into_iter()
+                .chain([policy.rules.firewall.as_fd()])
+                .chain(policy.xfrm.as_fd())
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+        let timeout = match self.fast_path.retry_in(Instant::now()) {
+            None => self.until_next_turn(),
+            Some(wait) => {
+                fds.truncate(1);
+                wait
+            }
+        };
+        // Rounded up: a poll that returns a little early would spin.
+        let timeout = timeout.as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready { conntrack: true, network: true }),
+            Err(errno) => return Err(Error::system("waiting for events", errno)),
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(Ready {
+            conntrack: fds.get(1).is_some_and(is_ready),
+            network: fds.iter().skip(2).any(is_ready),
+        })
+    }
+
+    /// How long the daemon may sleep if there are no events.
+    fn until_next_turn(&self) -> Duration {
+        let now = Instant::now();
+        if self.schedule.busy || self.interfaces.is_busy() || self.fast_path.is_urgent(now) {
+            return Duration::ZERO;
+        }
+        let signals = self.connections.offload.expects_signals().then_some(SIGNALS);
+        let scan = self.interfaces.scans.wait();
+        let due = [signals, scan, self.generations.wait(now)].into_iter().flatten();
+        due.chain([self.schedule.until_tick(now)]).min().unwrap_or_default()
+    }
+}
