@@ -74,9 +74,8 @@ impl Daemon<'_> {
             Drained::Empty => Ok(()),
             Drained::More => self.notice_backlog(),
             Drained::Overrun => {
-                tracing::warn!("pausing: {}", Pause::EventsLost);
-                // Of rules and routes we would have heard by other sockets.
-                self.distrust(Pause::EventsLost, Change::Topology)
+                // Rules and routes are not in doubt: their changes come by other sockets.
+                self.distrust(Pause::EventsLost, None, Change::Topology)
             }
         }
     }

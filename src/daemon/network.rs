@@ -101,11 +101,10 @@ impl Daemon<'_> {
 
     /// Pauses if other connections may be offloaded now.
     pub(super) fn check_policies(&mut self) -> Result<()> {
-        if !self.forbid_by_policy()? {
-            return Ok(());
+        if self.forbid_by_policy()? {
+            self.distrust(Pause::Policy, None, Change::Policy)?;
         }
-        tracing::debug!("pausing: {}", Pause::Policy);
-        self.distrust(Pause::Policy, Change::Policy)
+        Ok(())
     }
 
     /// They change without an event.

@@ -22,6 +22,7 @@ pub(super) enum FastPath<R = Resync> {
 pub(super) struct Paused<R = Resync> {
     /// The latest of its reasons.
     pub(super) reason: Pause,
+    /// The programs see no generation since then, or since a moment earlier.
     pub(super) since: Instant,
     step: Step<R>,
     /// What may have changed unnoticed, and so needs new proofs or new look-ups at the end.
@@ -42,7 +43,7 @@ pub(super) enum Step<R = Resync> {
     Behind,
     /// Programs that began before the pause may still run. After them, the daemon empties the next
     /// hops, and sets the period if another one is due.
-    Drain { since: Instant, period: Option<u32> },
+    Drain { period: Option<u32> },
     /// The device maps change. The pause ends with the next generation.
     Devices,
 }
@@ -129,12 +130,17 @@ impl<R> FastPath<R> {
         Some(from.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
     }
 
+    /// Whether no program runs any longer that began before the pause.
+    pub(super) fn is_drained(&self, now: Instant) -> bool {
+        matches!(self, Self::Paused(paused) if now.duration_since(paused.since) >= GRACE)
+    }
+
     /// Whether there is something to do at once.
     pub(super) fn is_urgent(&self, now: Instant) -> bool {
         let Self::Paused(paused) = self else { return false };
         match paused.step {
             // A turn that begins with a tick has no news of conntrack: another one must follow.
-            Step::Drain { .. } => paused.step.is_drained(now),
+            Step::Drain { .. } => self.is_drained(now),
             Step::Discard { .. } | Step::Compare(_) | Step::CatchUp | Step::Behind => true,
             Step::Devices => false,
         }
@@ -150,13 +156,6 @@ impl<R> Paused<R> {
     /// Whether users hear of its end. They have not heard of the beginning of the others.
     pub(super) fn is_announced(&self) -> bool {
         !matches!(self.step, Step::Behind | Step::Devices)
-    }
-}
-
-impl<R> Step<R> {
-    /// Whether no program runs any longer that began before the pause.
-    pub(super) fn is_drained(&self, now: Instant) -> bool {
-        matches!(self, Self::Drain { since, .. } if now.duration_since(*since) >= GRACE)
     }
 }
 
@@ -207,12 +206,8 @@ mod tests {
             assert!(!machine.is_sure() && !machine.is_settled() && machine.is_urgent(now));
             assert_eq!((machine.must_discard(), machine.compares()), (discards, !behind));
         }
-        machine.pause(
-            Pause::Period,
-            Step::Drain { since: now, period: None },
-            Change::Topology,
-            now,
-        );
+        let mut machine = Machine::Forwarding;
+        machine.pause(Pause::Period, Step::Drain { period: None }, Change::Topology, now);
         assert!(machine.is_sure() && !machine.is_settled() && !machine.compares());
         assert!(!machine.is_urgent(now) && machine.is_urgent(now + GRACE));
     }

@@ -8,7 +8,6 @@ use super::Daemon;
 use crate::clock::Jiffies;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
-use crate::reasons::pause::Pause;
 
 /// Up to so many connections, the period is the shortest: each one more packet of each direction
 /// for the network stack.
@@ -46,9 +45,7 @@ impl Daemon<'_> {
         // It is shortened only when half as many would do.
         let fits = if now > current { now } else { current.min(sooner) };
         if fits != current && self.fast_path.is_settled() {
-            let seconds = self.datapath.jiffies.to_duration(1 << fits).as_secs_f64();
-            tracing::info!("pausing: {}: {seconds:.1} s", Pause::Period);
-            self.drain(Pause::Period, Some(fits))?;
+            self.change_period(fits)?;
         }
         Ok(())
     }

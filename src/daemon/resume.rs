@@ -26,8 +26,7 @@ impl Daemon<'_> {
     pub(super) fn on_late_heartbeat(&mut self) -> Result<()> {
         let late = self.datapath.heartbeat_age();
         if !self.fast_path.compares() {
-            tracing::warn!("pausing: {}", Pause::Late.reason().line_about(format!("by {late:?}")));
-            return self.distrust(Pause::Late, Change::Policy);
+            return self.distrust(Pause::Late, Some(format!("by {late:?}")), Change::Policy);
         }
         // Nothing is forwarded meanwhile, and the kernel reports a queue that has overflowed. A new
         // comparison each time would keep a daemon that gets little time from ever finishing.
@@ -43,27 +42,45 @@ impl Daemon<'_> {
     pub(super) fn notice_backlog(&mut self) -> Result<()> {
         let Connections { backlogs, events, .. } = &mut self.connections;
         if backlogs.left_over(|| events.waiting())? && self.fast_path.is_settled() {
-            tracing::debug!("pausing: {}", Pause::Behind);
-            self.datapath.state.rest()?;
+            self.pause(Pause::Behind, None, Step::Behind, Change::Topology)?;
             self.connections.mark_pending()?;
-            self.fast_path.pause(Pause::Behind, Step::Behind, Change::Topology, Instant::now());
         }
         Ok(())
     }
 
     /// Hands all packets to the stack while the interfaces change, until the next bump.
     pub(super) fn pause_for_devices(&mut self) -> Result<()> {
-        tracing::debug!("pausing: {}", Pause::Interfaces);
+        announce(Pause::Interfaces, None);
         self.datapath.state.rest()?;
         self.fast_path.pause_for_devices(Instant::now());
         Ok(())
     }
 
     /// The connections may be wrong: the stack takes over until they have been compared.
-    pub(super) fn distrust(&mut self, reason: Pause, doubted: Change) -> Result<()> {
-        self.datapath.state.begin_anew()?;
-        let now = Instant::now();
-        self.fast_path.pause(reason, Step::Discard { from: now }, doubted, now);
+    pub(super) fn distrust(
+        &mut self,
+        reason: Pause,
+        detail: Option<String>,
+        doubted: Change,
+    ) -> Result<()> {
+        self.pause(reason, detail, Step::Discard { from: Instant::now() }, doubted)
+    }
+
+    /// Begins a pause, or gives the present one another reason and step.
+    fn pause(
+        &mut self,
+        reason: Pause,
+        detail: Option<String>,
+        step: Step,
+        doubted: Change,
+    ) -> Result<()> {
+        announce(reason, detail);
+        if matches!(step, Step::Discard { .. }) {
+            self.datapath.state.begin_anew()?;
+        } else {
+            self.datapath.state.rest()?;
+        }
+        self.fast_path.pause(reason, step, doubted, Instant::now());
         Ok(())
     }
 
@@ -71,13 +88,9 @@ impl Daemon<'_> {
     /// everything.
     pub(super) fn recover(&mut self, error: &Error) -> Result<()> {
         let detail = format!("{error}; next try in {RETRY:?}");
-        tracing::warn!("pausing: {}", Pause::Error.reason().line_about(detail));
-        self.datapath.state.begin_anew()?;
-        let now = Instant::now();
-        let step = Step::Discard { from: now + RETRY };
-        self.fast_path.pause(Pause::Error, step, Change::Policy, now);
+        let step = Step::Discard { from: Instant::now() + RETRY };
         self.schedule.busy = false;
-        Ok(())
+        self.pause(Pause::Error, Some(detail), step, Change::Policy)
     }
 
     /// Throws away what is queued, in slices; once there is nothing left, the resync begins.
@@ -106,6 +119,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         let caught_up = self.connections.check_caught_up()?;
+        let is_drained = self.fast_path.is_drained(Instant::now());
         match self.fast_path.step() {
             Some(Step::Compare(resync)) => {
                 if self.connections.offload.resync(resync, Instant::now() + SLICE)? {
@@ -115,11 +129,9 @@ impl Daemon<'_> {
                 Ok(())
             }
             Some(Step::CatchUp | Step::Behind) if caught_up => self.resume(),
-            Some(step @ Step::Drain { .. }) if caught_up && step.is_drained(Instant::now()) => {
+            Some(Step::Drain { period }) if caught_up && is_drained => {
                 self.datapath.hops.clear()?;
-                if let Step::Drain { period, .. } = step
-                    && let Some(shift) = period.take()
-                {
+                if let Some(shift) = period.take() {
                     self.datapath.state.set_period(shift, self.connections.offload.jiffies64());
                 }
                 self.resume()
@@ -149,18 +161,30 @@ impl Daemon<'_> {
     /// When the slots for next hops run out, all of them are emptied.
     pub(super) fn watch_hops(&mut self) -> Result<()> {
         if self.fast_path.is_settled() && self.datapath.hops.nearly_full()? {
-            tracing::info!("pausing: {}", Pause::HopsFull);
-            self.drain(Pause::HopsFull, None)?;
+            let step = Step::Drain { period: None };
+            self.pause(Pause::HopsFull, None, step, Change::Topology)?;
         }
         Ok(())
     }
 
-    /// Pauses until no program runs any longer that has begun before. Then this period begins, if one
-    /// is due.
-    pub(super) fn drain(&mut self, reason: Pause, period: Option<u32>) -> Result<()> {
-        self.datapath.state.rest()?;
-        let since = Instant::now();
-        self.fast_path.pause(reason, Step::Drain { since, period }, Change::Topology, since);
-        Ok(())
+    /// Pauses until no program runs any longer that has begun before. Then the period changes to this
+    /// one: how far jiffies are shifted for it.
+    pub(super) fn change_period(&mut self, shift: u32) -> Result<()> {
+        let period = self.datapath.jiffies.to_duration(1 << shift).as_secs_f64();
+        let step = Step::Drain { period: Some(shift) };
+        self.pause(Pause::Period, Some(format!("{period:.1} s")), step, Change::Topology)
+    }
+}
+
+/// Tells users why the fast path pauses: loudly where something went wrong, not at all by default where it
+/// takes only a moment.
+fn announce(reason: Pause, detail: Option<String>) {
+    let line = detail.map_or_else(|| reason.reason().line(), |it| reason.reason().line_about(it));
+    match reason {
+        Pause::EventsLost | Pause::Late | Pause::Error => tracing::warn!("pausing: {line}"),
+        Pause::HopsFull | Pause::Period => tracing::info!("pausing: {line}"),
+        Pause::Start | Pause::Behind | Pause::Policy | Pause::Interfaces => {
+            tracing::debug!("pausing: {line}");
+        }
     }
 }

@@ -172,13 +172,14 @@ mod tests {
     fn all_that_were_named_and_their_vlans_have_a_state() {
         let names = [named("lan0", 1), named("wan0", 2), named("lan9", 9)];
         let states = states(&links(), &BTreeMap::new(), &names);
-        let used = |notices| {
-            InterfaceState::Attached(Attached { no_egress: None, transmitting: None, notices })
+        let used = |mode, notices| {
+            let (no_egress, transmitting) = (None, None);
+            InterfaceState::Attached(Attached { mode, no_egress, transmitting, notices })
         };
         let chain = Found { problem: Problem::NetdevChain, detail: Some("chain ban".into()) };
         let expected = [
-            ("lan0", used(vec![Problem::StampLost.into()])),
-            ("lan0.10", used(vec![])),
+            ("lan0", used(Some(Kind::Tcx), vec![Problem::StampLost.into()])),
+            ("lan0.10", used(None, vec![])),
             ("lan9", InterfaceState::Gone),
             ("wan0", InterfaceState::LeftToStack(chain)),
         ];

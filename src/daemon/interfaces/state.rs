@@ -22,6 +22,8 @@ pub(super) enum InterfaceState {
 /// How an interface is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attached {
+    /// How its own programs are attached; `None` for a VLAN device that its port's programs serve.
+    pub(super) mode: Option<Kind>,
     /// Why the stack gets packets to it, if so. Always `None` for a VLAN device that was not named: what
     /// hinders its port was said.
     pub(super) no_egress: Option<Problem>,
@@ -76,22 +78,32 @@ impl Facts<'_> {
             return InterfaceState::LeftToStack(Problem::NoRoom.into());
         }
         let no_egress = (!self.has_egress).then(|| self.reason_for_no_egress(link)).flatten();
-        let Self { transmitting, notices, .. } = self;
-        InterfaceState::Attached(Attached { no_egress, transmitting, notices })
+        let Self { by, transmitting, notices, .. } = self;
+        let mode = by.mode();
+        InterfaceState::Attached(Attached { mode, no_egress, transmitting, notices })
     }
 
     fn reason_for_no_egress(&self, link: &Link) -> Option<Problem> {
-        let By::Itself(kind) = self.by else { return None };
+        let mode = self.by.mode()?;
         Some(match self.hook {
             _ if !link.up => Problem::Down,
             Hook::Tc => Problem::NoRoom,
             Hook::Xdp if link.vlan.is_some_and(|vlan| vlan.has_egress_qos) => {
                 Problem::TagPriorities
             }
-            Hook::Xdp if kind == Kind::XdpGeneric => Problem::GenericTarget,
+            Hook::Xdp if mode == Kind::XdpGeneric => Problem::GenericTarget,
             Hook::Xdp if link.kind.as_deref() == Some("veth") => Problem::VethPeer,
             Hook::Xdp => Problem::NoTransmit,
         })
+    }
+}
+
+impl By {
+    fn mode(self) -> Option<Kind> {
+        match self {
+            Self::Itself(mode) => Some(mode),
+            Self::Nobody | Self::Port => None,
+        }
     }
 }
 

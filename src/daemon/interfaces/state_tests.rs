@@ -39,12 +39,17 @@ fn chain() -> Found {
     Found { problem: Problem::NetdevChain, detail: Some("chain ban".into()) }
 }
 
+fn with(by: By, no_egress: Option<Problem>, notices: Vec<Found>) -> InterfaceState {
+    let mode = by.mode();
+    InterfaceState::Attached(Attached { mode, no_egress, transmitting: None, notices })
+}
+
 fn attached(no_egress: Option<Problem>) -> InterfaceState {
-    InterfaceState::Attached(Attached { no_egress, transmitting: None, notices: Vec::new() })
+    with(NATIVE, no_egress, Vec::new())
 }
 
 fn with_notices(notices: Vec<Found>) -> InterfaceState {
-    InterfaceState::Attached(Attached { no_egress: None, transmitting: None, notices })
+    with(NATIVE, None, notices)
 }
 
 fn left(problem: Problem) -> InterfaceState {
@@ -95,7 +100,7 @@ fn hazard_19_the_reason_for_no_egress_is_the_interfaces_own() {
         (By::Port, &plain, None),
     ] {
         let facts = Facts { has_egress: false, ..facts(Hook::Xdp, by, link) };
-        assert_eq!(facts.state(), attached(expected));
+        assert_eq!(facts.state(), with(by, expected, Vec::new()));
     }
 }
 
