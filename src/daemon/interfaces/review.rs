@@ -121,12 +121,8 @@ mod tests {
             mac: Some([2, 0, 0, 0, 0, 1]),
             ethernet: true,
             mtu: 1500,
-            group: 0,
-            master: None,
-            master_kind: None,
-            lower: None,
             vlan: port.map(vlan),
-            kind: None,
+            ..Link::default()
         };
         (index, link)
     }

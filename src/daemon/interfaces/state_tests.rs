@@ -13,11 +13,7 @@ fn link() -> Link {
         mac: Some([2, 0, 0, 0, 0, 1]),
         ethernet: true,
         mtu: 1500,
-        group: 0,
-        master: None,
-        lower: None,
-        vlan: None,
-        kind: None,
+        ..Link::default()
     }
 }
 
