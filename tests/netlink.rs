@@ -441,7 +441,8 @@ fn hazard_18_only_what_is_named_is_removed() {
         assert_eq!(before.len(), 2);
         tc::delete_filter(v0, &before[0]).expect("it is there");
         assert_eq!(handles(), before[1..]);
-        tc::delete_filter(v0, &before[0]).expect_err("it is gone");
+        let error = tc::delete_filter(v0, &before[0]).expect_err("it is gone").to_string();
+        assert!(error.contains("Specified filter handle not found"), "the kernel's words: {error}");
         add_classic_bpf("egress", 3, 9);
         let at_egress =
             || tc::ingress(v0).expect("readable").filters.into_iter().find(|f| f.egress);

@@ -5,21 +5,13 @@
 use super::entry::{self, Entry};
 use super::events::{self, Event};
 use super::message::{self, Change};
-use super::{ffi, socket, sysctl};
+use super::sysctl;
 use crate::flow::tuple::Tuple;
-
-/// The messages of a datagram.
-pub fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    socket::messages(datagram).map(|message| {
-        // Their results stand for themselves; reading them must end well.
-        let _ = (message.verdict(), message.end(), message.is_interrupted());
-        message.bytes
-    })
-}
+use crate::netlink::message::{Header, messages};
 
 /// The events of a datagram.
 pub fn events(datagram: &[u8]) -> Vec<Event> {
-    socket::messages(datagram).filter_map(|message| events::decode(&message)).collect()
+    messages(datagram).flatten().filter_map(|message| events::decode(&message)).collect()
 }
 
 /// The entry of one message.
@@ -29,8 +21,7 @@ pub fn entry(message: &[u8]) -> Option<Entry> {
 
 /// The tuple as it is read back from a request about it.
 pub fn tuple_of_request(tuple: &Tuple) -> Option<Tuple> {
-    let (mut request, header) =
-        (Vec::new(), ffi::Header { kind: socket::GET, flags: 0, sequence: 0 });
+    let (mut request, header) = (Vec::new(), Header { kind: message::GET, flags: 0, sequence: 0 });
     message::append(header, tuple, Change::default(), &mut request).ok()?;
     entry::original(&request)
 }

@@ -4,12 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use super::ffi::{Object, Text, U8, U16, U32};
+use super::ffi::{FAMILY, Object, Text, U8, U16, U32};
 use crate::flow::state::{Status, TcpState};
 use crate::flow::tuple::{Protocol, Tuple};
 
-/// The only family that bpfw is about.
-pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
 /// Conntrack's flag of a direction whose window is not checked.
 pub(super) const BE_LIBERAL: u8 = 0x08;
 /// Conntrack's flag of a direction whose last acknowledgement it knows.
@@ -154,7 +152,9 @@ pub(super) fn original(message: &[u8]) -> Option<Tuple> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::conntrack::ffi::{Header, api};
+    use crate::conntrack::ffi::api;
+    use crate::netlink::attribute;
+    use crate::netlink::message::Header;
 
     const HEADER: Header = Header { kind: 0x100, flags: 0, sequence: 7 };
 
@@ -177,9 +177,7 @@ pub(super) mod tests {
     }
 
     fn append(message: &mut Vec<u8>, kind: u16, payload: &[u8]) {
-        message.extend(u16::try_from(payload.len() + 4).unwrap().to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(payload);
+        attribute::append(message, kind, payload);
         set_length(message);
     }
 

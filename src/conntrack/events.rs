@@ -7,11 +7,14 @@ use std::time::Instant;
 use super::entry::Entry;
 use super::ffi::attach_filter;
 use super::filter::answered_tcp_and_udp;
-use super::socket::{DELETE, Message, NEW, Outcome, Socket, messages};
+use super::message::{DELETE, NEW};
 use crate::error::{Error, Result};
+use crate::netlink::message::{Message, messages};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
 const GROUP_UPDATE: u32 = 2;
 const GROUP_DESTROY: u32 = 3;
+const READING: &str = "reading conntrack events";
 
 /// A change of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +54,13 @@ impl Events {
     /// is left out.
     pub fn open(receive_buffer: usize, own_port: u32) -> Result<Self> {
         let open = || {
-            let socket = Socket::open()?;
+            let socket = Socket::try_open(NETLINK_NETFILTER)?.with_small_datagrams();
             socket.set_non_blocking()?;
-            socket.set_receive_buffer(receive_buffer)?;
+            socket.set_room(receive_buffer)?;
             // Before the subscription, so that nothing unwanted is queued.
             attach_filter(socket.as_fd(), &answered_tcp_and_udp(own_port))?;
-            socket.subscribe(GROUP_UPDATE)?;
-            socket.subscribe(GROUP_DESTROY)?;
+            socket.join(GROUP_UPDATE)?;
+            socket.join(GROUP_DESTROY)?;
             Ok(socket)
         };
         let socket = open()
@@ -82,30 +85,27 @@ impl Events {
     pub fn read(&mut self, until: Instant, f: &mut dyn FnMut(Event)) -> Result<Drained> {
         loop {
             let bytes_read = &mut self.bytes_read;
-            let outcome = self.socket.receive_many(&mut |datagram| {
+            let received = self.socket.receive(|datagram| {
                 *bytes_read = bytes_read.wrapping_add(datagram.len() as u64);
-                messages(datagram).filter_map(|message| decode(&message)).for_each(&mut *f);
+                let messages = messages(datagram).flatten();
+                messages.filter_map(|message| decode(&message)).for_each(&mut *f);
             });
-            match outcome.map_err(|cause| Error::system("reading conntrack events", cause))? {
-                Outcome::Empty => return Ok(Drained::Empty),
-                Outcome::Overrun => return Ok(Drained::Overrun),
-                Outcome::Some => {}
+            match received.map_err(|cause| Error::system(READING, cause))? {
+                Received::Empty => return Ok(Drained::Empty),
+                Received::Lost => return Ok(Drained::Overrun),
+                Received::Datagrams => {}
             }
             if Instant::now() >= until {
                 return Ok(Drained::More);
             }
         }
     }
-}
 
-impl Events {
     /// Throws events away, unread; `true` when there are none left.
     pub fn discard(&mut self, until: Instant) -> Result<bool> {
         loop {
-            match self.socket.receive_many(&mut |_| ()) {
-                Err(cause) => return Err(Error::system("reading conntrack events", cause)),
-                Ok(Outcome::Empty) => return Ok(true),
-                Ok(Outcome::Overrun | Outcome::Some) => {}
+            if self.socket.discard(1).map_err(|cause| Error::system(READING, cause))? {
+                return Ok(true);
             }
             if Instant::now() >= until {
                 return Ok(false);
@@ -123,9 +123,9 @@ impl AsFd for Events {
 /// What packets cause has no port.
 pub(super) fn decode(message: &Message<'_>) -> Option<Event> {
     match (message.kind, message.port) {
-        (NEW, 0) => Entry::decode(message.bytes).map(Event::Update),
-        (NEW, port) => Entry::decode(message.bytes).map(|entry| Event::Edit { entry, port }),
-        (DELETE, _) => Entry::decode(message.bytes).map(Event::Destroy),
+        (NEW, 0) => Entry::decode(message.whole).map(Event::Update),
+        (NEW, port) => Entry::decode(message.whole).map(|entry| Event::Edit { entry, port }),
+        (DELETE, _) => Entry::decode(message.whole).map(Event::Destroy),
         _ => None,
     }
 }

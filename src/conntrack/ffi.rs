@@ -9,8 +9,8 @@ use std::ptr::NonNull;
 
 use nix::libc::{sock_filter, sock_fprog};
 
-use super::shape;
-use super::socket::HEADERS;
+use super::shape::{self, HEADERS};
+use crate::netlink::message::Header;
 
 /// The library's declarations, made from its header.
 pub(super) mod api {
@@ -18,6 +18,10 @@ pub(super) mod api {
     include!(concat!(env!("OUT_DIR"), "/conntrack_api.rs"));
 }
 
+/// The only family that bpfw is about.
+pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
+/// Its `nfgenmsg`.
+pub(super) const IPV4: [u8; 4] = [FAMILY, 0, 0, 0];
 /// Words for a built message. All attributes that can be set together take less than 400 bytes.
 const BUILD_WORDS: usize = 128;
 
@@ -84,17 +88,6 @@ attributes! {
     Text {
         HELPER_NAME = ATTR_HELPER_NAME,
     }
-}
-
-/// What a netlink message's header says.
-#[derive(Clone, Copy)]
-pub(super) struct Header {
-    /// Subsystem and message type.
-    pub(super) kind: u16,
-    /// `NLM_F_*`.
-    pub(super) flags: u16,
-    /// The sequence number.
-    pub(super) sequence: u32,
 }
 
 /// The library's conntrack object, freed when dropped: an entry, or what a request names of one.
@@ -202,18 +195,9 @@ impl Drop for Object {
 /// A message buffer with `nlmsghdr` and the `nfgenmsg` of IPv4 filled in.
 fn header_words(header: Header) -> [u32; BUILD_WORDS] {
     let mut words = [0; BUILD_WORDS];
-    let ([kind_0, kind_1], [flags_0, flags_1]) =
-        (header.kind.to_ne_bytes(), header.flags.to_ne_bytes());
-    words[0] = HEADERS as u32;
-    words[1] = u32::from_ne_bytes([kind_0, kind_1, flags_0, flags_1]);
-    words[2] = header.sequence;
-    words[4] = u32::from_ne_bytes([nix::libc::AF_INET as u8, 0, 0, 0]);
+    words[..4].copy_from_slice(&header.words(HEADERS));
+    words[4] = u32::from_ne_bytes(IPV4);
     words
-}
-
-/// The request to dump all IPv4 entries: a message of headers only.
-pub(super) fn bare_message(header: Header) -> Vec<u8> {
-    header_words(header).iter().flat_map(|word| word.to_ne_bytes()).take(HEADERS).collect()
 }
 
 /// Lets only what the filter accepts into the socket.

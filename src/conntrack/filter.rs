@@ -9,7 +9,7 @@
 
 use nix::libc::{self, sock_filter};
 
-use super::entry::FAMILY;
+use super::ffi::FAMILY;
 use crate::flow::state::Status;
 
 /// Where a message names the port of the socket that caused it.

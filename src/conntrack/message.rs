@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Messages to conntrack about one connection.
+//! Messages to conntrack about one connection, and their numbers (linux/netfilter/nfnetlink_conntrack.h).
 
 use std::io;
 
 use super::entry::{BE_LIBERAL, MAXACK_SET, named};
-use super::ffi::{Header, U8, U32};
+use super::ffi::{U8, U32};
 use crate::flow::tuple::{Protocol, Tuple};
+use crate::netlink::message::Header;
+
+/// The netfilter subsystem of conntrack entries, as the upper byte of a message's kind.
+const SUBSYSTEM: u16 = 1 << 8;
+/// Announces an entry, or sets one (`IPCTNL_MSG_CT_NEW`).
+pub(super) const NEW: u16 = SUBSYSTEM;
+/// Asks for entries (`IPCTNL_MSG_CT_GET`).
+pub(super) const GET: u16 = SUBSYSTEM | 1;
+/// Announces the end of an entry (`IPCTNL_MSG_CT_DELETE`).
+pub(super) const DELETE: u16 = SUBSYSTEM | 2;
 
 /// The flags that an update decides on: be liberal, and forget the last acknowledgement that was
 /// seen, which packets that bypass conntrack make stale.
@@ -45,6 +55,7 @@ pub(super) fn append(
 mod tests {
     use super::*;
     use crate::conntrack::entry::{self, tests::tuple};
+    use crate::netlink::attribute::attributes;
 
     const HEADER: Header = Header { kind: 0x100, flags: 1, sequence: 7 };
 
@@ -72,11 +83,7 @@ mod tests {
     #[test]
     fn an_update_holds_tuple_timeout_and_flags_only() {
         let message = message(Protocol::Tcp, Change { timeout: Some(60), tcp_liberal: true });
-        let (mut rest, mut kinds) = (&message[20..], Vec::new());
-        while let [l0, l1, k0, k1, ..] = *rest {
-            kinds.push(u16::from_ne_bytes([k0, k1]) & 0x3fff);
-            rest = &rest[usize::from(u16::from_ne_bytes([l0, l1])).next_multiple_of(4)..];
-        }
+        let mut kinds: Vec<_> = attributes(&message[20..]).map(|(kind, _)| kind).collect();
         kinds.sort();
         // The original tuple, the protocol information and the timeout.
         assert_eq!(kinds, [1, 4, 7]);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Conntrack: its events, its entries, and the little that bpfw changes in them.
 //!
-//! libnetfilter_conntrack reads and builds the messages. The sockets are our own, so that many updates
-//! fit in one send, our own updates are recognized by their port, and no read blocks for long. Nothing
-//! here knows BPF or routing.
+//! libnetfilter_conntrack reads and builds the messages. The sockets are [`crate::netlink`]'s, so that
+//! many updates fit in one send, our own updates are recognized by their port, and no read blocks for
+//! long. Nothing here knows BPF or routing.
 
 #[doc(hidden)]
 pub mod decoders;
@@ -15,5 +15,4 @@ mod filter;
 mod message;
 pub mod requests;
 mod shape;
-mod socket;
 pub mod sysctl;

@@ -2,21 +2,21 @@
 //! Asking for single entries, and changing what bpfw changes in them: timeout and TCP flags.
 
 use std::io;
-use std::time::{Duration, Instant};
+
+use nix::libc::ENOENT;
 
 use super::entry::Entry;
-use super::ffi::Header;
-use super::message::{self, Change};
-use super::socket::{GET, NEW, NLM_F_REQUEST, Outcome, Received, Socket, messages};
+use super::message::{self, Change, GET, NEW};
 use crate::error::{Error, Result};
 use crate::flow::tuple::Tuple;
+use crate::netlink::failure::{Answer, Failure, outcome};
+use crate::netlink::message::{Header, NLM_F_REQUEST, NLMSG_ERROR, messages};
+use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
-/// How long the kernel may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(1);
 /// Updates of one send; far below the send buffer of any system.
 const BATCH: usize = 32 * 1024;
-/// No update is larger, so a batch stays below `BATCH`.
-const LARGEST_UPDATE: usize = 512;
+/// No message is larger, so a batch stays below `BATCH`.
+const LARGEST_MESSAGE: usize = 512;
 /// Room for the error replies to a batch in which every update fails.
 const REPLY_BUFFER: usize = 1024 * 1024;
 
@@ -28,7 +28,7 @@ pub struct UpdateErrors {
     /// Those whose updates were refused for other reasons.
     pub failed: Vec<Tuple>,
     /// The first of those reasons.
-    pub reason: Option<io::Error>,
+    pub reason: Option<Failure>,
     /// Whether the kernel dropped replies, so that some are missing.
     pub incomplete: bool,
 }
@@ -37,7 +37,6 @@ pub struct UpdateErrors {
 pub struct Requests {
     questions: Socket,
     updates: Socket,
-    sequence: u32,
     queue: Vec<u8>,
     /// The connections of the queued updates, by the updates' sequence numbers.
     queued: Vec<(u32, Tuple)>,
@@ -48,10 +47,10 @@ impl Requests {
     /// Opens both sockets.
     pub fn open() -> Result<Self> {
         let open = || {
-            let (questions, updates) = (Socket::open()?, Socket::open()?);
-            questions.set_receive_timeout(TIMEOUT)?;
+            let questions = Socket::try_open(NETLINK_NETFILTER)?;
+            let updates = Socket::try_open(NETLINK_NETFILTER)?.with_small_datagrams();
             updates.set_non_blocking()?;
-            updates.set_receive_buffer(REPLY_BUFFER)?;
+            updates.set_room(REPLY_BUFFER)?;
             Ok((questions, updates))
         };
         let (questions, updates) = open()
@@ -59,7 +58,6 @@ impl Requests {
         Ok(Self {
             questions,
             updates,
-            sequence: 0,
             queue: Vec::with_capacity(BATCH),
             queued: Vec::new(),
             errors: UpdateErrors::default(),
@@ -73,32 +71,21 @@ impl Requests {
 
     /// The entry of a connection, looked up by the tuple of either direction.
     pub fn get(&mut self, tuple: &Tuple) -> Result<Option<Entry>> {
-        self.ask(tuple)
-            .map_err(|cause| Error::system(format!("asking conntrack for {tuple}"), cause))
+        self.ask(tuple).map_err(|failure| failure.during(&format!("asking conntrack for {tuple}")))
     }
 
-    fn ask(&mut self, tuple: &Tuple) -> io::Result<Option<Entry>> {
-        let header = self.next_header(GET);
-        let mut request = Vec::new();
+    fn ask(&mut self, tuple: &Tuple) -> Answer<Option<Entry>> {
+        let header = header(&mut self.questions, GET);
+        let mut request = Vec::with_capacity(LARGEST_MESSAGE);
         message::append(header, tuple, Change::default(), &mut request)?;
-        self.questions.send(&request)?;
-        let deadline = Instant::now() + TIMEOUT;
-        while Instant::now() < deadline {
-            let Received::Datagram(datagram) = self.questions.receive()? else {
-                break;
-            };
-            // Late answers to earlier questions are passed over.
-            for message in messages(datagram).filter(|found| found.sequence == header.sequence) {
-                match message.verdict() {
-                    Some(Err(error)) if is_gone(&error) => return Ok(None),
-                    Some(Err(error)) => return Err(error),
-                    Some(Ok(())) => (),
-                    None if message.kind == NEW => return Ok(Entry::decode(message.bytes)),
-                    None => (),
-                }
-            }
-        }
-        Err(io::ErrorKind::TimedOut.into())
+        self.questions.exchange(&request, header.sequence, |message| match message.kind {
+            NEW => Some(Ok(Entry::decode(message.whole))),
+            NLMSG_ERROR => match outcome(message) {
+                Err(failure) if failure.is(ENOENT) => Some(Ok(None)),
+                answer => answer.err().map(Err),
+            },
+            _ => None,
+        })
     }
 
     /// Queues an update of the connection with this original tuple: a new timeout in seconds, and
@@ -110,10 +97,10 @@ impl Requests {
         timeout: Option<u32>,
         tcp_liberal: bool,
     ) -> Result<()> {
-        if self.queue.len() + LARGEST_UPDATE > BATCH {
+        if self.queue.len() + LARGEST_MESSAGE > BATCH {
             self.send_queue()?;
         }
-        let header = self.next_header(NEW);
+        let header = header(&mut self.updates, NEW);
         let change = Change { timeout, tcp_liberal };
         message::append(header, original, change, &mut self.queue).map_err(updating)?;
         self.queued.push((header.sequence, *original));
@@ -137,40 +124,37 @@ impl Requests {
         sent.map_err(updating)?;
         let errors = &mut self.errors;
         loop {
-            let outcome = self.updates.receive_many(&mut |datagram| {
+            let received = self.updates.receive(|datagram| {
                 messages(datagram)
-                    .filter_map(|message| Some((message.sequence, message.verdict()?.err()?)))
-                    .for_each(|(sequence, error)| errors.add(&queued, sequence, error));
+                    .flatten()
+                    .filter(|message| message.kind == NLMSG_ERROR)
+                    .filter_map(|message| Some((message.sequence, outcome(&message).err()?)))
+                    .for_each(|(sequence, failure)| errors.add(&queued, sequence, failure));
             });
-            match outcome.map_err(updating)? {
-                Outcome::Empty => return Ok(()),
-                Outcome::Overrun => errors.incomplete = true,
-                Outcome::Some => {}
+            match received.map_err(updating)? {
+                Received::Empty => return Ok(()),
+                Received::Lost => errors.incomplete = true,
+                Received::Datagrams => {}
             }
         }
-    }
-
-    fn next_header(&mut self, kind: u16) -> Header {
-        self.sequence = self.sequence.wrapping_add(1);
-        Header { kind, flags: NLM_F_REQUEST, sequence: self.sequence }
     }
 }
 
 impl UpdateErrors {
-    fn add(&mut self, queued: &[(u32, Tuple)], sequence: u32, error: io::Error) {
+    fn add(&mut self, queued: &[(u32, Tuple)], sequence: u32, failure: Failure) {
         let known = queued.iter().find(|(number, _)| *number == sequence);
         let original = known.map(|(_, original)| *original);
-        if is_gone(&error) {
+        if failure.is(ENOENT) {
             self.gone.extend(original);
         } else {
             self.failed.extend(original);
-            self.reason.get_or_insert(error);
+            self.reason.get_or_insert(failure);
         }
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::libc::ENOENT)
+fn header(socket: &mut Socket, kind: u16) -> Header {
+    Header { kind, flags: NLM_F_REQUEST, sequence: socket.next_sequence() }
 }
 
 fn updating(cause: io::Error) -> Error {

@@ -7,9 +7,11 @@
 
 use Shape::{Any, Bytes, Nested, Refused, Text};
 
-use super::socket::HEADERS;
+use crate::netlink::attribute::{split_first, u32_at};
+use crate::netlink::message::HEADER;
 
-const TYPE_MASK: u16 = 0x3fff;
+/// Bytes of `nlmsghdr` and `nfgenmsg`, which start every conntrack message.
+pub(super) const HEADERS: usize = HEADER + 4;
 
 /// What the library expects of an attribute's value.
 enum Shape {
@@ -98,19 +100,16 @@ const WORDS: Attributes = &[Any, WORD, WORD, WORD];
 /// Whether these bytes are one whole message about an entry, in which each attribute has its shape.
 pub(super) fn is_readable(message: &[u8]) -> bool {
     let Some((headers, attributes)) = message.split_at_checked(HEADERS) else { return false };
-    let length = headers.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-    length.is_some_and(|length| length as usize == message.len()) && are_readable(attributes, ENTRY)
+    let is_whole = u32_at(headers, 0).is_some_and(|length| length as usize == message.len());
+    is_whole && are_readable(attributes, ENTRY)
 }
 
 fn are_readable(mut attributes: &[u8], shapes: Attributes) -> bool {
-    while let Some([l0, l1, k0, k1]) = attributes.first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
-        let kind = usize::from(u16::from_ne_bytes([*k0, *k1]) & TYPE_MASK);
-        let Some(value) = attributes.get(4..length) else { return false };
-        if !shapes.get(kind).unwrap_or(&Any).fits(value) {
+    while let Some(((kind, value), rest)) = split_first(attributes) {
+        if !shapes.get(usize::from(kind)).unwrap_or(&Any).fits(value) {
             return false;
         }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        attributes = rest;
     }
     attributes.is_empty()
 }
@@ -130,12 +129,11 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::attribute::append;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(value.len() + 4).unwrap();
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        append(&mut bytes, kind, value);
         bytes
     }
 

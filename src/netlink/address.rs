@@ -4,13 +4,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::Parseable;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-
+use super::attribute::{address, attributes, u32_at};
+use super::message::Message;
+use super::request::Request;
 use super::rtnetlink::{AF_INET, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
-use super::socket::{Message, Socket};
+use super::socket::Socket;
 use crate::error::Result;
+
+/// struct ifaddrmsg.
+const HEADER: usize = 8;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
 
 /// One address as the kernel tells it apart from others: the same one may be on two interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,10 +32,8 @@ pub struct Addresses(BTreeSet<Entry>);
 impl Addresses {
     /// The addresses of this network namespace.
     pub fn dump(socket: &mut Socket) -> Result<Self> {
-        let mut request = AddressMessage::default();
-        request.header.family = AddressFamily::Inet;
-        let doing = "reading the addresses";
-        socket.dump(doing, RTM_GETADDR, &request, Self::default, |addresses, message| {
+        let request = Request::new(RTM_GETADDR, &[AF_INET, 0, 0, 0, 0, 0, 0, 0]);
+        socket.dump("reading the addresses", request, Self::default, |addresses, message| {
             addresses.change(message);
         })
     }
@@ -53,30 +55,24 @@ impl Addresses {
 }
 
 fn parse(payload: &[u8]) -> Option<Entry> {
-    if payload.first() != Some(&AF_INET) {
-        return None;
-    }
-    let message = AddressMessage::parse(payload).ok()?;
-    let (mut local, mut address) = (None, None);
-    for attribute in message.attributes {
-        match attribute {
-            AddressAttribute::Local(IpAddr::V4(value)) => local = Some(value),
-            AddressAttribute::Address(IpAddr::V4(value)) => address = Some(value),
+    let &[AF_INET, prefix_length, ..] = payload else { return None };
+    let (mut local, mut peer) = (None, None);
+    for (kind, value) in attributes(payload.get(HEADER..)?) {
+        match (kind, address(value)) {
+            (IFA_LOCAL, Some(IpAddr::V4(value))) => local = Some(value),
+            (IFA_ADDRESS, Some(IpAddr::V4(value))) => peer = Some(value),
             _ => {}
         }
     }
     // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours.
-    Some(Entry {
-        local: local.or(address)?,
-        peer: address,
-        prefix_length: message.header.prefix_len,
-        ifindex: message.header.index,
-    })
+    Some(Entry { local: local.or(peer)?, peer, prefix_length, ifindex: u32_at(payload, 4)? })
 }
 
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::Emitable;
+    use netlink_packet_route::AddressFamily;
+    use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
     use super::*;
 
@@ -91,7 +87,7 @@ mod tests {
         ];
         let mut payload = vec![0; message.buffer_len()];
         message.emit(&mut payload);
-        addresses.change(&Message { kind, flags: 0, sequence: 0, payload: &payload })
+        addresses.change(&Message { kind, payload: &payload, ..Message::default() })
     }
 
     #[test]

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The decoders of this directory as functions of bytes, for the tests that feed them garbage.
 
+pub use super::failure::outcome;
+pub use super::message::{Message, messages};
 use super::network::{Changes, Network};
 use super::rule::RuleFacts;
-pub use super::socket::{Message, messages};
 use super::tc::{self, Filter, Qdisc};
 use super::{xfrm, xfrm_selector};
 use crate::flow::selector::Selector;

@@ -2,11 +2,9 @@
 //! What drivers can do by XDP, as the kernel describes them since Linux 6.3: linux/netdev.h. The
 //! daemon asks often, so the socket stays open.
 
-use netlink_sys::protocols::NETLINK_GENERIC;
-
 use super::attribute;
-use super::generic::{self, HEADER, Request};
-use super::socket::Socket;
+use super::generic::{self, HEADER};
+use super::socket::{NETLINK_GENERIC, Socket};
 use crate::error::Result;
 
 const NETDEV_CMD_DEV_GET: u8 = 1;
@@ -23,7 +21,7 @@ pub struct Drivers {
 impl Drivers {
     /// Finds out whether the kernel describes drivers.
     pub fn open() -> Result<Self> {
-        let mut socket = Socket::open_for(NETLINK_GENERIC)?;
+        let mut socket = Socket::open(NETLINK_GENERIC)?;
         let family = generic::find_family(&mut socket, "netdev");
         Ok(Self { socket, family })
     }
@@ -38,15 +36,14 @@ impl Drivers {
         let Some(family) = self.family else {
             return Ok(0);
         };
-        let index = ifindex.to_ne_bytes();
-        let request = Request::new(NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &index);
-        let mut features = 0;
-        self.socket.ask("asking what a driver can do", family, &request, |answer| {
+        let request = generic::request(family, NETDEV_CMD_DEV_GET)
+            .with(NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
+        let mut features = None;
+        self.socket.ask("asking what a driver can do", request, |answer| {
             let attributes = answer.payload.get(HEADER..).unwrap_or_default();
             let found = attribute::find(attributes, NETDEV_A_DEV_XDP_FEATURES);
-            features =
-                found.and_then(|value| value.try_into().ok()).map_or(features, u64::from_ne_bytes);
+            features = found.and_then(|value| attribute::u64_at(value, 0));
         })?;
-        Ok(features)
+        Ok(features.unwrap_or(0))
     }
 }

@@ -2,11 +2,9 @@
 //! Settings of network devices that users may change, or not: ETHTOOL_MSG_FEATURES_GET of
 //! linux/ethtool_netlink.h (Documentation/networking/ethtool-netlink.rst), since Linux 5.6.
 
-use netlink_sys::protocols::NETLINK_GENERIC;
-
-use super::attribute::{attributes, find, text};
-use super::generic::{self, HEADER, Request};
-use super::socket::Socket;
+use super::attribute::{NLA_F_NESTED, append, attributes, find, text};
+use super::generic::{self, HEADER};
+use super::socket::{NETLINK_GENERIC, Socket};
 use crate::error::Result;
 
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
@@ -19,8 +17,6 @@ const ETHTOOL_A_BITSET_NOMASK: u16 = 1;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
 const ETHTOOL_A_BITSET_BIT_VALUE: u16 = 3;
-/// `NLA_F_NESTED` of linux/netlink.h.
-const NESTED: u16 = 1 << 15;
 
 /// By these, a device receives packets that it has put together itself.
 const AGGREGATION: [&str; 2] = ["rx-gro-hw", "rx-lro"];
@@ -28,19 +24,17 @@ const AGGREGATION: [&str; 2] = ["rx-gro-hw", "rx-lro"];
 /// The setting by which a device puts packets together before anyone sees them, if that is on and
 /// cannot be switched off. `None` also where the kernel does not tell.
 pub fn fixed_aggregation(ifindex: u32) -> Result<Option<&'static str>> {
-    let mut socket = Socket::open_for(NETLINK_GENERIC)?;
+    let mut socket = Socket::open(NETLINK_GENERIC)?;
     let Some(family) = generic::find_family(&mut socket, "ethtool") else {
         return Ok(None);
     };
-    // An attribute with the index, in one that holds what is common to all requests.
+    // What is common to all requests.
     let mut header = Vec::new();
-    header.extend(8_u16.to_ne_bytes());
-    header.extend(ETHTOOL_A_HEADER_DEV_INDEX.to_ne_bytes());
-    header.extend(ifindex.to_ne_bytes());
-    let request =
-        Request::new(ETHTOOL_MSG_FEATURES_GET, ETHTOOL_A_FEATURES_HEADER | NESTED, &header);
+    append(&mut header, ETHTOOL_A_HEADER_DEV_INDEX, &ifindex.to_ne_bytes());
+    let request = generic::request(family, ETHTOOL_MSG_FEATURES_GET)
+        .with(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, &header);
     let mut fixed = None;
-    socket.ask("reading a device's settings", family, &request, |answer| {
+    socket.ask("reading a device's settings", request, |answer| {
         fixed = fixed_and_on(answer.payload.get(HEADER..).unwrap_or_default());
     })?;
     Ok(fixed)
@@ -67,24 +61,22 @@ mod tests {
     use super::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = (value.len() as u16 + 4).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        append(&mut bytes, kind, value);
         bytes
     }
 
     fn bit(name: &str, value: &[u8]) -> Vec<u8> {
         let name = attribute(ETHTOOL_A_BITSET_BIT_NAME, &[name.as_bytes(), &[0]].concat());
-        attribute(1 | NESTED, &[&name, value].concat())
+        attribute(1 | NLA_F_NESTED, &[&name, value].concat())
     }
 
     /// As the kernel tells what is on: by name what is, and nothing of all else.
     fn active(names: &[&str]) -> Vec<u8> {
         let all: Vec<u8> = names.iter().flat_map(|name| bit(name, &[])).collect();
         let no_mask = attribute(ETHTOOL_A_BITSET_NOMASK, &[]);
-        let bits = attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all);
-        attribute(ETHTOOL_A_FEATURES_ACTIVE | NESTED, &[no_mask, bits].concat())
+        let bits = attribute(ETHTOOL_A_BITSET_BITS | NLA_F_NESTED, &all);
+        attribute(ETHTOOL_A_FEATURES_ACTIVE | NLA_F_NESTED, &[no_mask, bits].concat())
     }
 
     /// As it tells what can be switched: all names, those that can with a value.
@@ -93,8 +85,8 @@ mod tests {
         let all = ["rx-all", "rx-gro", "rx-gro-hw", "rx-lro"];
         let value_of = |name| if names.contains(&name) { &value[..] } else { &[] };
         let all: Vec<u8> = all.into_iter().flat_map(|name| bit(name, value_of(name))).collect();
-        let bits = attribute(ETHTOOL_A_BITSET_BITS | NESTED, &all);
-        attribute(ETHTOOL_A_FEATURES_HW | NESTED, &bits)
+        let bits = attribute(ETHTOOL_A_BITSET_BITS | NLA_F_NESTED, &all);
+        attribute(ETHTOOL_A_FEATURES_HW | NLA_F_NESTED, &bits)
     }
 
     #[test]

@@ -2,17 +2,16 @@
 //! The nftables ruleset and the timeout policies of conntrack, read from the kernel when they
 //! change (nfnetlink, nft(8), nfct(8)).
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::Emitable;
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use nix::libc::{EINVAL, ENOBUFS};
+use nix::libc::EINVAL;
 
+use super::message::{Message, messages};
+use super::request::Request;
 use super::ruleset::{Chain, Object, Rule, Ruleset};
-use super::socket::{Message, Socket, messages};
+use super::socket::{NETLINK_NETFILTER, Received, Socket};
 use crate::error::{Error, Result};
 
 /// The subsystem is the upper byte of a message's type.
@@ -35,6 +34,8 @@ const NFT_MSG_DELOBJ: u16 = NFTABLES | 20;
 const TIMEOUT_NEW: u16 = TIMEOUTS;
 const TIMEOUT_GET: u16 = TIMEOUTS | 1;
 const NFNLGRP_NFTABLES: u32 = 7;
+/// struct nfgenmsg with AF_UNSPEC.
+const ALL_FAMILIES: [u8; 4] = [0; 4];
 
 /// Bytes of events that may wait. Losing some costs nothing: the ruleset is read again.
 const EVENT_ROOM: usize = 256 << 10;
@@ -73,7 +74,7 @@ impl Firewall {
     pub fn open() -> Result<Self> {
         Ok(Self {
             events: Socket::subscribe(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES], EVENT_ROOM)?,
-            questions: Socket::open_for(NETLINK_NETFILTER)?,
+            questions: Socket::open(NETLINK_NETFILTER)?,
             stale: true,
             urgent: false,
             changed: None,
@@ -145,25 +146,22 @@ impl Firewall {
 
     /// Takes one datagram; false if none is waiting.
     fn read_one(&mut self) -> Result<bool> {
-        match self.events.receive() {
-            Ok(datagram) => {
-                for message in messages(datagram) {
-                    let kind = message.map(|message| message.kind);
-                    self.changed = self.changed.max(self.transaction.tells(kind));
-                    self.stale |= message.is_none_or(|message| is_change(message.kind));
-                    // At once: a connection may begin under it before the ruleset is read.
-                    self.policies[0] |= message.is_some_and(is_new_policy);
-                    self.urgent |= message.is_some_and(is_new_device_chain);
-                }
+        let received = self.events.receive(|datagram| {
+            for message in messages(datagram) {
+                let kind = message.map(|message| message.kind);
+                self.changed = self.changed.max(self.transaction.tells(kind));
+                self.stale |= message.is_none_or(|message| is_change(message.kind));
+                // At once: a connection may begin under it before the ruleset is read.
+                self.policies[0] |= message.is_some_and(is_new_policy);
+                self.urgent |= message.is_some_and(is_new_device_chain);
             }
-            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => {
-                (self.stale, self.urgent) = (true, true);
-                self.changed = Some(Changed::Rules);
-            }
-            Err(cause) => return Err(Error::system(READING_EVENTS, cause)),
+        });
+        let received = received.map_err(|cause| Error::system(READING_EVENTS, cause))?;
+        if received == Received::Lost {
+            (self.stale, self.urgent) = (true, true);
+            self.changed = Some(Changed::Rules);
         }
-        Ok(true)
+        Ok(received != Received::Empty)
     }
 }
 
@@ -283,26 +281,13 @@ fn try_dump<T>(
     decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Option<Vec<T>>> {
     let doing = format!("reading the firewall's {what}");
-    let until = Some(until);
-    let dumped = socket.dump_until(until, (&doing, ask), &AllFamilies, Vec::new, |all, message| {
+    let request = Request::new(ask, &ALL_FAMILIES);
+    let dumped = socket.dump_until(Some(until), &doing, request, Vec::new, |all, message| {
         all.extend(decode(message.payload).filter(|_| message.kind == answer));
     });
     match dumped {
         Err(Error::Refused { .. }) => Ok(None),
         dumped => dumped.map(Some),
-    }
-}
-
-/// struct nfgenmsg with AF_UNSPEC.
-struct AllFamilies;
-
-impl Emitable for AllFamilies {
-    fn buffer_len(&self) -> usize {
-        4
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
     }
 }
 

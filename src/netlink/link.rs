@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
-
-use super::attribute::{attributes, find, text, u16_at, u32_at};
+use super::attribute::{attributes, find, text, u16_at, u32_at, u64_at};
+use super::message::Message;
+use super::request::Request;
 use super::rtnetlink::{AF_UNSPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK};
-use super::socket::{Message, Socket};
+use super::socket::{NETLINK_ROUTE, Socket};
 use crate::error::Result;
 
+/// struct ifinfomsg.
 const HEADER: usize = 16;
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 1;
@@ -23,6 +24,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
+const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -31,6 +33,7 @@ const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_EGRESS_QOS: u16 = 3;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
 const IFLA_VXLAN_LINK: u16 = 3;
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const ETH_P_8021Q: u16 = 0x8100;
 
 /// As many devices may stand on top of one another (`MAX_NEST_DEV` of the kernel).
@@ -147,11 +150,17 @@ pub(super) enum Outcome {
 
 /// All links of this network namespace.
 pub(super) fn dump(socket: &mut Socket) -> Result<Links> {
-    let mut request = LinkMessage::default();
-    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    socket.dump("reading the links", RTM_GETLINK, &request, Links::new, |links, message| {
+    let request = request(0).with(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    socket.dump("reading the links", request, Links::new, |links, message| {
         change(links, message);
     })
+}
+
+/// Asks for a link; for all of them, the index is 0.
+fn request(ifindex: u32) -> Request {
+    let mut header = [0; HEADER];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    Request::new(RTM_GETLINK, &header)
 }
 
 /// Asks interfaces how many frames they have received.
@@ -160,19 +169,16 @@ pub struct Counters(Socket);
 impl Counters {
     /// In the network namespace of the calling thread.
     pub fn open() -> Result<Self> {
-        Socket::open().map(Self)
+        Socket::open(NETLINK_ROUTE).map(Self)
     }
 
     /// `rx_packets` of `struct rtnl_link_stats64`, the first field; 0 if the interface has none. What
     /// the driver counts includes frames that native XDP redirects or drops.
     pub fn frames_received(&mut self, ifindex: u32) -> Result<u64> {
-        let mut request = LinkMessage::default();
-        request.header.index = ifindex;
         let mut frames = None;
-        self.0.ask("reading an interface's counters", RTM_GETLINK, &request, |answer| {
+        self.0.ask("reading an interface's counters", request(ifindex), |answer| {
             let attributes = answer.payload.get(HEADER..).unwrap_or_default();
-            let counters = find(attributes, IFLA_STATS64).and_then(|value| value.get(..8));
-            frames = counters.and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+            frames = find(attributes, IFLA_STATS64).and_then(|counters| u64_at(counters, 0));
         })?;
         Ok(frames.unwrap_or(0))
     }

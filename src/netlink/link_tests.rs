@@ -2,8 +2,8 @@
 use netlink_packet_core::Emitable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, InfoVxlan, LinkFlags, LinkInfo, LinkLayerType, VlanProtocol,
-    VlanQosMapping,
+    InfoData, InfoKind, InfoVlan, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, VlanProtocol, VlanQosMapping,
 };
 
 use super::*;
@@ -25,7 +25,7 @@ fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
 fn apply(links: &mut Links, kind: u16, message: &LinkMessage) -> Outcome {
     let mut payload = vec![0; message.buffer_len()];
     message.emit(&mut payload);
-    change(links, &Message { kind, flags: 0, sequence: 0, payload: &payload })
+    change(links, &Message { kind, payload: &payload, ..Message::default() })
 }
 
 fn vlan_info(data: Vec<InfoVlan>) -> LinkAttribute {
@@ -121,7 +121,7 @@ fn cut_messages_are_skipped() {
     message.emit(&mut payload);
     for length in 0..HEADER {
         let payload = &payload[..length];
-        let cut = Message { kind: RTM_NEWLINK, flags: 0, sequence: 0, payload };
+        let cut = Message { kind: RTM_NEWLINK, payload, ..Message::default() };
         assert_eq!(change(&mut links, &cut), Outcome::Unchanged);
     }
 }

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Keeps the picture of the network up to date.
 
-use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::libc::ENOBUFS;
-
+use super::message::messages;
 use super::neighbor::Keeper;
 pub use super::network::{Changes, Network};
 use super::rtnetlink::*;
 use super::rule::RuleFacts;
-use super::socket::{Socket, messages};
+use super::socket::{NETLINK_ROUTE, Received, Socket};
 use crate::error::{Error, Result};
 
 const GROUPS: [u32; 8] = [
@@ -51,7 +48,7 @@ impl Monitor {
     /// nothing is missed in between.
     pub fn open() -> Result<Self> {
         let events = Socket::subscribe(NETLINK_ROUTE, &GROUPS, EVENT_ROOM)?;
-        let network = Network::read(&mut Socket::open()?)?;
+        let network = Network::read(&mut Socket::open(NETLINK_ROUTE)?)?;
         let keeper = Keeper::open()?;
         let unreported = Changes::default();
         Ok(Self { events, keeper, network, lost: false, rules_changed: false, unreported })
@@ -77,7 +74,7 @@ impl Monitor {
             }
         }
         if self.rules_changed {
-            self.network.rules = RuleFacts::dump(&mut Socket::open()?)?;
+            self.network.rules = RuleFacts::dump(&mut Socket::open(NETLINK_ROUTE)?)?;
             self.rules_changed = false;
         }
         Ok(Changes { drained, ..std::mem::take(&mut self.unreported) })
@@ -94,22 +91,20 @@ impl Monitor {
 
     /// Applies one datagram; true if none is waiting.
     fn read_one(&mut self) -> Result<bool> {
-        match self.events.receive() {
-            Ok(datagram) => {
-                for message in messages(datagram) {
-                    let Some(message) = message else {
-                        self.lost = true;
-                        break;
-                    };
-                    self.unreported |= self.network.apply(&message);
-                    self.rules_changed |= matches!(message.kind, RTM_NEWRULE | RTM_DELRULE);
-                }
+        let Self { network, unreported, .. } = self;
+        let received = self.events.receive(|datagram| {
+            for message in messages(datagram) {
+                let Some(message) = message else {
+                    self.lost = true;
+                    break;
+                };
+                *unreported |= network.apply(&message);
+                self.rules_changed |= matches!(message.kind, RTM_NEWRULE | RTM_DELRULE);
             }
-            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => self.lost = true,
-            Err(cause) => return Err(Error::system(READING, cause)),
-        }
-        Ok(false)
+        });
+        let received = received.map_err(|cause| Error::system(READING, cause))?;
+        self.lost |= received == Received::Lost;
+        Ok(received == Received::Empty)
     }
 
     /// Events were lost. Those still waiting are older than the lost ones and must not be applied
@@ -120,7 +115,7 @@ impl Monitor {
         if !discarded.map_err(|cause| Error::system(READING, cause))? {
             return Err(Error::refused(format!("{READING}: they come faster than they are read")));
         }
-        self.network = Network::read(&mut Socket::open()?)?;
+        self.network = Network::read(&mut Socket::open(NETLINK_ROUTE)?)?;
         self.lost = false;
         self.rules_changed = false;
         Ok(())

@@ -2,18 +2,28 @@
 //! IPv4 neighbours (linux/neighbour.h, net/core/neighbour.c).
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::Parseable;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
-    NeighbourState,
-};
-
+use super::attribute::{address, attributes, u16_at, u32_at};
+use super::message::Message;
+use super::request::Request;
 use super::rtnetlink::{AF_INET, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
-use super::socket::{Message, Socket};
+use super::socket::{NETLINK_ROUTE, Socket};
 use crate::error::Result;
+
+/// struct ndmsg, with the state at 8 and the flags at 10.
+const HEADER: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NDA_FLAGS_EXT: u16 = 15;
+const NUD_PERMANENT: u16 = 0x80;
+const NUD_NOARP: u16 = 0x40;
+/// NUD_VALID of include/net/neighbour.h: REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT.
+const NUD_VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | NUD_NOARP | NUD_PERMANENT;
+const NTF_USE: u8 = 1 << 0;
+const NTF_PROXY: u8 = 1 << 3;
+const NTF_EXT_LEARNED: u8 = 1 << 4;
+const NTF_EXT_MANAGED: u32 = 1 << 0;
 
 /// Interface index and address.
 pub type Key = (u32, Ipv4Addr);
@@ -43,14 +53,20 @@ pub struct Event {
 
 /// The valid neighbours of this network namespace.
 pub(super) fn dump(socket: &mut Socket) -> Result<Neighbors> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let doing = "reading the neighbours";
-    socket.dump(doing, RTM_GETNEIGH, &request, Neighbors::new, |table, message| {
+    let request = request(RTM_GETNEIGH, 0, 0);
+    socket.dump("reading the neighbours", request, Neighbors::new, |table, message| {
         if let Some(event) = event(message) {
             change(table, event);
         }
     })
+}
+
+fn request(kind: u16, ifindex: u32, flags: u8) -> Request {
+    let mut header = [0; HEADER];
+    header[0] = AF_INET;
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    header[10] = flags;
+    Request::new(kind, &header)
 }
 
 /// Applies an event. True only if a formerly valid neighbour has another MAC now or is not valid
@@ -74,34 +90,24 @@ pub(super) fn event(message: &Message<'_>) -> Option<Event> {
         RTM_DELNEIGH => true,
         _ => return None,
     };
-    let neighbor = NeighbourMessage::parse(message.payload).ok()?;
-    if neighbor.header.flags.contains(NeighbourFlags::Proxy) {
+    let (state, flags) = (u16_at(message.payload, 8)?, *message.payload.get(10)?);
+    if flags & NTF_PROXY != 0 {
         return None;
     }
-    let (mut address, mut mac) = (None, None);
-    let mut resolved = !neighbor.header.flags.contains(NeighbourFlags::ExtLearned)
-        && !matches!(neighbor.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
-    for attribute in &neighbor.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(value)) => {
-                address = Some(*value);
-            }
-            NeighbourAttribute::LinkLayerAddress(value) => mac = value.as_slice().try_into().ok(),
-            NeighbourAttribute::ExtFlags(flags) => {
-                resolved &= !flags.contains(NeighbourExtFlags::Managed);
-            }
+    let (mut destination, mut mac) = (None, None);
+    let mut resolved = flags & NTF_EXT_LEARNED == 0 && state & (NUD_PERMANENT | NUD_NOARP) == 0;
+    for (kind, value) in attributes(message.payload.get(HEADER..)?) {
+        match kind {
+            NDA_DST => destination = address(value),
+            NDA_LLADDR => mac = value.try_into().ok(),
+            NDA_FLAGS_EXT => resolved &= u32_at(value, 0)? & NTF_EXT_MANAGED == 0,
             _ => {}
         }
     }
-    let valid = !deleted && is_valid(neighbor.header.state);
+    let Some(IpAddr::V4(destination)) = destination else { return None };
+    let valid = !deleted && state & NUD_VALID != 0;
     let now = mac.filter(|_| valid).map(|mac| Neighbor { mac, resolved });
-    Some(Event { key: (neighbor.header.ifindex, address?), now })
-}
-
-/// NUD_VALID of include/net/neighbour.h.
-fn is_valid(state: NeighbourState) -> bool {
-    use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
-    matches!(state, Reachable | Stale | Delay | Probe | Permanent | Noarp)
+    Some(Event { key: (u32_at(message.payload, 4)?, destination), now })
 }
 
 /// Tells the kernel that neighbours are in use, as sending to them would.
@@ -110,7 +116,7 @@ pub struct Keeper(Socket);
 impl Keeper {
     /// Opens a socket for it.
     pub fn open() -> Result<Self> {
-        Socket::open().map(Self)
+        Socket::open(NETLINK_ROUTE).map(Self)
     }
 
     /// Makes the kernel probe a stale neighbour; a fresh one stays as it is (NTF_USE). No answer is
@@ -120,18 +126,18 @@ impl Keeper {
     /// NUD_PERMANENT away, and it clears NTF_EXT_LEARNED and NTF_EXT_MANAGED (neigh_update_flags
     /// in net/core/neighbour.c).
     pub fn keep_in_use(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<()> {
-        let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
-        request.header.ifindex = ifindex;
-        request.header.flags = NeighbourFlags::Use;
-        request.attributes.push(NeighbourAttribute::Destination(address.into()));
-        self.0.send_only("keeping a neighbour in use", RTM_NEWNEIGH, &request)
+        let request = request(RTM_NEWNEIGH, ifindex, NTF_USE).with(NDA_DST, &address.octets());
+        self.0.send_only("keeping a neighbour in use", request)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::Emitable;
+    use netlink_packet_route::AddressFamily;
+    use netlink_packet_route::neighbour::{
+        NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+    };
 
     use super::*;
 
@@ -154,7 +160,7 @@ mod tests {
     fn read(kind: u16, message: &NeighbourMessage) -> Option<Event> {
         let mut payload = vec![0; message.buffer_len()];
         message.emit(&mut payload);
-        event(&Message { kind, flags: 0, sequence: 0, payload: &payload })
+        event(&Message { kind, payload: &payload, ..Message::default() })
     }
 
     fn apply(table: &mut Neighbors, kind: u16, state: NeighbourState, mac: [u8; 6]) -> bool {

@@ -9,12 +9,13 @@ use std::ops::BitOrAssign;
 use super::address::Addresses;
 use super::attribute::u32_at;
 use super::link::{self, Links, Outcome};
+use super::message::Message;
 use super::neighbor::{self, Neighbors};
 use super::nexthop::NexthopGroups;
 use super::route::RouteFacts;
 use super::rtnetlink::*;
 use super::rule::RuleFacts;
-use super::socket::{Message, Socket};
+use super::socket::Socket;
 use crate::error::Result;
 
 /// Links, addresses, neighbours and routes of this network namespace.

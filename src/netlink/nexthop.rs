@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
-use netlink_packet_core::Emitable;
-
 use super::attribute::{attributes, u16_at, u32_at};
+use super::message::Message;
+use super::request::Request;
 use super::rtnetlink::{RTM_DELNEXTHOP, RTM_GETNEXTHOP, RTM_NEWNEXTHOP};
-use super::socket::{Message, Socket};
+use super::socket::Socket;
 use crate::error::Result;
 
 /// struct nhmsg.
@@ -36,7 +36,8 @@ impl NexthopGroups {
     /// The groups of this network namespace.
     pub(super) fn dump(socket: &mut Socket) -> Result<Self> {
         let doing = "reading the groups of nexthop objects";
-        socket.dump(doing, RTM_GETNEXTHOP, &OnlyGroups, Self::default, |all, message| {
+        let request = Request::new(RTM_GETNEXTHOP, &[0; HEADER]).with(NHA_GROUPS, &[]);
+        socket.dump(doing, request, Self::default, |all, message| {
             all.change(message);
         })
     }
@@ -72,22 +73,6 @@ impl NexthopGroups {
                 self.groups.remove(&id);
             }
             _ => {}
-        }
-    }
-}
-
-/// The body of a request for groups: a header of zeros, and NHA_GROUPS, which has no value.
-struct OnlyGroups;
-
-impl Emitable for OnlyGroups {
-    fn buffer_len(&self) -> usize {
-        HEADER + 4
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
-        for (at, half) in [(HEADER, 4), (HEADER + 2, NHA_GROUPS)] {
-            buffer[at..at + 2].copy_from_slice(&half.to_ne_bytes());
         }
     }
 }

@@ -5,15 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteMessage;
-
 use super::attribute::{attributes, find, u16_at, u32_at};
+use super::message::{Message, NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
+use super::request::Request;
 use super::rtnetlink::{AF_INET, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
-use super::socket::{Message, Socket};
+use super::socket::Socket;
 use crate::error::Result;
 
+/// struct rtmsg, struct rtnexthop.
 const HEADER: usize = 12;
 const NEXT_HOP_HEADER: usize = 8;
 const RTA_DST: u16 = 1;
@@ -84,12 +83,12 @@ pub struct RouteFacts {
 impl RouteFacts {
     /// The routes of all tables of this network namespace, one message at a time.
     pub(super) fn dump(socket: &mut Socket) -> Result<Self> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        let doing = "reading the routes";
+        let mut header = [0; HEADER];
+        header[0] = AF_INET;
+        let request = Request::new(RTM_GETROUTE, &header);
         let start = || (Self::default(), Key::default());
         socket
-            .dump(doing, RTM_GETROUTE, &request, start, |(facts, last), message| {
+            .dump("reading the routes", request, start, |(facts, last), message| {
                 let Some((key, traits)) = parse(message.payload) else { return };
                 // Routes with one key come one after the other, in the order of their use.
                 let flags = if key == *last { NLM_F_APPEND } else { NLM_F_EXCL };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use netlink_packet_core::{Emitable, NLM_F_CREATE};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMetric, RouteNextHop, RouteRealm,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteRealm,
 };
 
 use super::*;
@@ -41,7 +42,7 @@ impl Route {
     fn send(&self, mtus: &mut RouteFacts, kind: u16, flags: u16) -> bool {
         let mut payload = vec![0; self.0.buffer_len()];
         self.0.emit(&mut payload);
-        mtus.change(&Message { kind, flags, sequence: 0, payload: &payload })
+        mtus.change(&Message { kind, flags, payload: &payload, ..Message::default() })
     }
 
     fn add(&self, mtus: &mut RouteFacts, flags: u16) -> bool {

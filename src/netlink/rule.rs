@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What IPv4 policy rules select by (ip-rule(8), linux/fib_rules.h).
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::rule::RuleMessage;
-
 use super::attribute::{attributes, u32_at};
+use super::request::Request;
 use super::rtnetlink::{AF_INET, RTM_GETRULE};
 use super::socket::Socket;
 use crate::error::Result;
 
+/// struct fib_rule_hdr.
 const HEADER: usize = 12;
 const TOS_IN_HEADER: usize = 3;
 const FRA_DST: u16 = 1;
@@ -57,10 +56,10 @@ pub struct RuleFacts {
 impl RuleFacts {
     /// The rules of this network namespace.
     pub(super) fn dump(socket: &mut Socket) -> Result<Self> {
-        let mut request = RuleMessage::default();
-        request.header.family = AddressFamily::Inet;
-        let doing = "reading the policy rules";
-        socket.dump(doing, RTM_GETRULE, &request, Self::default, |facts, message| {
+        let mut header = [0; HEADER];
+        header[0] = AF_INET;
+        let request = Request::new(RTM_GETRULE, &header);
+        socket.dump("reading the policy rules", request, Self::default, |facts, message| {
             facts.add(message.payload);
         })
     }
@@ -108,8 +107,9 @@ impl RuleFacts {
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::{DefaultNla, Emitable};
+    use netlink_packet_route::AddressFamily;
     use netlink_packet_route::route::RouteRealm;
-    use netlink_packet_route::rule::RuleAttribute;
+    use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
     use super::*;
 

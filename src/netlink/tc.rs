@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
-
 use super::attribute::{find, text, u32_at};
+use super::message::Message;
+use super::request::Request;
 use super::rtnetlink::{
     RTM_DELQDISC, RTM_DELTFILTER, RTM_GETQDISC, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER,
 };
-use super::socket::{Message, Socket};
+use super::socket::{NETLINK_ROUTE, Socket};
 use crate::error::{Error, Result};
 
+/// struct tcmsg: family, interface, handle, parent, and what else there is to say.
 const HEADER: usize = 20;
 const TC_H_ROOT: u32 = 0xffff_ffff;
 /// Also TC_H_CLSACT.
@@ -91,12 +92,11 @@ pub struct Qdiscs {
 impl Qdiscs {
     /// Reads them by one dump.
     pub fn read() -> Result<Self> {
-        let mut socket = Socket::open()?;
+        let mut socket = Socket::open(NETLINK_ROUTE)?;
         let start = || (HashMap::new(), HashMap::new());
-        let body = request(0, 0);
-        let doing = "reading the qdiscs";
+        let request = request(RTM_GETQDISC, [0; 4]);
         let (ingress, roots) =
-            socket.dump(doing, RTM_GETQDISC, &body, start, |(ingress, roots), message| {
+            socket.dump("reading the qdiscs", request, start, |(ingress, roots), message| {
                 let Some(Qdisc { ifindex, parent, kind }) = parse_qdisc(message) else { return };
                 match (parent, kind.as_str()) {
                     (TC_H_INGRESS, "clsact") => {
@@ -143,11 +143,9 @@ pub fn ingress(ifindex: u32) -> Result<Ingress> {
 /// Removes the interface's clsact qdisc with all that is attached to it. An `ingress` qdisc is
 /// refused by the kernel (EINVAL).
 pub fn delete_clsact(ifindex: u32) -> Result<()> {
-    let mut request = request(ifindex, TC_H_INGRESS);
-    request.header.handle = TcHandle::from(INGRESS_HANDLE);
-    request.attributes.push(TcAttribute::Kind("clsact".into()));
+    let request = request(RTM_DELQDISC, [ifindex, INGRESS_HANDLE, TC_H_INGRESS, 0]);
     let doing = format!("removing clsact from interface {ifindex}");
-    Socket::open()?.execute(&doing, RTM_DELQDISC, &request)
+    Socket::open(NETLINK_ROUTE)?.execute(&doing, request.with(TCA_KIND, b"clsact\0"))
 }
 
 /// Removes one filter from chain 0 of the interface's ingress or egress. A priority or handle of 0,
@@ -160,16 +158,18 @@ pub fn delete_filter(ifindex: u32, filter: &Filter) -> Result<()> {
     if priority == 0 || handle == 0 {
         return Err(Error::refused(format!("{doing}: no priority or handle given")));
     }
-    let mut request = request(ifindex, parent);
-    request.header.handle = TcHandle::from(handle);
-    request.header.info = u32::from(priority) << 16 | u32::from(protocol.to_be());
-    Socket::open()?.execute(&doing, RTM_DELTFILTER, &request)
+    let info = u32::from(priority) << 16 | u32::from(protocol.to_be());
+    let request = request(RTM_DELTFILTER, [ifindex, handle, parent, info]);
+    Socket::open(NETLINK_ROUTE)?.execute(&doing, request)
 }
 
-fn request(ifindex: u32, parent: u32) -> TcMessage {
-    let parent = TcHandle::from(parent);
-    let index = ifindex as i32;
-    TcMessage::from_parts(TcHeader { index, parent, ..TcHeader::default() }, Vec::new())
+/// A request with the interface, handle, parent and info of struct tcmsg.
+fn request(kind: u16, numbers: [u32; 4]) -> Request {
+    let mut header = [0; HEADER];
+    for (place, number) in header[4..].chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_ne_bytes());
+    }
+    Request::new(kind, &header)
 }
 
 /// Reads RTM_NEWQDISC.
@@ -184,8 +184,8 @@ pub(super) fn parse_qdisc(message: &Message<'_>) -> Option<Qdisc> {
 
 fn dump_filters(socket: &mut Socket, ifindex: u32, parent: u32) -> Result<Vec<Filter>> {
     let doing = format!("reading the filters of interface {ifindex}");
-    let body = request(ifindex, parent);
-    socket.dump(&doing, RTM_GETTFILTER, &body, Vec::new, |filters, message| {
+    let request = request(RTM_GETTFILTER, [ifindex, 0, parent, 0]);
+    socket.dump(&doing, request, Vec::new, |filters, message| {
         if let Some(filter) = parse_filter(message, parent == CLSACT_EGRESS) {
             push(filters, filter);
         }
@@ -227,18 +227,20 @@ pub(super) fn parse_filter(message: &Message<'_>, egress: bool) -> Option<Filter
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::{DefaultNla, Emitable};
-    use netlink_packet_route::tc::TcOption;
+    use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 
     use super::*;
 
     fn filter(handle: u32, attributes: Vec<TcAttribute>) -> Option<Filter> {
-        let mut message = request(3, CLSACT_INGRESS);
+        let mut message = TcMessage::default();
+        message.header.index = 3;
+        message.header.parent = TcHandle::from(CLSACT_INGRESS);
         message.header.handle = handle.into();
         message.header.info = 7 << 16 | u32::from(0x0800u16.to_be());
         message.attributes = attributes;
         let mut payload = vec![0; message.buffer_len()];
         message.emit(&mut payload);
-        let message = Message { kind: RTM_NEWTFILTER, flags: 0, sequence: 0, payload: &payload };
+        let message = Message { kind: RTM_NEWTFILTER, payload: &payload, ..Message::default() };
         parse_filter(&message, false)
     }
 

@@ -4,15 +4,14 @@
 //! A route look-up does not ask the policies: what they would encrypt or drop would leave in the
 //! clear.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use netlink_packet_core::Emitable;
-use netlink_sys::protocols::NETLINK_XFRM;
-use nix::libc::{EINVAL, ENOBUFS, EPROTONOSUPPORT};
+use nix::libc::{EINVAL, EPROTONOSUPPORT};
 
-use super::socket::{Socket, messages};
+use super::message::messages;
+use super::request::Request;
+use super::socket::{NETLINK_XFRM, Received, Socket};
 use super::xfrm_selector;
 use crate::error::{Error, Result};
 use crate::flow::selector::{self, Selectors};
@@ -50,9 +49,9 @@ pub struct Policies {
 
 impl Policies {
     fn read() -> Result<Self> {
-        let mut socket = Socket::open_for(NETLINK_XFRM)?;
-        let (kind, all) = (XFRM_MSG_GETPOLICY, Zeros(0));
-        let selectors = socket.dump(READING_POLICIES, kind, &all, Vec::new, |found, message| {
+        let mut socket = Socket::open(NETLINK_XFRM)?;
+        let all = Request::new(XFRM_MSG_GETPOLICY, &[]);
+        let selectors = socket.dump(READING_POLICIES, all, Vec::new, |found, message| {
             // One more than can be compared with shows that there are too many.
             if message.kind == XFRM_MSG_NEWPOLICY && found.len() <= selector::LIMIT {
                 found.extend(xfrm_selector::decode(message.payload));
@@ -128,23 +127,25 @@ fn subscribe() -> Result<Option<Socket>> {
 
 /// Takes one datagram, if any is waiting: whether the policies may have changed.
 fn read_one(events: &mut Socket) -> Result<Option<bool>> {
-    match events.receive() {
+    let mut changed = false;
+    let received = events.receive(|datagram| {
         // Only the expiry of a security association has nothing to do with policies.
-        Ok(datagram) => Ok(Some(
-            messages(datagram)
-                .any(|message| message.is_none_or(|message| message.kind != XFRM_MSG_EXPIRE)),
-        )),
-        Err(cause) if cause.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(cause) if cause.raw_os_error() == Some(ENOBUFS) => Ok(Some(true)),
-        Err(cause) => Err(Error::system(READING_EVENTS, cause)),
+        changed = messages(datagram)
+            .any(|message| message.is_none_or(|message| message.kind != XFRM_MSG_EXPIRE));
+    });
+    match received.map_err(|cause| Error::system(READING_EVENTS, cause))? {
+        Received::Datagrams => Ok(Some(changed)),
+        Received::Empty => Ok(None),
+        Received::Lost => Ok(Some(true)),
     }
 }
 
 /// Whether packets that match no policy are blocked. Kernels before 5.15 know no such default and
 /// refuse the question.
 fn blocked_by_default(socket: &mut Socket) -> Result<bool> {
-    let (kind, mut blocked) = (XFRM_MSG_GETDEFAULT, false);
-    let answered = socket.ask(READING_DEFAULTS, kind, &Zeros(DEFAULTS), |message| {
+    let mut blocked = false;
+    let request = Request::new(XFRM_MSG_GETDEFAULT, &[0; DEFAULTS]);
+    let answered = socket.ask(READING_DEFAULTS, request, |message| {
         blocked |= message.kind == XFRM_MSG_GETDEFAULT && blocks_forwarding(message.payload);
     });
     match answered {
@@ -158,19 +159,6 @@ pub(super) fn blocks_forwarding(defaults: &[u8]) -> bool {
     [DEFAULT_FWD, DEFAULT_OUT]
         .iter()
         .any(|&at| defaults.get(at).is_none_or(|&action| action == XFRM_USERPOLICY_BLOCK))
-}
-
-/// A request body that says nothing, of the length that the kernel insists on.
-struct Zeros(usize);
-
-impl Emitable for Zeros {
-    fn buffer_len(&self) -> usize {
-        self.0
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
-    }
 }
 
 #[cfg(test)]
