@@ -296,7 +296,7 @@ fn hazard_07_sysctls_of_interfaces_are_followed() {
 fn hazard_08_moved_neighbors_are_reported_and_fresh_ones_are_not() {
     in_namespace("hazard_08_moved_neighbors_are_reported_and_fresh_ones_are_not", || {
         let mut monitor = settled();
-        let key = (index(&monitor, "v0"), PEER);
+        let key = (index(&monitor, "v0"), PEER.into());
         let set = "ip neigh replace 10.0.0.2 dev v0 lladdr";
         expect_nothing(&mut monitor, &format!("{set} 02:00:00:00:00:09 nud reachable"));
         assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 9]);
@@ -307,6 +307,10 @@ fn hazard_08_moved_neighbors_are_reported_and_fresh_ones_are_not() {
         assert_eq!(settled().network().neighbors, monitor.network().neighbors);
         expect(&mut monitor, "ip neigh del 10.0.0.2 dev v0", forwarding);
         assert!(!monitor.network().neighbors.contains_key(&key));
+        for mac in ["02:00:00:00:00:0b", "02:00:00:00:00:0c"] {
+            expect_nothing(&mut monitor, &format!("ip neigh replace fe80::2 dev v0 lladdr {mac}"));
+        }
+        assert!(monitor.network().neighbors.keys().all(|(_, address)| address.is_ipv4()));
     });
 }
 
@@ -320,7 +324,7 @@ fn hazard_08_neighbors_are_kept_in_use() {
         let mut monitor = settled();
         let v0 = index(&monitor, "v0");
         for last in 2..=6 {
-            monitor.keep_in_use(v0, Ipv4Addr::new(10, 0, 0, last)).expect("a request can be sent");
+            monitor.keep_in_use(v0, [10, 0, 0, last].into()).expect("a request can be sent");
         }
         let stale = run("ip neigh show 10.0.0.2");
         assert!(stale.contains("DELAY") || stale.contains("PROBE"), "{stale}");
@@ -331,7 +335,7 @@ fn hazard_08_neighbors_are_kept_in_use() {
         // Refused by the kernel, again and again: the refusals do not pile up.
         run("ip neigh del 10.0.0.4 dev v0");
         for _ in 0..2000 {
-            monitor.keep_in_use(v0, Ipv4Addr::new(10, 0, 0, 4)).expect("a request can be sent");
+            monitor.keep_in_use(v0, [10, 0, 0, 4].into()).expect("a request can be sent");
         }
     });
 }
@@ -358,7 +362,7 @@ fn hazard_30_lost_events_are_made_up_for() {
             drained: true,
         };
         assert_eq!(changes, all);
-        let key = (index(&monitor, "v0"), PEER);
+        let key = (index(&monitor, "v0"), PEER.into());
         assert_eq!(monitor.network().neighbors[&key].mac, [2, 0, 0, 0, 0, 0xff]);
     });
 }

@@ -86,7 +86,7 @@ impl Offload {
             unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
             ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
-        decide(&facts, |address| self.local_addresses.contains(&address))
+        decide(&facts, |address| self.local_addresses.contains(&address.into()))
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {

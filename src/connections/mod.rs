@@ -15,7 +15,7 @@ pub mod topology;
 mod waiting;
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::Object;
@@ -100,7 +100,7 @@ pub struct Offload {
     timeouts: Timeouts,
     /// Some connections may have others.
     timeout_policies: bool,
-    local_addresses: HashSet<Ipv4Addr>,
+    local_addresses: HashSet<IpAddr>,
     clock: JiffyClock,
     sweep: sweep::Sweep,
     /// What conntrack gives connections may not be what is known of it: the stack must see their
@@ -178,7 +178,7 @@ impl Offload {
     }
 
     /// The machine's own addresses: their connections are not ours.
-    pub fn set_local_addresses(&mut self, addresses: &HashSet<Ipv4Addr>) {
+    pub fn set_local_addresses(&mut self, addresses: &HashSet<IpAddr>) {
         self.local_addresses.clone_from(addresses);
     }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The router's own IPv4 addresses (linux/if_addr.h).
+//! The router's own addresses (linux/if_addr.h).
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::attribute::{address, attributes, u32_at};
 use super::message::Message;
 use super::request::Request;
-use super::rtnetlink::{AF_INET, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
+use super::rtnetlink::{AF_INET, AF_INET6, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use super::socket::Socket;
 use crate::error::Result;
 
@@ -19,18 +19,18 @@ const IFA_LOCAL: u16 = 2;
 /// One address as the kernel tells it apart from others: the same one may be on two interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    local: Ipv4Addr,
-    peer: Option<Ipv4Addr>,
+    local: IpAddr,
+    peer: Option<IpAddr>,
     prefix_length: u8,
     ifindex: u32,
 }
 
-/// All IPv4 addresses of all interfaces.
+/// All addresses of all interfaces.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses(BTreeSet<Entry>);
 
 impl Addresses {
-    /// The addresses of this network namespace.
+    /// The IPv4 addresses of this network namespace.
     pub fn dump(socket: &mut Socket) -> Result<Self> {
         let request = Request::new(RTM_GETADDR, &[AF_INET, 0, 0, 0, 0, 0, 0, 0]);
         socket.dump("reading the addresses", request, Self::default, |addresses, message| {
@@ -49,22 +49,23 @@ impl Addresses {
     }
 
     /// Each address once.
-    pub fn local(&self) -> HashSet<Ipv4Addr> {
+    pub fn local(&self) -> HashSet<IpAddr> {
         self.0.iter().map(|entry| entry.local).collect()
     }
 }
 
 fn parse(payload: &[u8]) -> Option<Entry> {
-    let &[AF_INET, prefix_length, ..] = payload else { return None };
+    let &[AF_INET | AF_INET6, prefix_length, ..] = payload else { return None };
     let (mut local, mut peer) = (None, None);
     for (kind, value) in attributes(payload.get(HEADER..)?) {
-        match (kind, address(value)) {
-            (IFA_LOCAL, Some(IpAddr::V4(value))) => local = Some(value),
-            (IFA_ADDRESS, Some(IpAddr::V4(value))) => peer = Some(value),
+        match kind {
+            IFA_LOCAL => local = address(value),
+            IFA_ADDRESS => peer = address(value),
             _ => {}
         }
     }
-    // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours.
+    // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL is always ours. IPv6 has it there
+    // only.
     Some(Entry { local: local.or(peer)?, peer, prefix_length, ifindex: u32_at(payload, 4)? })
 }
 
@@ -76,15 +77,16 @@ mod tests {
 
     use super::*;
 
-    fn apply(addresses: &mut Addresses, kind: u16, ifindex: u32, local: [u8; 4]) -> bool {
+    fn apply(addresses: &mut Addresses, kind: u16, ifindex: u32, local: IpAddr) -> bool {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
         message.header.index = ifindex;
-        let peer = Ipv4Addr::new(10, 0, 0, 99);
-        message.attributes = vec![
-            AddressAttribute::Address(peer.into()),
-            AddressAttribute::Local(Ipv4Addr::from(local).into()),
-        ];
+        (message.header.family, message.attributes) = match local {
+            IpAddr::V4(_) => {
+                let peer = AddressAttribute::Address([10, 0, 0, 99].into());
+                (AddressFamily::Inet, vec![peer, AddressAttribute::Local(local)])
+            }
+            IpAddr::V6(_) => (AddressFamily::Inet6, vec![AddressAttribute::Address(local)]),
+        };
         let mut payload = vec![0; message.buffer_len()];
         message.emit(&mut payload);
         addresses.change(&Message { kind, payload: &payload, ..Message::default() })
@@ -92,15 +94,16 @@ mod tests {
 
     #[test]
     fn an_address_on_two_interfaces_goes_with_the_last() {
-        let mut addresses = Addresses::default();
-        let local = [10, 0, 0, 1];
-        assert!(apply(&mut addresses, RTM_NEWADDR, 1, local));
-        assert!(!apply(&mut addresses, RTM_NEWADDR, 1, local));
-        assert!(apply(&mut addresses, RTM_NEWADDR, 2, local));
-        assert!(apply(&mut addresses, RTM_DELADDR, 1, local));
-        assert_eq!(addresses.local(), HashSet::from([local.into()]));
-        assert!(apply(&mut addresses, RTM_DELADDR, 2, local));
-        assert!(!apply(&mut addresses, RTM_DELADDR, 2, local));
-        assert!(addresses.local().is_empty());
+        for local in ["10.0.0.1", "2001:db8::1"].map(|local| local.parse().unwrap()) {
+            let mut addresses = Addresses::default();
+            assert!(apply(&mut addresses, RTM_NEWADDR, 1, local));
+            assert!(!apply(&mut addresses, RTM_NEWADDR, 1, local));
+            assert!(apply(&mut addresses, RTM_NEWADDR, 2, local));
+            assert!(apply(&mut addresses, RTM_DELADDR, 1, local));
+            assert_eq!(addresses.local(), HashSet::from([local]));
+            assert!(apply(&mut addresses, RTM_DELADDR, 2, local));
+            assert!(!apply(&mut addresses, RTM_DELADDR, 2, local));
+            assert!(addresses.local().is_empty());
+        }
     }
 }

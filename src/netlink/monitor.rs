@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Keeps the picture of the network up to date.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -82,7 +82,7 @@ impl Monitor {
 
     /// Makes the kernel check that a neighbour is still there, as sending to it would; its answer
     /// is not waited for. One that is not valid, or that ARP does not look after, is left alone.
-    pub fn keep_in_use(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<()> {
+    pub fn keep_in_use(&mut self, ifindex: u32, address: IpAddr) -> Result<()> {
         match self.network.neighbors.get(&(ifindex, address)) {
             Some(neighbor) if neighbor.resolved => self.keeper.keep_in_use(ifindex, address),
             _ => Ok(()),

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! IPv4 neighbours (linux/neighbour.h, net/core/neighbour.c).
+//! Neighbours (linux/neighbour.h, net/core/neighbour.c).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::attribute::{address, attributes, u16_at, u32_at};
 use super::message::Message;
 use super::request::Request;
-use super::rtnetlink::{AF_INET, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
+use super::rtnetlink::{AF_INET, AF_INET6, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use super::socket::{NETLINK_ROUTE, Socket};
 use crate::error::Result;
 
@@ -26,7 +26,7 @@ const NTF_EXT_LEARNED: u8 = 1 << 4;
 const NTF_EXT_MANAGED: u32 = 1 << 0;
 
 /// Interface index and address.
-pub type Key = (u32, Ipv4Addr);
+pub type Key = (u32, IpAddr);
 
 /// Neighbours that frames can be sent to.
 pub type Neighbors = HashMap<Key, Neighbor>;
@@ -51,9 +51,9 @@ pub struct Event {
     pub now: Option<Neighbor>,
 }
 
-/// The valid neighbours of this network namespace.
+/// The valid IPv4 neighbours of this network namespace.
 pub(super) fn dump(socket: &mut Socket) -> Result<Neighbors> {
-    let request = request(RTM_GETNEIGH, 0, 0);
+    let request = request(RTM_GETNEIGH, AF_INET, 0, 0);
     socket.dump("reading the neighbours", request, Neighbors::new, |table, message| {
         if let Some(event) = event(message) {
             change(table, event);
@@ -61,9 +61,9 @@ pub(super) fn dump(socket: &mut Socket) -> Result<Neighbors> {
     })
 }
 
-fn request(kind: u16, ifindex: u32, flags: u8) -> Request {
+fn request(kind: u16, family: u8, ifindex: u32, flags: u8) -> Request {
     let mut header = [0; HEADER];
-    header[0] = AF_INET;
+    header[0] = family;
     header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     header[10] = flags;
     Request::new(kind, &header)
@@ -79,10 +79,10 @@ pub fn change(table: &mut Neighbors, event: Event) -> bool {
     before.is_some_and(|before| event.now.is_none_or(|now| now.mac != before.mac))
 }
 
-/// Reads RTM_NEWNEIGH or RTM_DELNEIGH of an IPv4 neighbour.
+/// Reads RTM_NEWNEIGH or RTM_DELNEIGH.
 pub(super) fn event(message: &Message<'_>) -> Option<Event> {
     // Bridges report their forwarding table with the same messages, as AF_BRIDGE.
-    if message.payload.first() != Some(&AF_INET) {
+    if !matches!(message.payload.first(), Some(&(AF_INET | AF_INET6))) {
         return None;
     }
     let deleted = match message.kind {
@@ -104,10 +104,9 @@ pub(super) fn event(message: &Message<'_>) -> Option<Event> {
             _ => {}
         }
     }
-    let Some(IpAddr::V4(destination)) = destination else { return None };
     let valid = !deleted && state & NUD_VALID != 0;
     let now = mac.filter(|_| valid).map(|mac| Neighbor { mac, resolved });
-    Some(Event { key: (u32_at(message.payload, 4)?, destination), now })
+    Some(Event { key: (u32_at(message.payload, 4)?, destination?), now })
 }
 
 /// Tells the kernel that neighbours are in use, as sending to them would.
@@ -125,8 +124,12 @@ impl Keeper {
     /// Only for neighbours that are [`Neighbor::resolved`]: since Linux 5.16 this request takes
     /// NUD_PERMANENT away, and it clears NTF_EXT_LEARNED and NTF_EXT_MANAGED (neigh_update_flags
     /// in net/core/neighbour.c).
-    pub fn keep_in_use(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<()> {
-        let request = request(RTM_NEWNEIGH, ifindex, NTF_USE).with(NDA_DST, &address.octets());
+    pub fn keep_in_use(&mut self, ifindex: u32, address: IpAddr) -> Result<()> {
+        let request = |family| request(RTM_NEWNEIGH, family, ifindex, NTF_USE);
+        let request = match address {
+            IpAddr::V4(address) => request(AF_INET).with(NDA_DST, &address.octets()),
+            IpAddr::V6(address) => request(AF_INET6).with(NDA_DST, &address.octets()),
+        };
         self.0.send_only("keeping a neighbour in use", request)
     }
 }
@@ -136,12 +139,14 @@ mod tests {
     use netlink_packet_core::Emitable;
     use netlink_packet_route::AddressFamily;
     use netlink_packet_route::neighbour::{
-        NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+        NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+        NeighbourState,
     };
 
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
-    const KEY: Key = (3, Ipv4Addr::new(10, 0, 0, 2));
+    const KEY: Key = (3, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
     const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
@@ -151,7 +156,7 @@ mod tests {
         message.header.ifindex = KEY.0;
         message.header.state = state;
         message.attributes = vec![
-            NeighbourAttribute::Destination(KEY.1.into()),
+            NeighbourAttribute::Destination(NeighbourAddress::from(KEY.1)),
             NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
         ];
         message
@@ -212,6 +217,16 @@ mod tests {
         let mut managed = message(NeighbourState::Reachable, A);
         managed.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         assert!(!read(RTM_NEWNEIGH, &managed).unwrap().now.unwrap().resolved);
+    }
+
+    #[test]
+    fn a_neighbour_of_ipv6_is_read_as_one_of_ipv4() {
+        let mut ipv6 = message(NeighbourState::Reachable, A);
+        ipv6.header.family = AddressFamily::Inet6;
+        ipv6.attributes[0] = NeighbourAttribute::Destination(Ipv6Addr::LOCALHOST.into());
+        let event = read(RTM_NEWNEIGH, &ipv6).unwrap();
+        assert_eq!(event.key, (3, Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(event.now, Some(Neighbor { mac: A, resolved: true }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! the first reading.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::BitOrAssign;
 
 use super::address::Addresses;
@@ -23,9 +23,9 @@ use crate::error::Result;
 pub struct Network {
     /// Interfaces by index.
     pub links: Links,
-    /// The router's own IPv4 addresses.
-    pub local_addresses: HashSet<Ipv4Addr>,
-    /// Valid IPv4 neighbours.
+    /// The router's own addresses; IPv4 only so far, as is all that follows.
+    pub local_addresses: HashSet<IpAddr>,
+    /// Valid neighbours.
     pub neighbors: Neighbors,
     /// What matters of routes.
     pub routes: RouteFacts,
@@ -112,7 +112,9 @@ impl Network {
                 changes.routing = true;
             }
             RTM_NEWNEIGH | RTM_DELNEIGH => {
+                // These events come for all families.
                 changes.forwarding = neighbor::event(message)
+                    .filter(|event| event.key.1.is_ipv4())
                     .is_some_and(|event| neighbor::change(&mut self.neighbors, event));
                 // The kernel passes over a next hop whose neighbor has failed (fib_good_nh in
                 // net/ipv4/fib_semantics.c), until the entry goes.

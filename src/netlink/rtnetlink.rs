@@ -42,3 +42,4 @@ pub const RTNLGRP_NEXTHOP: u32 = 32;
 /// Address families (linux/socket.h), as the first byte of every payload has them.
 pub const AF_UNSPEC: u8 = 0;
 pub const AF_INET: u8 = 2;
+pub const AF_INET6: u8 = 10;
