@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the kernel says about links, addresses, neighbours, routes, rules and TC (rtnetlink(7)),
+//! What the kernel says about links, addresses, neighbors, routes, rules and TC (rtnetlink(7)),
 //! and about the firewall.
 //!
 //! All of it, and conntrack, shares one socket (`socket`), one builder of requests (`request`), and one

@@ -24,7 +24,7 @@ const GROUPS: [u32; 8] = [
     RTNLGRP_NEXTHOP,
 ];
 
-/// Bytes of events that may wait: some ten thousand, a burst of route or neighbour changes.
+/// Bytes of events that may wait: some ten thousand, a burst of route or neighbor changes.
 const EVENT_ROOM: usize = 8 << 20;
 /// More than fit in there.
 const EVENTS_DISCARDED: usize = 1 << 17;
@@ -80,7 +80,7 @@ impl Monitor {
         Ok(Changes { drained, ..std::mem::take(&mut self.unreported) })
     }
 
-    /// Makes the kernel check that a neighbour is still there, as sending to it would; its answer
+    /// Makes the kernel check that a neighbor is still there, as sending to it would; its answer
     /// is not waited for. One that is not valid, or that ARP does not look after, is left alone.
     pub fn keep_in_use(&mut self, ifindex: u32, address: IpAddr) -> Result<()> {
         match self.network.neighbors.get(&(ifindex, address)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Neighbours (linux/neighbour.h, net/core/neighbour.c).
+//! Neighbors (linux/neighbour.h, net/core/neighbour.c).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,10 +28,10 @@ const NTF_EXT_MANAGED: u32 = 1 << 0;
 /// Interface index and address.
 pub type Key = (u32, IpAddr);
 
-/// Neighbours that frames can be sent to.
+/// Neighbors that frames can be sent to.
 pub type Neighbors = HashMap<Key, Neighbor>;
 
-/// A valid neighbour: NUD_REACHABLE, STALE, DELAY, PROBE, PERMANENT or NOARP, with an Ethernet
+/// A valid neighbor: NUD_REACHABLE, STALE, DELAY, PROBE, PERMANENT or NOARP, with an Ethernet
 /// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbor {
@@ -42,7 +42,7 @@ pub struct Neighbor {
     pub resolved: bool,
 }
 
-/// What a message says about one neighbour.
+/// What a message says about one neighbor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Which one.
@@ -51,10 +51,10 @@ pub struct Event {
     pub now: Option<Neighbor>,
 }
 
-/// The valid IPv4 neighbours of this network namespace.
+/// The valid IPv4 neighbors of this network namespace.
 pub(super) fn dump(socket: &mut Socket) -> Result<Neighbors> {
     let request = request(RTM_GETNEIGH, AF_INET, 0, 0);
-    socket.dump("reading the neighbours", request, Neighbors::new, |table, message| {
+    socket.dump("reading the neighbors", request, Neighbors::new, |table, message| {
         if let Some(event) = event(message) {
             change(table, event);
         }
@@ -69,7 +69,7 @@ fn request(kind: u16, family: u8, ifindex: u32, flags: u8) -> Request {
     Request::new(kind, &header)
 }
 
-/// Applies an event. True only if a formerly valid neighbour has another MAC now or is not valid
+/// Applies an event. True only if a formerly valid neighbor has another MAC now or is not valid
 /// any more: nothing was forwarded to one that is new, and a fresh or stale one is the same.
 pub fn change(table: &mut Neighbors, event: Event) -> bool {
     let before = match event.now {
@@ -109,7 +109,7 @@ pub(super) fn event(message: &Message<'_>) -> Option<Event> {
     Some(Event { key: (u32_at(message.payload, 4)?, destination?), now })
 }
 
-/// Tells the kernel that neighbours are in use, as sending to them would.
+/// Tells the kernel that neighbors are in use, as sending to them would.
 pub struct Keeper(Socket);
 
 impl Keeper {
@@ -118,10 +118,10 @@ impl Keeper {
         Socket::open(NETLINK_ROUTE).map(Self)
     }
 
-    /// Makes the kernel probe a stale neighbour; a fresh one stays as it is (NTF_USE). No answer is
-    /// waited for. Without NLM_F_CREATE, a neighbour that is gone stays gone.
+    /// Makes the kernel probe a stale neighbor; a fresh one stays as it is (NTF_USE). No answer is
+    /// waited for. Without NLM_F_CREATE, a neighbor that is gone stays gone.
     ///
-    /// Only for neighbours that are [`Neighbor::resolved`]: since Linux 5.16 this request takes
+    /// Only for neighbors that are [`Neighbor::resolved`]: since Linux 5.16 this request takes
     /// NUD_PERMANENT away, and it clears NTF_EXT_LEARNED and NTF_EXT_MANAGED (neigh_update_flags
     /// in net/core/neighbour.c).
     pub fn keep_in_use(&mut self, ifindex: u32, address: IpAddr) -> Result<()> {
@@ -130,7 +130,7 @@ impl Keeper {
             IpAddr::V4(address) => request(AF_INET).with(NDA_DST, &address.octets()),
             IpAddr::V6(address) => request(AF_INET6).with(NDA_DST, &address.octets()),
         };
-        self.0.send_only("keeping a neighbour in use", request)
+        self.0.send_only("keeping a neighbor in use", request)
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn new_and_refreshed_neighbours_are_no_change() {
+    fn new_and_refreshed_neighbors_are_no_change() {
         use NeighbourState::{
             Delay, Failed, Incomplete, Noarp, Permanent, Probe, Reachable, Stale,
         };
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_lost_or_deleted_neighbour_is_a_change_once() {
+    fn a_moved_lost_or_deleted_neighbor_is_a_change_once() {
         use NeighbourState::{Failed, Reachable, Stale};
         let mut table = Neighbors::new();
         assert!(!apply(&mut table, RTM_DELNEIGH, Stale, A));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_of_ipv6_is_read_as_one_of_ipv4() {
+    fn a_neighbor_of_ipv6_is_read_as_one_of_ipv4() {
         let mut ipv6 = message(NeighbourState::Reachable, A);
         ipv6.header.family = AddressFamily::Inet6;
         ipv6.attributes[0] = NeighbourAttribute::Destination(Ipv6Addr::LOCALHOST.into());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_neighbour_without_an_ethernet_address_is_none() {
+    fn a_valid_neighbor_without_an_ethernet_address_is_none() {
         let mut tunnel = message(NeighbourState::Noarp, A);
         tunnel.attributes.pop();
         assert_eq!(read(RTM_NEWNEIGH, &tunnel), Some(Event { key: KEY, now: None }));

@@ -18,14 +18,14 @@ use super::rule::RuleFacts;
 use super::socket::Socket;
 use crate::error::Result;
 
-/// Links, addresses, neighbours and routes of this network namespace.
+/// Links, addresses, neighbors and routes of this network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// Interfaces by index.
     pub links: Links,
     /// The router's own addresses; IPv4 only so far, as is all that follows.
     pub local_addresses: HashSet<IpAddr>,
-    /// Valid neighbours.
+    /// Valid neighbors.
     pub neighbors: Neighbors,
     /// What matters of routes.
     pub routes: RouteFacts,
