@@ -4,6 +4,9 @@
 
 mod support;
 
+use bpfw::datapath::Hook;
+use bpfw::datapath::probe;
+use bpfw::datapath::skeleton::{OpenSkeleton, Storage};
 use nix::sys::utsname::uname;
 use std::time::{Duration, Instant};
 use support::daemon::Daemon;
@@ -61,6 +64,27 @@ impl Kernel {
             (None, Some(release)) => self.release >= release,
             (None, None) => kernel_traces(),
         }
+    }
+}
+
+/// `BPF_F_STRICT_ALIGNMENT`: as on machines that need aligned access.
+const STRICT: u32 = 1;
+
+#[test]
+fn hazard_38_only_packets_without_an_ethernet_header_need_unaligned_access() {
+    if !root_or_skip("aligned") {
+        return;
+    }
+    assert!(probe::can_read_without_header(), "no machine in the tests needs alignment");
+    for hook in [Hook::Xdp, Hook::Tc] {
+        let mut storage = Storage::uninit();
+        let mut skeleton = OpenSkeleton::open(hook, &mut storage).expect("opening");
+        let refused = ["bpfw_tc_l3", "bpfw_egress_l3"];
+        for mut program in skeleton.object_mut().progs_mut() {
+            program.set_flags(STRICT);
+            program.set_autoload(!refused.iter().any(|name| program.name() == *name));
+        }
+        assert!(skeleton.load().is_ok(), "{}: all others load", hook.name());
     }
 }
 

@@ -178,8 +178,12 @@ fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
 /// Why an interface with such packets cannot be attached to.
 fn refusal(layer: LinkLayer, hook: Hook) -> Option<Problem> {
     match (layer, hook) {
-        (LinkLayer::Ethernet, _) | (LinkLayer::None, Hook::Tc) => None,
+        (LinkLayer::Ethernet, _) => None,
         (LinkLayer::None | LinkLayer::Ppp, Hook::Xdp) => Some(Problem::NoHeaderAtXdp),
+        (LinkLayer::None | LinkLayer::Ppp, Hook::Tc) if !probe::can_read_without_header() => {
+            Some(Problem::NeedsAlignment)
+        }
+        (LinkLayer::None, Hook::Tc) => None,
         (LinkLayer::Ppp, Hook::Tc) => (!ppp::loses_header()).then_some(Problem::PppKeepsHeader),
         (LinkLayer::Tunnel, _) => Some(Problem::TunnelAnswers),
         (LinkLayer::Unknown, _) => Some(Problem::UnknownLinkLayer),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Loading the BPF object, embedded or from a file, after making sure that it is one of ours.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +15,7 @@ use super::cells::{CELLS, RESTS};
 use super::conn_map::CONN_MAP;
 use super::devices::{EGRESSES, LINKS};
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
-use super::{Hook, libbpf_error};
+use super::{Hook, libbpf_error, probe};
 use crate::abi::{self, Pod, bpfw_settings};
 use crate::error::{Error, Result};
 
@@ -123,11 +124,11 @@ impl<'obj> LoadedObject<'obj> {
         };
         let programs =
             Programs::new(hook, self.hook_program(hook)?, stamp, self.descriptor(EGRESS)?);
-        Ok(match hook {
-            Hook::Xdp => programs,
-            Hook::Tc => programs
-                .with_headerless(self.descriptor(HEADERLESS)?, self.descriptor(HEADERLESS_EGRESS)?),
-        })
+        if hook == Hook::Xdp || !probe::can_read_without_header() {
+            return Ok(programs);
+        }
+        let (own, egress) = (self.descriptor(HEADERLESS)?, self.descriptor(HEADERLESS_EGRESS)?);
+        Ok(programs.with_headerless(own, egress))
     }
 
     fn descriptor(&self, program: &str) -> Result<OwnedFd> {
@@ -183,7 +184,18 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         map.set_max_entries(room)
             .map_err(|error| libbpf_error(format!("configuring {name}"), &error))?;
     }
+    if !probe::can_read_without_header() {
+        leave_headerless_out(object);
+    }
     if found { Ok(()) } else { Err(not_ours(name)) }
+}
+
+/// The kernel would refuse these programs, and all others with them.
+fn leave_headerless_out(object: &mut OpenObject) {
+    let headerless = |name: &OsStr| name == HEADERLESS || name == HEADERLESS_EGRESS;
+    for mut program in object.progs_mut().filter(|program| headerless(program.name())) {
+        program.set_autoload(false);
+    }
 }
 
 /// A VLAN interface that is named as well as its port takes two entries. An entry that is not used takes 16

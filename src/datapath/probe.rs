@@ -19,6 +19,10 @@ const IFINDEX: i16 = 8;
 /// The index of every namespace's loopback interface.
 const LOOPBACK: i32 = 1;
 
+/// Where `struct __sk_buff` of linux/bpf.h has a packet's begin and end.
+const DATA: i16 = 76;
+const DATA_END: i16 = 80;
+
 /// `XDP_DROP` of linux/bpf.h.
 const DROP: i32 = 1;
 
@@ -30,6 +34,11 @@ pub fn list(drivers: &Drivers) {
     for (feature, is_there, otherwise) in [
         ("TCX", sys::has_tcx(), "the hook tc adds filters of clsact"),
         ("route look-ups by mark", look_ups_heed_marks(), "--route-mark-mask has no effect"),
+        (
+            "reads of packets without an Ethernet header",
+            can_read_without_header(),
+            "PPP, WireGuard and tun are refused",
+        ),
         (
             "descriptions of drivers",
             drivers.are_described(),
@@ -61,6 +70,28 @@ pub fn programs_can_log() -> Result<bool> {
 /// Whether `bpf_fib_lookup` heeds a mark; it refuses flags that it does not know.
 pub fn look_ups_heed_marks() -> bool {
     sys::run_once(&look_up(LOOK_UP_BY_MARK), Trial::Tc).is_ok_and(|answer| answer != -EINVAL)
+}
+
+/// Whether programs may read words of packets that begin with the IP header. Where machines need
+/// alignment, the kernel takes all packets to begin with an Ethernet header, two bytes after a word
+/// (`NET_IP_ALIGN`).
+pub fn can_read_without_header() -> bool {
+    sys::load(libbpf_sys::BPF_PROG_TYPE_SCHED_CLS, &read_first_word()).is_ok()
+}
+
+/// A program for the TC hook that reads a packet's first word.
+fn read_first_word() -> [bpf_insn; 8] {
+    use register::*;
+    [
+        instruction(op::LOAD_U32, ARGUMENT_2, ARGUMENT_1, DATA, 0),
+        instruction(op::LOAD_U32, ARGUMENT_3, ARGUMENT_1, DATA_END, 0),
+        instruction(op::MOVE, ANSWER, 0, 0, 0),
+        instruction(op::MOVE_REGISTER, ARGUMENT_4, ARGUMENT_2, 0, 0),
+        instruction(op::ADD, ARGUMENT_4, 0, 0, 4),
+        instruction(op::SKIP_IF_GREATER, ARGUMENT_4, ARGUMENT_3, 1, 0),
+        instruction(op::LOAD_U32, ANSWER, ARGUMENT_2, 0, 0),
+        instruction(op::EXIT, 0, 0, 0, 0),
+    ]
 }
 
 /// Whether a program can be run on frames that then go their way (Linux 5.18), as the benchmark
@@ -100,12 +131,14 @@ pub(super) fn instruction(code: u8, to: u8, from: u8, off: i16, imm: i32) -> bpf
 
 /// BPF's instructions (RFC 9669) that are used here.
 pub(super) mod op {
+    pub const LOAD_U32: u8 = 0x61;
     pub const STORE_U8: u8 = 0x72;
     pub const STORE_U32: u8 = 0x62;
     pub const STORE_U64: u8 = 0x7a;
     pub const MOVE: u8 = 0xb7;
     pub const MOVE_REGISTER: u8 = 0xbf;
     pub const ADD: u8 = 0x07;
+    pub const SKIP_IF_GREATER: u8 = 0x2d;
     pub const CALL: u8 = 0x85;
     pub const EXIT: u8 = 0x95;
 }

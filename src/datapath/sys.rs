@@ -395,6 +395,11 @@ nix::ioctl_write_ptr!(
     set_ppp_flags, b't', 89, libc::c_int
 );
 
+nix::ioctl_write_ptr_bad!(
+    /// As netdevice(7) has it.
+    set_interface_flags, libc::SIOCSIFFLAGS, libc::ifreq
+);
+
 /// A new PPP interface, for as long as this is open, and its number. What is sent there can be read here.
 pub fn looping_ppp_unit() -> io::Result<(File, i32)> {
     /// `SC_LOOP_TRAFFIC` of linux/ppp-ioctl.h.
@@ -421,8 +426,6 @@ pub fn set_up(name: &str) -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and the kernel reads a whole `struct ifreq`.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    unsafe { set_interface_flags(socket.as_raw_fd(), &request) }?;
+    Ok(())
 }

@@ -85,6 +85,9 @@ reasons! {
         PppKeepsHeader = 24, "ppp-keeps-header",
             "this kernel would leave Ethernet headers in PPP's packets",
             "use a kernel of late 2023 or later, also of an older series";
+        /// The verifier expects all packets to have an Ethernet header.
+        NeedsAlignment = 25, "needs-alignment",
+            "this machine needs aligned access to packets, which only an Ethernet header gives";
     }
 }
 
