@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::lab::Lab;
+use support::lab::{Lab, ROUTER_LAN, ROUTER_LAN_MAC, show};
 use support::live::root_or_skip;
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
@@ -71,6 +71,22 @@ fn hazard_38_from_tun_to_tun_with_snat() {
 #[test]
 fn hazard_38_from_tun_to_tun_without_nat() {
     tuns("tuns-plain", &no_nat_rules(), true);
+}
+
+/// The LAN is a bridge, which is named itself; its port is the cable to the client.
+#[test]
+fn hazard_38_between_a_bridge_and_tun() {
+    if !root_or_skip("tun-bridge") {
+        return;
+    }
+    let (lab, _cables) = tun_lab("tun-bridge", &snat_rules(), false);
+    let mac = show(ROUTER_LAN_MAC);
+    lab.router.ip(&format!(
+        "link set lan0 down\naddr flush dev lan0\nlink set lan0 name port0\n\
+         link add lan0 address {mac} type bridge\nlink set port0 master lan0 up\n\
+         addr add {ROUTER_LAN}/24 dev lan0\nlink set lan0 up\n"
+    ));
+    both_protocols(&lab);
 }
 
 fn pppoe(test: &str, rules: &str) {
