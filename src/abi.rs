@@ -6,6 +6,7 @@ use std::fmt;
 use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::clock::Jiffies;
 use crate::flow::tuple::{Protocol, Tuple};
 
 #[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
@@ -130,6 +131,21 @@ impl bpfw_conn {
     pub fn volume(&self) -> (u64, u64) {
         let volume = self.cell.volume;
         (self.rest.packets + (volume >> 32), self.rest.bytes + u64::from(volume as u32))
+    }
+
+    /// When a packet of this direction last went to the stack.
+    pub fn passed_up(&self) -> Jiffies {
+        Jiffies(self.rest.passed_up)
+    }
+
+    /// When a packet of this direction was last forwarded.
+    pub fn last_seen(&self, now: Jiffies) -> Jiffies {
+        now.widen(self.cell.last_seen)
+    }
+
+    /// When the last packet of this direction came, whichever way it went.
+    pub fn last_packet(&self, now: Jiffies) -> Jiffies {
+        self.last_seen(now).max(self.passed_up())
     }
 
     /// Whether this is the reply direction.

@@ -23,7 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::abi::bpfw_hop;
 use crate::cli::Run;
-use crate::clock::Jiffies;
+use crate::clock::Hz;
 use crate::connections::Offload;
 use crate::connections::topology::{self, View};
 use crate::conntrack::events::{Drained, Events};
@@ -117,7 +117,7 @@ struct Daemon<'obj> {
     xfrm: Xfrm,
     rules: Rules,
     shutdown: Shutdown,
-    jiffies: Jiffies,
+    hz: Hz,
     rest: Rest,
     /// What may have changed unnoticed before the fast path goes on.
     doubted: Change,

@@ -4,6 +4,7 @@
 mod support;
 
 use bpfw::abi::{self, bpfw_tuple, bpfw_verdict};
+use bpfw::clock::Jiffies;
 use bpfw::datapath::Hook;
 use bpfw::datapath::state::Change;
 use bpfw::datapath::typed_map::TypedMap;
@@ -310,7 +311,8 @@ mod cases {
         let flow = Flow::snat(Protocol::Tcp);
         let tuple = bpfw_tuple::from(flow.tuple(false));
         let frame = flow.incoming(false).build();
-        let refuse = |until| datapath.signals.borrow().refuse(&tuple, until, 1).expect("refusing");
+        let refuse =
+            |until| datapath.signals.borrow().refuse(&tuple, Jiffies(until), 1).expect("refusing");
         refuse(datapath.now() + 1_000_000);
         datapath.expect_passed(Input::new(LAN, &frame), verdict);
         assert!(datapath.take_signals().is_empty(), "refused, but signalled");

@@ -144,9 +144,9 @@ impl Offload {
             reply: entry.reply,
             id: entry.id,
             assured,
-            pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
+            pass_from: unassured_udp.then(|| self.clock.after(UDP_STREAM_AFTER)),
             mark: entry.mark,
-            seen: self.clock.now().wrapping_sub(CLOCK_ERROR),
+            seen: self.clock.now().before(CLOCK_ERROR),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         }
     }
@@ -227,8 +227,7 @@ impl Offload {
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.
     pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u32 {
-        let limit = self.timeouts.of(protocol, assured).idle_limit();
-        u32::try_from(self.clock.jiffies.in_duration(limit)).unwrap_or(u32::MAX)
+        self.clock.hz().count_u32(self.timeouts.of(protocol, assured).idle_limit())
     }
 
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'

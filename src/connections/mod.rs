@@ -5,7 +5,6 @@ mod admission;
 mod audit;
 mod event_batch;
 mod ipsec;
-mod moment;
 mod refresh;
 mod refusals;
 mod resync;
@@ -16,13 +15,13 @@ mod waiting;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libbpf_rs::Object;
 
 use crate::abi::bpfw_tuple;
 use crate::cli::OffloadMark;
-use crate::clock::Jiffies;
+use crate::clock::{Clock, Hz, Jiffies};
 use crate::conntrack::entry::Entry;
 use crate::conntrack::requests::{Requests, UpdateErrors};
 use crate::conntrack::sysctl::Sysctls;
@@ -39,29 +38,6 @@ use refusals::Refusals;
 use resync::Identity;
 pub use resync::Resync;
 pub use sweep::Round;
-
-/// The clock of the datapath, read off the last heartbeat.
-#[derive(Clone, Copy, Debug)]
-struct JiffyClock {
-    jiffies: Jiffies,
-    read_at: Instant,
-    value: u64,
-}
-
-impl JiffyClock {
-    fn now(&self) -> u64 {
-        self.value.wrapping_add(self.jiffies.in_duration(self.read_at.elapsed()))
-    }
-
-    fn after(&self, duration: Duration) -> u64 {
-        self.now().wrapping_add(self.jiffies.in_duration(duration))
-    }
-
-    /// How long ago the datapath noted this time; `None` for its "never".
-    fn age(&self, then: u64) -> Option<Duration> {
-        (then != 0).then(|| self.jiffies.to_duration(self.now().saturating_sub(then)))
-    }
-}
 
 /// What routing makes of conntrack's marks.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +77,8 @@ pub struct Offload {
     /// Some connections may have others.
     timeout_policies: bool,
     local_addresses: HashSet<Ipv4Addr>,
-    clock: JiffyClock,
+    /// Set by each heartbeat.
+    clock: Clock,
     sweep: sweep::Sweep,
     /// What conntrack gives connections may not be what is known of it: the stack must see their
     /// next packets.
@@ -123,7 +100,7 @@ impl Offload {
         mark: Option<OffloadMark>,
         route_mark_mask: u32,
         sysctls: &Sysctls,
-        jiffies: Jiffies,
+        hz: Hz,
     ) -> Result<Self> {
         Ok(Self {
             conn_map: ConnMap::new(object)?,
@@ -141,7 +118,7 @@ impl Offload {
             timeouts: timeouts(sysctls),
             timeout_policies: false,
             local_addresses: HashSet::new(),
-            clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
+            clock: Clock::new(hz),
             sweep: sweep::Sweep::default(),
             must_prove: false,
             audit: audit::Audit::default(),
@@ -157,8 +134,8 @@ impl Offload {
         self.conn_map.len() / 2
     }
 
-    /// jiffies64 now, as the datapath sees it.
-    pub fn jiffies64(&self) -> u64 {
+    /// The datapath's time now.
+    pub fn jiffies(&self) -> Jiffies {
         self.clock.now()
     }
 
@@ -204,9 +181,8 @@ impl Offload {
     }
 
     /// The datapath's time at a heartbeat just now.
-    pub fn set_clock(&mut self, jiffies64: u64) {
-        self.clock.read_at = Instant::now();
-        self.clock.value = jiffies64;
+    pub fn set_clock(&mut self, now: Jiffies) {
+        self.clock.set(now);
     }
 
     fn on_update(&mut self, entry: &Entry, source: Source) -> Result<()> {

@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use super::Offload;
-use super::moment::Moment;
 use crate::abi::bpfw_conn;
+use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;
 use crate::error::Result;
 use crate::flow::expiry::Lifetime;
@@ -21,22 +21,22 @@ use crate::flow::tuple::{Protocol, Tuple};
 /// than the other's, nobody answers.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
-/// One direction's packets, in jiffies64.
+/// When one direction's packets came.
 #[derive(Clone, Copy)]
 struct Heard {
     /// The last one.
-    last: u64,
+    last: Jiffies,
     /// The last one that went through the stack.
-    by_stack: u64,
+    by_stack: Jiffies,
     /// The last one that conntrack was told of.
-    told: u64,
+    told: Jiffies,
     /// It is noted what conntrack was told.
     is_noted: bool,
 }
 
 impl Heard {
     /// The last packet that conntrack knows.
-    fn known(&self) -> u64 {
+    fn known(&self) -> Jiffies {
         self.by_stack.max(self.told)
     }
 }
@@ -56,7 +56,7 @@ impl Offload {
     /// Tells conntrack of the connection's last packet, if its entry could expire before the next
     /// look. `conn` is the entry of either direction; the other direction's is read only if needed,
     /// because that takes a system call.
-    pub(super) fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
+    pub(super) fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: Jiffies) -> Result<()> {
         let is_tcp = tuple.protocol == Protocol::Tcp;
         let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
         let this = self.heard(conn, now);
@@ -78,8 +78,8 @@ impl Offload {
             return Ok(());
         }
         self.note_told(&other, that.last);
-        let acknowledged = is_acknowledged(now.age(this.last), now.age(that.last));
-        let timeout = lifetime.left(acknowledged, now.age(last));
+        let acknowledged = is_acknowledged(self.age(this.last, now), self.age(that.last, now));
+        let timeout = lifetime.left(acknowledged, self.age(last, now));
         let original = conn.original();
         // Conntrack takes whole seconds: rather one too many than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
@@ -93,43 +93,46 @@ impl Offload {
     /// refresh yet, or there is nothing to tell.
     pub(super) fn explains(&self, entry: &Entry, assured: bool, left: Duration) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        let now = self.moment(Duration::ZERO);
-        let mut known = 0;
+        let now = self.clock.now();
+        let mut known = Jiffies::NEVER;
         for tuple in [entry.original.into(), entry.reply.into()] {
             match self.conn_map.get(&tuple)? {
                 Some(conn) if conn.rest.id == entry.id => {
-                    known = self.heard(&conn, &now).known().max(known);
+                    known = self.heard(&conn, now).known().max(known);
                 }
                 _ => return Ok(false),
             }
         }
-        Ok(lifetime.explains(left, now.age(known)))
+        Ok(lifetime.explains(left, self.age(known, now)))
     }
 
-    fn heard(&self, conn: &bpfw_conn, now: &Moment) -> Heard {
-        let by_stack = conn.rest.passed_up;
-        let last = now.widen(conn.cell.last_seen).max(by_stack);
+    fn heard(&self, conn: &bpfw_conn, now: Jiffies) -> Heard {
+        let (last, by_stack) = (conn.last_packet(now), conn.passed_up());
         let note = self.conn_map.note(&conn.cell.tuple);
         let told = match note {
-            Some(0) => 0,
+            Some(0) => Jiffies::NEVER,
             Some(note) => now.widen(note),
             // Of entries in conn_map nothing is noted: each look tells of what came since the one before.
-            None if now.age(last) > self.sweep.since_last_look() => last,
-            None => 0,
+            None if self.age(last, now) > self.sweep.since_last_look() => last,
+            None => Jiffies::NEVER,
         };
         Heard { last, by_stack, told, is_noted: note.is_some() }
     }
 
     /// Whether an entry lasts until after the next look, if conntrack knows a packet of this time.
-    fn lasts(&self, known: u64, lifetime: Lifetime, is_tcp: bool, now: &Moment) -> bool {
+    fn lasts(&self, known: Jiffies, lifetime: Lifetime, is_tcp: bool, now: Jiffies) -> bool {
         // A policy may give TCP less for unacknowledged data than the sysctl that is known.
         let is_sure = !is_tcp || !self.timeout_policies;
-        is_sure && lifetime.lasts(now.age(known), self.sweep.next_look())
+        is_sure && lifetime.lasts(self.age(known, now), self.sweep.next_look())
     }
 
-    fn note_told(&mut self, conn: &bpfw_conn, last: u64) {
+    fn age(&self, then: Jiffies, now: Jiffies) -> Duration {
+        then.age(now, self.clock.hz())
+    }
+
+    fn note_told(&mut self, conn: &bpfw_conn, last: Jiffies) {
         // 0 is no note. A jiffy more does not matter.
-        self.conn_map.set_note(&conn.cell.tuple, (last as u32).max(1));
+        self.conn_map.set_note(&conn.cell.tuple, last.low().max(1));
     }
 }
 

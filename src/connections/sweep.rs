@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::moment::Moment;
 use super::{Offload, events_are_sent, timeouts};
 use crate::abi::bpfw_conn;
+use crate::clock::{Hz, Jiffies};
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
@@ -22,6 +22,9 @@ const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(2);
 /// So long a connection without proof keeps its room when others find none.
 const WAITS_FOR_PROOF: Duration = Duration::from_secs(5);
+/// After so many jiffies of silence, a time's lower half would soon stand for a later one: an entry must
+/// be gone by then.
+const FORGOTTEN: u64 = 1 << 30;
 /// How often the sysctls are read; nobody says when they change.
 const SYSCTLS: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,8 @@ pub(super) struct Sweep {
     started: Option<Instant>,
     /// From the start of the round before to the start of this one, at least as planned.
     length: Duration,
+    /// Twice that in jiffies: packets that are no older have come since the round before.
+    recent: u64,
     /// How long this round has taken so far.
     walked: Duration,
     /// TCP flags are due for all connections: in the next round, in this one.
@@ -50,9 +55,10 @@ impl Sweep {
         self.started.is_none_or(|started| started.elapsed() >= planned)
     }
 
-    fn start(&mut self, planned: Duration) {
+    fn start(&mut self, planned: Duration, hz: Hz) {
         let now = Instant::now();
         self.length = self.started.map_or(planned, |started| now - started).max(planned);
+        self.recent = hz.count(self.length * 2);
         self.started = Some(now);
         self.flags_now = std::mem::take(&mut self.flags_wanted);
         self.unassured = false;
@@ -89,7 +95,7 @@ impl Offload {
             if !self.sweep.is_due(planned, self.lacks_room()) {
                 return Ok(Round::Idle);
             }
-            self.sweep.start(planned);
+            self.sweep.start(planned, self.clock.hz());
         }
         while !self.sweep_batch()? {
             if Instant::now() >= until {
@@ -133,26 +139,25 @@ impl Offload {
         let mut batch = Vec::new();
         let complete = self.conn_map.walk_batch(&mut cursor, |conn| batch.push(conn))?;
         self.sweep.cursor = cursor;
-        // Since the round before: with a bit more, so that nothing falls between two rounds.
-        let now = self.moment(self.sweep.length * 2);
+        let now = self.clock.now();
         self.sweep.walked = self.sweep.started.map_or(Duration::ZERO, |started| started.elapsed());
         for conn in &batch {
-            self.sweep_one(conn, &now)?;
+            self.sweep_one(conn, now)?;
         }
         Ok(complete)
     }
 
-    fn sweep_one(&mut self, conn: &bpfw_conn, now: &Moment) -> Result<()> {
+    fn sweep_one(&mut self, conn: &bpfw_conn, now: Jiffies) -> Result<()> {
         let bpfw_conn { cell, rest } = conn;
         if rest.finished != 0 {
-            return self.look_at(&cell.tuple, rest.passed_up);
+            return self.look_at(&cell.tuple, conn.passed_up());
         }
         let Some(tuple) = cell.tuple.decode() else {
             return Ok(());
         };
         let reply = conn.is_reply();
-        let last_seen = now.widen(cell.last_seen);
-        if now.was_lately(last_seen) {
+        let silence = now.since(conn.last_seen(now));
+        if silence <= self.sweep.recent {
             self.sweep.hops.extend(conn.hop_slot());
         }
         if self.sweep.flags_now && !reply {
@@ -160,8 +165,8 @@ impl Offload {
         }
         let assured = conn.is_assured();
         // The timeouts were longer when it was offloaded.
-        let is_outdated = rest.idle_limit > now.idle_limit(tuple.protocol, assured);
-        if is_outdated || now.is_forgotten(last_seen) || self.is_long_silent(conn, tuple, now)? {
+        let is_outdated = rest.idle_limit > self.idle_limit(tuple.protocol, assured);
+        if is_outdated || silence > FORGOTTEN || self.is_long_silent(conn, tuple, now)? {
             return self.remove(&cell.tuple, &conn.reverse(), rest.id);
         }
         if self.lacks_room() && self.is_in_the_way(conn, now)? {
@@ -172,21 +177,20 @@ impl Offload {
     }
 
     /// Whether it takes room for nothing: neither direction is proven, nor has packets that might prove it.
-    fn is_in_the_way(&self, conn: &bpfw_conn, now: &Moment) -> Result<bool> {
+    fn is_in_the_way(&self, conn: &bpfw_conn, now: Jiffies) -> Result<bool> {
+        let hz = self.clock.hz();
         let is_idle = |conn: &bpfw_conn| {
-            conn.rest.proof == 0 && now.age(conn.rest.passed_up) > WAITS_FOR_PROOF
+            conn.rest.proof == 0 && conn.passed_up().age(now, hz) > WAITS_FOR_PROOF
         };
         Ok(is_idle(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| is_idle(&other)))
     }
 
     /// Whether both directions have been silent for so long that conntrack's entry must be gone, whether
     /// it says so or not.
-    fn is_long_silent(&self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<bool> {
+    fn is_long_silent(&self, conn: &bpfw_conn, tuple: Tuple, now: Jiffies) -> Result<bool> {
         let longest = self.timeouts.of(tuple.protocol, conn.is_assured()).full + LATE;
-        let silent = |conn: &bpfw_conn| {
-            let last = now.widen(conn.cell.last_seen).max(conn.rest.passed_up);
-            now.age(last) > longest
-        };
+        let hz = self.clock.hz();
+        let silent = |conn: &bpfw_conn| conn.last_packet(now).age(now, hz) > longest;
         // The other direction takes a call of the kernel.
         Ok(silent(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| silent(&other)))
     }

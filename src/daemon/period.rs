@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Daemon;
 use super::rest::Rest;
-use crate::clock::Jiffies;
+use crate::clock::Hz;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
 use crate::reasons::pause::Pause;
@@ -20,8 +20,8 @@ const SHORTEST: Duration = Duration::from_secs(9);
 const DOUBLINGS: u32 = 3;
 
 /// How far jiffies are shifted for periods of at most this length; zero is for no periods.
-pub(super) fn shift(period: Duration, jiffies: Jiffies) -> u32 {
-    if period.is_zero() { NO_PERIODS } else { jiffies.in_duration(period).max(1).ilog2() }
+pub(super) fn shift(period: Duration, hz: Hz) -> u32 {
+    if period.is_zero() { NO_PERIODS } else { hz.count(period).max(1).ilog2() }
 }
 
 /// The period for so many connections.
@@ -42,12 +42,12 @@ impl Daemon<'_> {
         let asked = self.request.options.prove_every();
         let connections = self.offload.connections();
         let [now, sooner] =
-            [connections, connections * 2].map(|number| shift(period(asked, number), self.jiffies));
+            [connections, connections * 2].map(|number| shift(period(asked, number), self.hz));
         let current = self.state.period();
         // It is shortened only when half as many would do.
         let fits = if now > current { now } else { current.min(sooner) };
         if fits != current && matches!(self.rest, Rest::Awake) {
-            let seconds = self.jiffies.to_duration(1 << fits).as_secs_f64();
+            let seconds = self.hz.duration(1 << fits).as_secs_f64();
             tracing::info!("pausing: {}: {seconds:.1} s", Pause::Period);
             self.period_due = Some(fits);
             self.start_grace()?;
@@ -69,15 +69,15 @@ mod tests {
 
     #[test]
     fn a_period_is_no_longer_than_asked_for() {
-        let jiffies = Jiffies::from_kernel().expect("a tick");
+        let hz = Hz::from_kernel().expect("a tick");
         for seconds in [1, 7, 9, 72, 3600] {
             let asked = Duration::from_secs(seconds);
-            let period = jiffies.to_duration(1 << shift(asked, jiffies));
+            let period = hz.duration(1 << shift(asked, hz));
             assert!(
                 period <= asked && period * 2 >= asked - Duration::from_millis(20),
                 "{asked:?}"
             );
         }
-        assert_eq!(shift(Duration::ZERO, jiffies), NO_PERIODS);
+        assert_eq!(shift(Duration::ZERO, hz), NO_PERIODS);
     }
 }

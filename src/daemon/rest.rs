@@ -178,7 +178,7 @@ impl Daemon<'_> {
             Rest::Grace(since) if since.elapsed() >= GRACE && caught_up => {
                 self.hops.clear()?;
                 if let Some(shift) = self.period_due.take() {
-                    self.state.set_period(shift, self.offload.jiffies64());
+                    self.state.set_period(shift, self.offload.jiffies());
                 }
                 self.wake()
             }

@@ -14,7 +14,7 @@ use super::stamps::Stamps;
 use super::unseen::Unseen;
 use super::{Daemon, Request, period};
 use crate::cli::BpfLogLevel;
-use crate::clock::Jiffies;
+use crate::clock::{Hz, Jiffies};
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
@@ -58,7 +58,7 @@ impl<'obj> Daemon<'obj> {
         storage: &'obj mut Storage,
         shutdown: Shutdown,
     ) -> Result<Self> {
-        let jiffies = Jiffies::from_kernel()?;
+        let hz = Hz::from_kernel()?;
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
@@ -75,7 +75,7 @@ impl<'obj> Daemon<'obj> {
         let settings = Settings {
             hook: request.hook,
             log_level: log_level(request)?,
-            beat_limit: u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX),
+            beat_limit: hz.count_u32(limit),
             route_mark,
             max_connections,
             interfaces: monitor.network().links.len(),
@@ -86,7 +86,7 @@ impl<'obj> Daemon<'obj> {
         limits::ensure_memory(settings.cells)?;
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         let mark = request.options.offload_mark;
-        let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
+        let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, hz)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER, offload.own_port())?;
@@ -94,7 +94,7 @@ impl<'obj> Daemon<'obj> {
         let mut state = State::new(object.object())?;
         let asked = request.options.prove_every();
         let period = period::period(asked, sysctls.count as usize);
-        state.set_period(period::shift(period, jiffies), 0);
+        state.set_period(period::shift(period, hz), Jiffies(0));
         let attached = |index| interfaces.iter().any(|interface| interface.index == index);
         let names = topology::named(&monitor.network().links, &attached);
         let routing_sysctls = RoutingSysctls::read(names)?;
@@ -121,7 +121,7 @@ impl<'obj> Daemon<'obj> {
             xfrm,
             rules,
             shutdown,
-            jiffies,
+            hz,
             limit,
             last_tick: now,
             last_beat: now,

@@ -95,7 +95,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         let now = Instant::now();
-        let window = self.jiffies.to_duration(2 << self.state.period());
+        let window = self.hz.duration(2 << self.state.period());
         let Self { attachments, unseen, monitor, .. } = self;
         let Unseen { watches, seen, counters, part } = unseen;
         *part = (*part + 1) % PARTS;

@@ -10,6 +10,7 @@ use super::cells::{self, Cells, Room};
 use super::overflow::Overflow;
 use super::typed_map::{Cursor, Inserted, TypedMap};
 use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
+use crate::clock::Jiffies;
 use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
@@ -28,12 +29,12 @@ pub struct Connection {
     pub id: u32,
     /// Conntrack's ASSURED bit.
     pub assured: bool,
-    /// jiffies64 from which its packets go to the stack, 0 for never.
-    pub pass_from: u64,
+    /// From then on, if ever, its packets go to the stack.
+    pub pass_from: Option<Jiffies>,
     /// Conntrack's mark: rules and routes may go by it.
     pub mark: u32,
-    /// jiffies64 of the last packet that the stack saw, or a time after it.
-    pub seen: u64,
+    /// When the stack saw the last packet, or a time after that.
+    pub seen: Jiffies,
     /// A silence in jiffies after which the next packet goes to the stack.
     pub idle_limit: u32,
 }
@@ -55,13 +56,13 @@ impl Connection {
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(number) << 32,
             seal,
-            last_seen: (self.seen as u32).wrapping_sub(1),
+            last_seen: self.seen.before(1).low(),
             ..Default::default()
         };
         let rest = bpfw_rest {
-            passed_up: self.seen,
+            passed_up: self.seen.0,
             // 0 is "never", and comes up once in 2^32 jiffies.
-            pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
+            pass_from: self.pass_from.map_or(0, |at| at.low().max(1)),
             idle_limit: self.idle_limit,
             id: self.id,
             mark: self.mark,
@@ -73,7 +74,7 @@ impl Connection {
     /// The express lane sees no rests: it would miss when conntrack wants a packet.
     fn express_idle(&self) -> u16 {
         let most = u16::try_from(self.idle_limit).unwrap_or(u16::MAX);
-        if self.pass_from == 0 { most } else { 0 }
+        if self.pass_from.is_none() { most } else { 0 }
     }
 }
 
@@ -319,22 +320,22 @@ mod tests {
             source: at("192.0.2.2:1000"),
             destination: at("198.51.100.2:53"),
         };
-        let idle = |idle_limit, pass_from| {
+        let idle = |idle_limit, pass_from: Option<Jiffies>| {
             let reply = original.invert();
             let connection = Connection {
                 original,
                 reply,
                 id: 1,
-                assured: pass_from == 0,
+                assured: pass_from.is_none(),
                 pass_from,
                 mark: 0,
-                seen: 1,
+                seen: Jiffies(1),
                 idle_limit,
             };
             connection.express_idle()
         };
         let limits = [15, 7500, 65_536, u32::MAX];
-        assert_eq!(limits.map(|limit| idle(limit, 0)), [15, 7500, 65_535, 65_535]);
-        assert_eq!(idle(7500, 500), 0);
+        assert_eq!(limits.map(|limit| idle(limit, None)), [15, 7500, 65_535, 65_535]);
+        assert_eq!(idle(7500, Some(Jiffies(500))), 0);
     }
 }

@@ -8,6 +8,7 @@ use libbpf_rs::Object;
 use super::sys;
 use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_generation};
+use crate::clock::Jiffies;
 use crate::error::{Error, Result};
 
 const SET_GENERATION: &str = "bpfw_set_generation";
@@ -63,13 +64,13 @@ impl State {
     }
 
     /// Sets how far jiffies are shifted for the number of a period, as of the next
-    /// [`State::bump`]. Only at rest, and when no program still runs that began before: `now` is
-    /// jiffies64, and no program has seen a later one.
-    pub fn set_period(&mut self, shift: u32, now: u64) {
+    /// [`State::bump`]. Only at rest, and when no program still runs that began before: none has
+    /// seen a later time than `now`.
+    pub fn set_period(&mut self, shift: u32, now: Jiffies) {
         // Sums of a generation and the number of a period must not come twice: the largest that has
         // come yet, with the largest stagger (period_of in bpf/proof.h), and the least to come.
-        let last = now.wrapping_add(u64::from(u16::MAX)) >> self.generation.period;
-        let difference = last.saturating_sub(now >> shift) as u32;
+        let last = now.after(u64::from(u16::MAX)).0 >> self.generation.period;
+        let difference = last.saturating_sub(now.0 >> shift) as u32;
         let generation = &mut self.generation;
         // Before the first bump there is nothing to grow from.
         if generation.current != 0 {
@@ -117,9 +118,9 @@ impl State {
         self.generation.current
     }
 
-    /// jiffies64 at the last heartbeat, 0 before the first.
-    pub fn last_beat(&self) -> Result<u64> {
-        Ok(self.beat_map.get(&0)?.unwrap_or(0))
+    /// The time of the last heartbeat, 0 before the first.
+    pub fn last_beat(&self) -> Result<Jiffies> {
+        Ok(Jiffies(self.beat_map.get(&0)?.unwrap_or(0)))
     }
 }
 

@@ -457,14 +457,14 @@ impl<'obj> Datapath<'obj> {
     /// The kernel's jiffies64, more or less now.
     pub fn now(&self) -> u64 {
         self.object.beat().expect("beat");
-        self.state.last_beat().expect("beat")
+        self.state.last_beat().expect("beat").0
     }
 
     /// The signals since the last time.
     pub fn take_signals(&self) -> Vec<bpfw_tuple> {
         let until = Instant::now() + Duration::from_secs(10);
         let signals = self.signals.borrow_mut().take(until).expect("signals");
-        signals.into_iter().map(|(tuple, _)| tuple).collect()
+        signals.into_iter().map(|signal| signal.tuple).collect()
     }
 
     /// Runs one frame, and finds out the verdict.
