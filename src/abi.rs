@@ -2,12 +2,10 @@
 //! The Rust twin of `include/bpfw_abi.h`, and the only place where its values become bytes.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
 use crate::clock::Jiffies;
-use crate::flow::tuple::{Protocol, Tuple};
 
 #[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
 mod bindings {
@@ -68,32 +66,10 @@ unsafe impl Pod for u32 {}
 // SAFETY: an integer.
 unsafe impl Pod for u64 {}
 
-impl From<Tuple> for bpfw_tuple {
-    fn from(tuple: Tuple) -> Self {
-        Self {
-            src_addr: be32(*tuple.source.ip()),
-            dst_addr: be32(*tuple.destination.ip()),
-            src_port: tuple.source.port().to_be(),
-            dst_port: tuple.destination.port().to_be(),
-            protocol: tuple.protocol.number(),
-            reserved: [0; 3],
-        }
-    }
-}
-
 impl bpfw_tuple {
     /// The tuple as the two words that BPF takes it for.
     pub fn words(&self) -> [u64; 2] {
         words(self)
-    }
-
-    /// The tuple in Rust's types; `None` if the protocol is not one of ours.
-    pub fn decode(&self) -> Option<Tuple> {
-        Some(Tuple {
-            protocol: Protocol::from_number(self.protocol)?,
-            source: SocketAddrV4::new(address(self.src_addr), u16::from_be(self.src_port)),
-            destination: SocketAddrV4::new(address(self.dst_addr), u16::from_be(self.dst_port)),
-        })
     }
 }
 
@@ -175,25 +151,30 @@ impl bpfw_conn {
 impl bpfw_hop {
     /// The address of the router or host that takes the packets.
     pub fn neighbor(&self) -> Ipv4Addr {
-        address(self.neighbor[0])
+        self.neighbor[0].into()
     }
 }
 
-impl fmt::Display for bpfw_tuple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.decode() {
-            Some(tuple) => tuple.fmt(f),
-            None => write!(f, "protocol {}", self.protocol),
-        }
+impl From<u16> for __be16 {
+    fn from(value: u16) -> Self {
+        Self(value.to_be())
     }
 }
 
-/// An address as the integer whose bytes in memory are in network order.
-pub fn be32(address: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
+impl From<__be16> for u16 {
+    fn from(value: __be16) -> Self {
+        Self::from_be(value.0)
+    }
 }
 
-/// The inverse of [`be32`].
-pub fn address(be32: u32) -> Ipv4Addr {
-    Ipv4Addr::from(be32.to_ne_bytes())
+impl From<Ipv4Addr> for __be32 {
+    fn from(address: Ipv4Addr) -> Self {
+        Self(address.to_bits().to_be())
+    }
+}
+
+impl From<__be32> for Ipv4Addr {
+    fn from(address: __be32) -> Self {
+        Self::from_bits(u32::from_be(address.0))
+    }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry becomes an offloaded connection, stays one, or is one no longer.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::resync::identity;
+use super::identity::identity;
+use super::source::Source;
 use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
@@ -29,17 +31,6 @@ const CLOCK_ERROR: u64 = 4;
 
 /// So long after a refusal, the sweep looks for connections that take room for nothing.
 const LACKS_ROOM: Duration = Duration::from_secs(30);
-
-/// How a connection came to our attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// By its own event, which a packet has just caused.
-    Event,
-    /// By a packet that the datapath has just handed to the stack: it may never send events.
-    Signal,
-    /// By conntrack's table alone: nobody knows when the stack has seen a packet of it.
-    Table,
-}
 
 impl Offload {
     /// Offloads the connection if it may be; removes it if it may not, and says why.
@@ -86,7 +77,10 @@ impl Offload {
             unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
             ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
-        decide(&facts, |address| self.local_addresses.contains(&address))
+        decide(&facts, |address| match address {
+            IpAddr::V4(address) => self.local_addresses.contains(&address),
+            IpAddr::V6(_) => false,
+        })
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::admission::Source;
+use super::source::Source;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::Connection;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Offload;
-use super::admission::Source;
+use super::source::Source;
 use crate::abi::bpfw_tuple;
 use crate::conntrack::entry::Entry;
 use crate::conntrack::events::Event;

@@ -4,11 +4,13 @@
 mod admission;
 mod audit;
 mod event_batch;
+mod identity;
 mod ipsec;
 mod refresh;
 mod refusals;
 mod resync;
 mod signals;
+mod source;
 mod sweep;
 pub mod topology;
 mod waiting;
@@ -20,7 +22,6 @@ use std::time::Instant;
 use libbpf_rs::Object;
 
 use crate::abi::bpfw_tuple;
-use crate::cli::OffloadMark;
 use crate::clock::{Clock, Hz, Jiffies};
 use crate::conntrack::entry::Entry;
 use crate::conntrack::requests::{Requests, UpdateErrors};
@@ -29,14 +30,15 @@ use crate::datapath::conn_map::ConnMap;
 use crate::datapath::signals::Signals;
 use crate::error::Result;
 use crate::flow::expiry::Timeouts;
+use crate::flow::mark::OffloadMark;
 use crate::flow::selector::Selectors;
 use crate::flow::tuple::Tuple;
 use crate::reasons::connection::Refusal;
 
-use admission::Source;
+use identity::Identity;
 use refusals::Refusals;
-use resync::Identity;
 pub use resync::Resync;
+use source::Source;
 pub use sweep::Round;
 
 /// What routing makes of conntrack's marks.

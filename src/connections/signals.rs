@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::admission::Source;
+use super::source::Source;
 use crate::abi::bpfw_tuple;
 use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;

@@ -89,7 +89,7 @@ impl Daemon<'_> {
         let mut done = HashSet::new();
         let left = self.neighbors_due.len().saturating_sub(NEIGHBORS_A_TURN);
         for hop in self.neighbors_due.split_off(left) {
-            if done.insert((hop.egress, hop.neighbor)) {
+            if done.insert((hop.egress, hop.neighbor())) {
                 self.monitor.keep_in_use(hop.egress, hop.neighbor())?;
             }
         }

@@ -13,7 +13,6 @@ use super::rest::Rest;
 use super::stamps::Stamps;
 use super::unseen::Unseen;
 use super::{Daemon, Request, period};
-use crate::cli::BpfLogLevel;
 use crate::clock::{Hz, Jiffies};
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
@@ -23,7 +22,7 @@ use crate::datapath::counters::Counters;
 use crate::datapath::devices;
 use crate::datapath::hops::Hops;
 use crate::datapath::instance_lock::Claims;
-use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::object::{BpfLogLevel, LoadedObject, Settings};
 use crate::datapath::priority::Priority;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
@@ -186,10 +185,10 @@ impl<'obj> Daemon<'obj> {
 }
 
 /// How much the datapath logs, if programs can here; else the kernel would refuse all of the object.
-fn log_level(request: &Request) -> Result<u32> {
+fn log_level(request: &Request) -> Result<BpfLogLevel> {
     let level = request.options.bpf_log_level;
     if level == BpfLogLevel::Off || probe::programs_can_log()? {
-        return Ok(level.as_setting());
+        return Ok(level);
     }
     Err(Error::refused("--bpf-log-level: this kernel has no bpf_trace_printk").with_advice(
         "build it with CONFIG_BPF_EVENTS, OpenWrt with CONFIG_KERNEL_BPF_EVENTS=y, or leave the \

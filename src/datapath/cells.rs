@@ -12,15 +12,10 @@ use std::ops::Range;
 
 use libbpf_rs::Object;
 
-use super::object::SETTINGS;
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
-
-/// The map's name.
-pub const CELLS: &str = "conn_cells";
-/// The name of the map of the entries' rests.
-pub const RESTS: &str = "conn_rests";
 
 /// How many cells a walk looks at in one step.
 const STEP: usize = 1024;
@@ -87,9 +82,9 @@ pub enum Room {
 impl Cells {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        let map = TypedMap::new(object, CELLS)?;
-        let rests: TypedMap<_, _> = TypedMap::new(object, RESTS)?;
-        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, SETTINGS)?;
+        let map = TypedMap::new(object, map_names::CONN_CELLS)?;
+        let rests: TypedMap<_, _> = TypedMap::new(object, map_names::CONN_RESTS)?;
+        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, map_names::SETTINGS)?;
         let settings = settings.get(&0)?.unwrap_or_default();
         let number = settings.first_mask + abi::BPFW_PROBES;
         if number != map.room() || number != rests.room() {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use libbpf_rs::Object;
 
 use super::cells::{self, Cells, Room};
+use super::map_names;
 use super::overflow::Overflow;
 use super::typed_map::{Cursor, Inserted, TypedMap};
 use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
@@ -14,9 +15,6 @@ use crate::clock::Jiffies;
 use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
-
-/// The name of the map of those that find no free cell.
-pub const CONN_MAP: &str = "conn_map";
 
 /// A connection as the daemon hands it to the datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +121,7 @@ pub struct Walk {
 impl ConnMap {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
+        let map: TypedMap<_, _> = TypedMap::new(object, map_names::CONN_MAP)?;
         let capacity = map.room() as usize;
         let cells = Cells::new(object)?;
         let overflow = Overflow::new(cells.number());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use libbpf_rs::Object;
 
+use super::map_names;
 use super::typed_map::{Cursor, TypedMap};
 use crate::abi::{self, bpfw_refused, bpfw_tuple};
 use crate::clock::Jiffies;
@@ -42,10 +43,10 @@ impl Signals {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            count: TypedMap::new(object, ".data.signals")?,
+            count: TypedMap::new(object, map_names::SIGNALS)?,
             handled: None,
-            new_conn_map: TypedMap::new(object, "new_conn_map")?,
-            refused_map: TypedMap::new(object, "refused_map")?,
+            new_conn_map: TypedMap::new(object, map_names::NEW_CONN_MAP)?,
+            refused_map: TypedMap::new(object, map_names::REFUSED_MAP)?,
             cursor: Cursor::default(),
         })
     }

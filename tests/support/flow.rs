@@ -138,7 +138,7 @@ impl Flow {
     /// Conntrack's tuple of one direction.
     pub fn tuple(&self, reply: bool) -> Tuple {
         let (source, destination) = self.ends_in(reply);
-        Tuple { protocol: self.protocol, source, destination }
+        Tuple::new(self.protocol, source, destination)
     }
 
     fn ends_in(&self, reply: bool) -> Ends {
