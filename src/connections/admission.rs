@@ -242,7 +242,7 @@ impl Offload {
             self.audit.add(connection);
         }
         match connection.original.protocol {
-            Protocol::Udp if !connection.assured => self.note_unassured(),
+            Protocol::Udp if !connection.assured => self.expect_unassured(),
             Protocol::Udp => {}
             Protocol::Tcp => self.last_tcp = Some(Instant::now()),
         }

@@ -39,7 +39,7 @@ use identity::Identity;
 use refusals::Refusals;
 pub use resync::Resync;
 use source::Source;
-pub use sweep::Round;
+pub use sweep::Progress;
 
 /// What routing makes of conntrack's marks.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl RouteMark {
 }
 
 /// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
-/// here is its tag and a note in [`ConnMap`].
+/// here is its tag in [`ConnMap`], and what conntrack was told of it.
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
@@ -212,7 +212,7 @@ impl Offload {
         let errors = self.requests.flush()?;
         if errors.incomplete {
             // Nobody knows which updates failed.
-            self.conn_map.forget_notes();
+            self.conn_map.forget_refreshes();
             self.must_prove = true;
         }
         self.heed_errors(errors)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::rest::Rest;
 use super::{CHORE, Daemon};
-use crate::connections::Round;
+use crate::connections::Progress;
 use crate::datapath::state::Change;
 use crate::error::Result;
 
@@ -51,9 +51,9 @@ impl Daemon<'_> {
         }
         let looking = self.offload.look_at_signals(Instant::now() + CHORE)?;
         let sweeping = match self.offload.sweep(Instant::now() + CHORE)? {
-            Round::Idle => false,
-            Round::Running => true,
-            Round::Ended(hops) => {
+            Progress::Idle => false,
+            Progress::Running => true,
+            Progress::Ended(hops) => {
                 self.hops_in_use = hops;
                 self.neighbors_due = self.hops.in_slots(&self.hops_in_use)?;
                 self.watch_hops()?;

@@ -233,7 +233,7 @@ impl ConnMap {
 
     /// Whether there may be an entry with this tuple, as far as is known without asking the kernel.
     pub fn may_have(&self, tuple: &bpfw_tuple) -> bool {
-        self.cells.note(tuple).is_some() || self.overflow.may_have(self.cells.first_of(tuple))
+        self.cells.may_have(tuple) || self.overflow.may_have(self.cells.first_of(tuple))
     }
 
     fn get_from_overflow(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
@@ -243,19 +243,20 @@ impl ConnMap {
         self.map.get(tuple)
     }
 
-    /// What was noted about the entry of this tuple, 0 if nothing was; `None` if it is in no cell.
-    pub fn note(&self, tuple: &bpfw_tuple) -> Option<u32> {
-        self.cells.note(tuple)
+    /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;
+    /// `None` if it is in no cell.
+    pub fn refreshed(&self, tuple: &bpfw_tuple) -> Option<u32> {
+        self.cells.refreshed(tuple)
     }
 
-    /// Notes something about an entry. An entry of `conn_map` has no room for that.
-    pub fn set_note(&mut self, tuple: &bpfw_tuple, note: u32) {
-        self.cells.set_note(tuple, note);
+    /// Conntrack is told of a packet of this time. Of an entry of `conn_map` that is not remembered.
+    pub fn set_refreshed(&mut self, tuple: &bpfw_tuple, low: u32) {
+        self.cells.set_refreshed(tuple, low);
     }
 
-    /// Nothing has been noted about any entry.
-    pub fn forget_notes(&mut self) {
-        self.cells.forget_notes();
+    /// Conntrack was told of no packet, as far as is known.
+    pub fn forget_refreshes(&mut self) {
+        self.cells.forget_refreshes();
     }
 
     /// Removes a connection by its two tuples; says whether it was there.
@@ -290,7 +291,7 @@ impl ConnMap {
         result.and(self.cells.free(&in_cells).map(drop))
     }
 
-    /// One step of a walk through all entries; `true` if it was the last. Entries that come or go
+    /// One slice of a walk through all entries; `true` if it was the last. Entries that come or go
     /// meanwhile may be missed, in `conn_map` also seen twice; all others are seen once.
     pub fn walk_batch(&self, walk: &mut Walk, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
         if !self.cells.walk(&mut walk.next_cell, &mut each)? {
