@@ -93,7 +93,7 @@ impl Offload {
         }
         if source != Source::Signal && given == Given::Ordinary && !self.is_full() {
             let connection = self.connection(entry, assured);
-            self.comes(entry, connection, source);
+            self.queue_add(entry, connection, source);
             return Ok(None);
         }
         self.offload_or_keep(entry, assured, source, given)
@@ -111,7 +111,7 @@ impl Offload {
         let known = standing.filter(|known| is_of(known, entry));
         let connection = self.connection(entry, assured);
         if source == Source::Event {
-            self.sends_events(entry);
+            self.leave_audit(entry);
         }
         let ended = known.is_some_and(|known| known.rest.finished != 0);
         // By its next packet it is looked at again, if it has any.
@@ -126,7 +126,7 @@ impl Offload {
             self.clear_way(entry.original, entry.reply)?;
         }
         if given == Given::Unclear {
-            return self.stays(entry, Refusal::TimeoutUnclear);
+            return self.leave_to_stack(entry, Refusal::TimeoutUnclear);
         }
         self.add(&connection, audited)
     }
@@ -146,7 +146,7 @@ impl Offload {
     }
 
     /// Its tuples are another's no longer, although it is not offloaded.
-    fn stays(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
+    fn leave_to_stack(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
         self.clear_way(entry.original, entry.reply)?;
         Ok(Some(refusal))
     }
