@@ -94,6 +94,7 @@ fn abi_bindings() -> bindgen::Builder {
         .allowlist_file(".*bpfw_abi.h")
         .derive_default(true)
         .derive_eq(true)
+        .new_type_alias("__be(16|32)")
         .prepend_enum_name(false)
         .layout_tests(true)
 }

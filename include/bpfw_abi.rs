@@ -32,8 +32,12 @@ pub type __u8 = ::std::os::raw::c_uchar;
 pub type __u16 = ::std::os::raw::c_ushort;
 pub type __u32 = ::std::os::raw::c_uint;
 pub type __u64 = ::std::os::raw::c_ulonglong;
-pub type __be16 = __u16;
-pub type __be32 = __u32;
+#[repr(transparent)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct __be16(pub __u16);
+#[repr(transparent)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct __be32(pub __u32);
 #[repr(C)]
 #[repr(align(8))]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 //! The Rust twin of `include/bpfw_abi.h`, and the only place where its values become bytes.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
-use crate::flow::tuple::{Protocol, Tuple};
+use crate::clock::Jiffies;
 
 #[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
 mod bindings {
@@ -67,32 +66,10 @@ unsafe impl Pod for u32 {}
 // SAFETY: an integer.
 unsafe impl Pod for u64 {}
 
-impl From<Tuple> for bpfw_tuple {
-    fn from(tuple: Tuple) -> Self {
-        Self {
-            src_addr: be32(*tuple.source.ip()),
-            dst_addr: be32(*tuple.destination.ip()),
-            src_port: tuple.source.port().to_be(),
-            dst_port: tuple.destination.port().to_be(),
-            protocol: tuple.protocol.number(),
-            reserved: [0; 3],
-        }
-    }
-}
-
 impl bpfw_tuple {
     /// The tuple as the two words that BPF takes it for.
     pub fn words(&self) -> [u64; 2] {
         words(self)
-    }
-
-    /// The tuple in Rust's types; `None` if the protocol is not one of ours.
-    pub fn decode(&self) -> Option<Tuple> {
-        Some(Tuple {
-            protocol: Protocol::from_number(self.protocol)?,
-            source: SocketAddrV4::new(address(self.src_addr), u16::from_be(self.src_port)),
-            destination: SocketAddrV4::new(address(self.dst_addr), u16::from_be(self.dst_port)),
-        })
     }
 }
 
@@ -132,6 +109,21 @@ impl bpfw_conn {
         (self.rest.packets + (volume >> 32), self.rest.bytes + u64::from(volume as u32))
     }
 
+    /// When a packet of this direction last went to the stack.
+    pub fn passed_up(&self) -> Jiffies {
+        Jiffies(self.rest.passed_up)
+    }
+
+    /// When a packet of this direction was last forwarded.
+    pub fn last_seen(&self, now: Jiffies) -> Jiffies {
+        now.widen(self.cell.last_seen)
+    }
+
+    /// When the last packet of this direction came, whichever way it went.
+    pub fn last_packet(&self, now: Jiffies) -> Jiffies {
+        self.last_seen(now).max(self.passed_up())
+    }
+
     /// Whether this is the reply direction.
     pub fn is_reply(&self) -> bool {
         u32::from(self.cell.rewrite.flags) & BPFW_CONN_REPLY != 0
@@ -159,25 +151,30 @@ impl bpfw_conn {
 impl bpfw_hop {
     /// The address of the router or host that takes the packets.
     pub fn neighbor(&self) -> Ipv4Addr {
-        address(self.neighbor[0])
+        self.neighbor[0].into()
     }
 }
 
-impl fmt::Display for bpfw_tuple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.decode() {
-            Some(tuple) => tuple.fmt(f),
-            None => write!(f, "protocol {}", self.protocol),
-        }
+impl From<u16> for __be16 {
+    fn from(value: u16) -> Self {
+        Self(value.to_be())
     }
 }
 
-/// An address as the integer whose bytes in memory are in network order.
-pub fn be32(address: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
+impl From<__be16> for u16 {
+    fn from(value: __be16) -> Self {
+        Self::from_be(value.0)
+    }
 }
 
-/// The inverse of [`be32`].
-pub fn address(be32: u32) -> Ipv4Addr {
-    Ipv4Addr::from(be32.to_ne_bytes())
+impl From<Ipv4Addr> for __be32 {
+    fn from(address: Ipv4Addr) -> Self {
+        Self(address.to_bits().to_be())
+    }
+}
+
+impl From<__be32> for Ipv4Addr {
+    fn from(address: __be32) -> Self {
+        Self::from_bits(u32::from_be(address.0))
+    }
 }

@@ -2,15 +2,16 @@
 //! The command line: `bpfw <hook> [<object>] <interface>...`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::abi;
 use crate::datapath::Hook;
-use crate::datapath::attachment::XdpMode;
+use crate::datapath::interface::XdpMode;
+use crate::datapath::object::BpfLogLevel;
 use crate::error::{Error, Result};
+use crate::flow::mark::{self, OffloadMark};
+use crate::logging::LogLevel;
 
 /// Forwards the packets of established connections in XDP or TC, exactly as the kernel would.
 ///
@@ -44,96 +45,8 @@ impl Command {
     }
 }
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    /// The level's name as `RUST_LOG` knows it.
-    pub fn as_directive(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// How much the datapath writes to the kernel's trace pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BpfLogLevel {
-    /// Nothing; the messages are not even loaded
-    Off,
-    /// Look-ups, signals, connections that end
-    Info,
-    /// Every packet's verdict too
-    Debug,
-}
-
-impl BpfLogLevel {
-    /// The level as the datapath knows it.
-    pub fn as_setting(self) -> u32 {
-        match self {
-            Self::Off => abi::BPFW_LOG_OFF,
-            Self::Info => abi::BPFW_LOG_INFO,
-            Self::Debug => abi::BPFW_LOG_DEBUG,
-        }
-    }
-}
-
-/// Conntrack marks of the connections to offload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffloadMark {
-    /// What the masked mark must be.
-    pub value: u32,
-    /// The bits that count.
-    pub mask: u32,
-}
-
-impl OffloadMark {
-    /// Whether a connection with this mark is to be offloaded.
-    pub fn matches(self, mark: u32) -> bool {
-        mark & self.mask == self.value
-    }
-}
-
-impl FromStr for OffloadMark {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (value, mask) = match text.split_once('/') {
-            Some((value, mask)) => (number(value)?, number(mask)?),
-            None => (number(text)?, u32::MAX),
-        };
-        if mask == 0 {
-            return Err("the mask is 0: it would match every connection".into());
-        }
-        if value & !mask != 0 {
-            return Err(format!("the value {value:#x} has bits outside of the mask {mask:#x}"));
-        }
-        Ok(Self { value, mask })
-    }
-}
-
-fn number(text: &str) -> std::result::Result<u32, String> {
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|error| format!("'{text}' is not a 32-bit number: {error}"))
-}
-
 fn mask(text: &str) -> std::result::Result<u32, String> {
-    match number(text)? {
+    match mark::number(text)? {
         0 => Err("the mask is 0: it would leave no bit of the mark".into()),
         mask => Ok(mask),
     }
@@ -269,16 +182,6 @@ mod tests {
         assert_eq!(mask("0x3F00").unwrap().command.into_parts().1.route_mark_mask, Some(0x3f00));
         for text in ["0", "0x", "mark", "0x100000000", "1/1"] {
             assert!(mask(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn marks_are_parsed_with_and_without_a_mask() {
-        let mark: OffloadMark = "0x10/0xf0".parse().unwrap();
-        assert!(mark.matches(0x1f) && !mark.matches(0x2f));
-        assert_eq!("7".parse(), Ok(OffloadMark { value: 7, mask: u32::MAX }));
-        for text in ["", "x", "1/0", "3/1", "0x100000000", "-1", "1/2/3"] {
-            assert!(text.parse::<OffloadMark>().is_err(), "{text}");
         }
     }
 }

@@ -6,14 +6,38 @@ mod queue;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
-use crate::cli::LogLevel;
 use crate::error::{Error, Result};
 
 use queue::Queue;
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The level's name as `RUST_LOG` knows it.
+    fn as_directive(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
 
 /// The log; dropping it waits, for a while at most, until its last lines are written.
 #[derive(Debug)]

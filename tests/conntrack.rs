@@ -5,7 +5,7 @@
 mod live;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,13 +50,6 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
-fn v4(address: SocketAddr) -> SocketAddrV4 {
-    match address {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(_) => panic!("{address} is no IPv4 address"),
-    }
-}
-
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
@@ -77,8 +70,8 @@ impl Udp {
 
     fn tuple(&self) -> Tuple {
         let [source, destination] =
-            [&self.client, &self.server].map(|socket| v4(socket.local_addr().unwrap()));
-        Tuple { protocol: Protocol::Udp, source, destination }
+            [&self.client, &self.server].map(|socket| socket.local_addr().unwrap());
+        Tuple::new(Protocol::Udp, source, destination)
     }
 
     fn talk(&self) {
@@ -97,11 +90,8 @@ fn tcp() -> (TcpStream, TcpStream, Tuple) {
     let (mut server, _) = listener.accept().unwrap();
     client.write_all(&[1]).unwrap();
     server.read_exact(&mut [0]).unwrap();
-    let tuple = Tuple {
-        protocol: Protocol::Tcp,
-        source: v4(client.local_addr().unwrap()),
-        destination: v4(client.peer_addr().unwrap()),
-    };
+    let tuple =
+        Tuple::new(Protocol::Tcp, client.local_addr().unwrap(), client.peer_addr().unwrap());
     (client, server, tuple)
 }
 
@@ -253,10 +243,10 @@ fn an_update_changes_timeout_and_flags_only() {
 /// One socket's UDP datagrams to so many ports, each a connection of its own.
 fn many_udp(count: u16) -> Vec<Tuple> {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let source = v4(client.local_addr().unwrap());
-    let destination = |port| format!("127.0.0.2:{port}").parse().unwrap();
+    let source = client.local_addr().unwrap();
+    let destination = |port| SocketAddr::from(([127, 0, 0, 2], port));
     (10_000..10_000 + count)
-        .map(|port| Tuple { protocol: Protocol::Udp, source, destination: destination(port) })
+        .map(|port| Tuple::new(Protocol::Udp, source, destination(port)))
         .inspect(|tuple| {
             // The error that nobody listens there comes with the next datagram.
             let _ = client.send_to(&[1], tuple.destination);

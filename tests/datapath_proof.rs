@@ -6,6 +6,7 @@ mod support;
 use bpfw::abi::{
     BPFW_FORWARDED, BPFW_NO_TESTIMONY, BPFW_PASS_UNPROVEN, BPFW_PROVEN, BPFW_STAMP_OLD, bpfw_rest,
 };
+use bpfw::clock::Jiffies;
 use bpfw::datapath::state::{Change, NO_PERIODS};
 use bpfw::flow::tuple::Protocol;
 use std::panic::catch_unwind;
@@ -229,7 +230,7 @@ fn period(datapath: &mut Datapath<'_>) {
     datapath.add(&flow);
     datapath.state.rest().expect("rest");
     // Some 16 to 160 ms.
-    datapath.state.set_period(4, datapath.now());
+    datapath.state.set_period(4, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");
     let frame = flow.incoming(false).build();
     expect_asks(datapath, &flow, false);
@@ -243,7 +244,7 @@ fn period(datapath: &mut Datapath<'_>) {
     }
     // Without periods, older proofs do not fit again.
     datapath.state.rest().expect("rest");
-    datapath.state.set_period(NO_PERIODS, datapath.now());
+    datapath.state.set_period(NO_PERIODS, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");
     expect_asks(datapath, &flow, false);
 }
@@ -288,7 +289,7 @@ fn waited_long(datapath: &mut Datapath<'_>) {
     datapath.add_unproven(&flow);
     datapath.state.rest().expect("rest");
     // Some 64 to 640 ms.
-    datapath.state.set_period(6, datapath.now());
+    datapath.state.set_period(6, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");
     let frame = flow.outgoing(false).build();
     eventually(Duration::from_secs(10), "a packet leaves in its period", || {

@@ -6,8 +6,8 @@ mod support;
 
 use bpfw::abi::bpfw_tuple;
 use bpfw::datapath::Hook;
-use bpfw::datapath::cells::{CELLS as CELLS_MAP, RESTS};
 use bpfw::datapath::conn_map::{Added, ConnMap, Connection, Walk};
+use bpfw::datapath::map_names::{CONN_CELLS, CONN_RESTS};
 use bpfw::datapath::sys::{Batch, Then, next_batch};
 use bpfw::flow::tuple::{Protocol, Tuple};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
@@ -156,7 +156,7 @@ fn hazard_28_a_failed_write_leaves_nothing_of_its_connections() {
             return;
         }
         let mut table = ConnMap::new(datapath.object.object()).expect("the table");
-        freeze(datapath, RESTS);
+        freeze(datapath, CONN_RESTS);
         table.add_all(&crowd()).expect_err("cells need their rests");
         expect(&table, &BTreeMap::new());
         for each in crowd() {
@@ -177,7 +177,7 @@ fn hazard_28_a_cell_that_cannot_be_freed_stays_taken() {
         let mut table = ConnMap::new(datapath.object.object()).expect("the table");
         let [one, two] = [connection(0), connection(1)];
         assert_eq!(table.add_all([&one, &two]).expect("adding"), [Added::Added; 2]);
-        freeze(datapath, CELLS_MAP);
+        freeze(datapath, CONN_CELLS);
         table.remove_all(&[tuples(&one), tuples(&two)].concat()).expect_err("frozen");
         expect(&table, &[one, two].into_iter().map(|each| (each.id, each)).collect());
     });

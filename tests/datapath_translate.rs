@@ -4,8 +4,8 @@
 mod support;
 
 use bpfw::abi::BPFW_FORWARDED;
-use bpfw::datapath::Hook;
 use bpfw::datapath::typed_map::TypedMap;
+use bpfw::datapath::{Hook, map_names};
 use bpfw::flow::tuple::Protocol;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use support::checksum;
@@ -229,7 +229,7 @@ fn hazard_51_a_priority_that_is_not_to_be_updated_stays() {
     on_hook("kept-priority", Hook::Tc, |datapath| {
         let flow = Flow::snat(Protocol::Udp);
         datapath.add(&flow);
-        let variable = TypedMap::<u32, u32>::new(datapath.object.object(), ".data.priority");
+        let variable = TypedMap::<u32, u32>::new(datapath.object.object(), map_names::PRIORITY);
         let variable = variable.expect("the variable");
         for (updates, priority) in [(0, 3), (1, 6), (0, 3)] {
             variable.set(&0, &updates).expect("written");

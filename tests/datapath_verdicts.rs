@@ -4,9 +4,10 @@
 mod support;
 
 use bpfw::abi::{self, bpfw_tuple, bpfw_verdict};
-use bpfw::datapath::Hook;
+use bpfw::clock::Jiffies;
 use bpfw::datapath::state::Change;
 use bpfw::datapath::typed_map::TypedMap;
+use bpfw::datapath::{Hook, map_names};
 use bpfw::flow::tuple::Protocol;
 use bpfw::reasons::packet::VERDICTS;
 use std::net::SocketAddrV4;
@@ -166,7 +167,8 @@ mod cases {
     }
 
     pub fn no_beat_yet(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let beat = TypedMap::<u32, u64>::new(datapath.object.object(), ".data.beat").expect("map");
+        let beat =
+            TypedMap::<u32, u64>::new(datapath.object.object(), map_names::BEAT).expect("map");
         beat.set(&0, &0).expect("no beat");
         expect(datapath, verdict, |packet| packet);
         datapath.object.beat().expect("beat");
@@ -310,7 +312,8 @@ mod cases {
         let flow = Flow::snat(Protocol::Tcp);
         let tuple = bpfw_tuple::from(flow.tuple(false));
         let frame = flow.incoming(false).build();
-        let refuse = |until| datapath.signals.borrow().refuse(&tuple, until, 1).expect("refusing");
+        let refuse =
+            |until| datapath.signals.borrow().refuse(&tuple, Jiffies(until), 1).expect("refusing");
         refuse(datapath.now() + 1_000_000);
         datapath.expect_passed(Input::new(LAN, &frame), verdict);
         assert!(datapath.take_signals().is_empty(), "refused, but signalled");
@@ -327,7 +330,7 @@ mod cases {
         let right = datapath.entry(&flow, false);
         let mut wrong = [right; 3];
         wrong[0].cell.seal ^= 1 << 20;
-        wrong[1].cell.rewrite.src_port ^= 1;
+        wrong[1].cell.rewrite.src_port.0 ^= 1;
         wrong[2].cell.rewrite.l4_delta ^= 1;
         for entry in wrong {
             datapath.overwrite(&entry);
@@ -507,7 +510,8 @@ mod cases {
     }
 
     pub fn hops_full(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        let count = TypedMap::<u32, u32>::new(datapath.object.object(), "hop_count").expect("map");
+        let count =
+            TypedMap::<u32, u32>::new(datapath.object.object(), map_names::HOP_COUNT).expect("map");
         count.set(&0, &abi::BPFW_HOP_SLOTS).expect("full");
         expect(datapath, verdict, |packet| packet);
         assert_eq!(count.get(&0).expect("reading"), Some(abi::BPFW_HOP_SLOTS), "must not run on");

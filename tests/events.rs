@@ -50,7 +50,7 @@ impl Drop for End<'_> {
 
 /// Of the storm.
 fn tuple(number: u32) -> Tuple {
-    Tuple { destination: at(ROUTER_WAN, 9), ..crowd::tuple(number) }
+    Tuple { destination: at(ROUTER_WAN, 9).into(), ..crowd::tuple(number) }
 }
 
 /// Makes conntrack's entries of the storm.
@@ -89,7 +89,7 @@ fn storm(lab: &Lab, ends: &AtomicBool, sent: &AtomicU64) {
 
 /// The stream that is deleted.
 fn stream() -> Tuple {
-    Tuple { protocol: Protocol::Udp, source: at(CLIENT, 40000), destination: ECHO }
+    Tuple::new(Protocol::Udp, at(CLIENT, 40000), ECHO)
 }
 
 /// Deletes the stream from conntrack, and says when it was gone.

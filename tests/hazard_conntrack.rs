@@ -37,8 +37,7 @@ on_both_hooks!(
 );
 
 fn tuple(source: SocketAddr, destination: SocketAddrV4) -> Tuple {
-    let SocketAddr::V4(source) = source else { panic!("{source} is no IPv4 address") };
-    Tuple { protocol: Protocol::Tcp, source, destination }
+    Tuple::new(Protocol::Tcp, source, destination)
 }
 
 fn wait_until_known(daemon: &Daemon, segments: &Segments) {
@@ -349,7 +348,7 @@ fn hazard_21_the_liberal_flag_stays_until_the_connection_ends(hook: &str, test: 
 /// Packets and bytes of a connection so far: of the original direction, and of the other one.
 fn counted(daemon: &Daemon, port: u16) -> [(u64, u64); 2] {
     let connections = Maps::of(daemon.pid()).connections();
-    let is_original = |conn: &&bpfw_conn| conn.cell.tuple.src_port == port.to_be();
+    let is_original = |conn: &&bpfw_conn| conn.cell.tuple.src_port == port.into();
     let original = connections.iter().find(is_original).expect("it is offloaded");
     let reply = connections.iter().find(|conn| conn.cell.tuple == original.reverse());
     [original.volume(), reply.expect("both directions").volume()]

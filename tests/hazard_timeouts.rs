@@ -48,7 +48,7 @@ const STREAM: &str = "net/netfilter/nf_conntrack_udp_timeout_stream";
 
 fn original() -> Tuple {
     let source = SocketAddrV4::new(CLIENT, PORT);
-    Tuple { protocol: Protocol::Udp, source, destination: ECHO }
+    Tuple::new(Protocol::Udp, source, ECHO)
 }
 
 /// Conntrack's number of the entry: another number is another entry.

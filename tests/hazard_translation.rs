@@ -6,7 +6,7 @@ mod support;
 
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use support::capture::Capture;
 use support::lab::{
     CLIENT, CLIENT_MAC, Lab, ROUTER_LAN_MAC, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC, show,
@@ -64,10 +64,12 @@ impl Case {
                     let address = if kind & 1 == 0 { *end.ip() } else { other };
                     at(address, end.port() + kind / 2)
                 };
-                let original = udp(at(CLIENT, port), at(DIALED, 7));
-                let given = udp(
-                    differ(destination, original.destination, SERVER),
-                    differ(source, original.source, ROUTER_WAN),
+                let (from, to) = (at(CLIENT, port), at(DIALED, 7));
+                let original = Tuple::new(Protocol::Udp, from, to);
+                let given = Tuple::new(
+                    Protocol::Udp,
+                    differ(destination, to, SERVER),
+                    differ(source, from, ROUTER_WAN),
                 );
                 let src_nat = (bits & 1 != 0).then_some(at(ROUTER_WAN, port + 5));
                 let dst_nat = (bits & 2 != 0).then_some(at(SERVER, 9));
@@ -79,7 +81,9 @@ impl Case {
     /// The entry's reply tuple: NAT that the kernel sets up changes what it was given.
     fn reply(&self) -> Tuple {
         let [src_nat, dst_nat] = self.nat;
-        udp(dst_nat.unwrap_or(self.given.source), src_nat.unwrap_or(self.given.destination))
+        let Tuple { protocol, source, destination } = self.given;
+        let translated = |nat: Option<_>, given| nat.map_or(given, SocketAddr::V4);
+        Tuple::new(protocol, translated(dst_nat, source), translated(src_nat, destination))
     }
 
     /// Whether each end that differs is one that the kernel was asked to translate.
@@ -111,10 +115,6 @@ impl Case {
     }
 }
 
-fn udp(source: SocketAddrV4, destination: SocketAddrV4) -> Tuple {
-    Tuple { protocol: Protocol::Udp, source, destination }
-}
-
 /// How packets come out of the router, by case and sender.
 type Seen = BTreeMap<(u64, From), BTreeSet<(SocketAddrV4, SocketAddrV4)>>;
 
@@ -122,7 +122,7 @@ type Seen = BTreeMap<(u64, From), BTreeSet<(SocketAddrV4, SocketAddrV4)>>;
 fn exchange(lab: &Lab, cases: &[Case], seen: &mut Seen) {
     let wires = [Capture::open(&lab.client, "eth0"), Capture::open(&lab.server, "eth0")];
     let send = |wire: &Capture, macs: ([u8; 6], [u8; 6]), tuple: Tuple, number: u64| {
-        let packet = Packet::udp(tuple.source, tuple.destination).mac(macs.0, macs.1);
+        let packet = Packet::of(tuple).mac(macs.0, macs.1);
         wire.send_frame(&packet.payload(&number.to_be_bytes()).build());
     };
     for from in [From::Client, From::Server] {
@@ -138,7 +138,7 @@ fn exchange(lab: &Lab, cases: &[Case], seen: &mut Seen) {
             let tuple = if from == From::Client { case.original } else { case.reply() };
             send(sender, macs, tuple, number as u64);
         }
-        let there = udp(at(CLIENT, 9), at(DIALED, 9));
+        let there = Tuple::new(Protocol::Udp, at(CLIENT, 9), at(DIALED, 9));
         let last = if from == From::Client { there } else { there.invert() };
         send(sender, macs, last, END);
         loop {

@@ -79,7 +79,7 @@ fn offloading_follows_the_first_reply(hook: &str, test: &str) {
             let client = UdpClient::open(&lab.client, from, ECHO);
             assert!(client.echoes(0, LIMIT));
             let replied = Instant::now();
-            let tuple = Tuple { protocol: Protocol::Udp, source: from, destination: ECHO };
+            let tuple = Tuple::new(Protocol::Udp, from, ECHO);
             while !maps.has_connection(tuple) {
                 assert!(replied.elapsed() < LIMIT, "connection {number} is not offloaded");
             }
@@ -204,7 +204,7 @@ fn hazard_04_conntrack_flush_ends_the_fast_path(hook: &str, test: &str) {
 /// Changes the mark of the client's UDP connection with these ports, as other programs do.
 fn set_mark(lab: &Lab, (from, to): (u16, u16), mark: u32) {
     let (source, destination) = (at(CLIENT, from), at(SERVER, to));
-    let original = Tuple { protocol: Protocol::Udp, source, destination };
+    let original = Tuple::new(Protocol::Udp, source, destination);
     update(lab, original, &format!("-m {mark}"));
 }
 

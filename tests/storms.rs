@@ -84,7 +84,7 @@ fn offload_one_more(lab: &Lab, maps: &Maps) -> Duration {
     let client = UdpClient::open(&lab.client, from, ECHO);
     assert!(client.echoes(0, LIMIT));
     let replied = Instant::now();
-    let tuple = Tuple { protocol: Protocol::Udp, source: from, destination: ECHO };
+    let tuple = Tuple::new(Protocol::Udp, from, ECHO);
     eventually(LIMIT, "a new connection is offloaded", || maps.has_connection(tuple));
     replied.elapsed()
 }

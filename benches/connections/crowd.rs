@@ -4,7 +4,7 @@
 use crate::packets::plan::{Connections, Nat, Transport};
 use crate::support::lab::{CLIENT_MAC, ROUTER_LAN_MAC, ROUTER_WAN, ROUTER_WAN_MAC, SERVER_MAC};
 use crate::support::packet::{Packet, tcp};
-use bpfw::flow::tuple::{Protocol, Tuple};
+use bpfw::flow::tuple::Tuple;
 use std::net::SocketAddrV4;
 
 const CLIENT_ISN: u32 = 1000;
@@ -39,7 +39,7 @@ impl Member {
     pub fn reply(self) -> Tuple {
         let Tuple { protocol, source, destination } = self.original();
         let router = SocketAddrV4::new(ROUTER_WAN, source.port());
-        Tuple { protocol, source: destination, destination: router }
+        Tuple::new(protocol, destination, router)
     }
 
     /// What makes the router's conntrack call it established, with who sends it; the last frame
@@ -69,10 +69,7 @@ impl Member {
 
     fn packet(self, side: Side) -> Packet {
         let tuple = if side == Side::Lan { self.original() } else { self.reply() };
-        let packet = match tuple.protocol {
-            Protocol::Tcp => Packet::tcp(tuple.source, tuple.destination),
-            Protocol::Udp => Packet::udp(tuple.source, tuple.destination),
-        };
+        let packet = Packet::of(tuple);
         let (macs, numbers) = match side {
             Side::Lan => ((CLIENT_MAC, ROUTER_LAN_MAC), (CLIENT_ISN + 1, SERVER_ISN + 1)),
             Side::Wan => ((SERVER_MAC, ROUTER_WAN_MAC), (SERVER_ISN + 1, CLIENT_ISN + 1)),

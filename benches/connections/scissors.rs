@@ -6,8 +6,8 @@
 
 use super::crowd::Member;
 use crate::support::netns::Namespace;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use std::net::SocketAddrV4;
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_NETFILTER};
+use std::net::{IpAddr, SocketAddr};
 
 const NLM_F_REQUEST: u16 = 1;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`
@@ -29,7 +29,7 @@ impl Scissors {
     pub fn open(namespace: &Namespace) -> Self {
         let open = || {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
+            socket.bind(&NetlinkAddr::new(0, 0))?;
             socket.set_non_blocking(true)?;
             Ok::<_, std::io::Error>(socket)
         };
@@ -40,7 +40,7 @@ impl Scissors {
     pub fn cut(&self, members: impl IntoIterator<Item = Member>) {
         let requests: Vec<_> = members.into_iter().map(request).collect();
         for batch in requests.chunks(BATCH) {
-            self.socket.send_to(&batch.concat(), &SocketAddr::new(0, 0), 0).expect("deleting");
+            self.socket.send_to(&batch.concat(), &NetlinkAddr::new(0, 0), 0).expect("deleting");
             // The kernel answers only what failed.
             while self.socket.recv_from_full().is_ok() {}
         }
@@ -50,8 +50,11 @@ impl Scissors {
 fn request(member: Member) -> Vec<u8> {
     let tuple = member.original();
     let [from, to] = [tuple.source, tuple.destination];
-    let address = |kind, end: SocketAddrV4| attribute(kind, &end.ip().octets());
-    let port = |kind, end: SocketAddrV4| attribute(kind, &end.port().to_be_bytes());
+    let address = |kind, end: SocketAddr| match end.ip() {
+        IpAddr::V4(address) => attribute(kind, &address.octets()),
+        IpAddr::V6(address) => panic!("{address} is no IPv4 address"),
+    };
+    let port = |kind, end: SocketAddr| attribute(kind, &end.port().to_be_bytes());
     let ip = [address(1, from), address(2, to)].concat();
     let protocol = attribute(1, &[tuple.protocol.number()]);
     let proto = [protocol, port(2, from), port(3, to)].concat();

@@ -114,11 +114,8 @@ impl Connections {
         let host = 1 + number / PORTS;
         let at = |base: Ipv4Addr, port| SocketAddrV4::new((u32::from(base) + host).into(), port);
         let port = FIRST_PORT + number % PORTS;
-        Tuple {
-            protocol: self.transport.into(),
-            source: at(LAN_HOSTS, u16::try_from(port).expect("below 65,536")),
-            destination: at(WAN_HOSTS, SERVICE),
-        }
+        let source = at(LAN_HOSTS, u16::try_from(port).expect("below 65,536"));
+        Tuple::new(self.transport.into(), source, at(WAN_HOSTS, SERVICE))
     }
 
     /// Addresses of packets in this direction, each with whether the host's number is added.

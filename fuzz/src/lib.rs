@@ -8,9 +8,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use bpfw::cli::{Cli, OffloadMark};
+use bpfw::cli::Cli;
 use bpfw::conntrack::decoders as conntrack;
 use bpfw::firewall::walk;
+use bpfw::flow::mark::OffloadMark;
 use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
 use bpfw::netlink::network::Network;

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::resync::identity;
+use super::identity::identity;
+use super::source::Source;
 use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
@@ -29,17 +30,6 @@ const CLOCK_ERROR: u64 = 4;
 
 /// So long after a refusal, the sweep looks for connections that take room for nothing.
 const LACKS_ROOM: Duration = Duration::from_secs(30);
-
-/// How a connection came to our attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// By its own event, which a packet has just caused.
-    Event,
-    /// By a packet that the datapath has just handed to the stack: it may never send events.
-    Signal,
-    /// By conntrack's table alone: nobody knows when the stack has seen a packet of it.
-    Table,
-}
 
 impl Offload {
     /// Offloads the connection if it may be; removes it if it may not, and says why.
@@ -86,7 +76,7 @@ impl Offload {
             unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
             ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
-        decide(&facts, |address| self.local_addresses.contains(&address.into()))
+        decide(&facts, |address| self.local_addresses.contains(&address))
     }
 
     fn offload(&mut self, entry: &Entry, assured: bool, source: Source) -> Result<Option<Refusal>> {
@@ -99,7 +89,7 @@ impl Offload {
         }
         if source != Source::Signal && given == Given::Ordinary && !self.is_full() {
             let connection = self.connection(entry, assured);
-            self.comes(entry, connection, source);
+            self.queue_add(entry, connection, source);
             return Ok(None);
         }
         self.offload_or_keep(entry, assured, source, given)
@@ -117,7 +107,7 @@ impl Offload {
         let known = standing.filter(|known| is_of(known, entry));
         let connection = self.connection(entry, assured);
         if source == Source::Event {
-            self.sends_events(entry);
+            self.leave_audit(entry);
         }
         let ended = known.is_some_and(|known| known.rest.finished != 0);
         // By its next packet it is looked at again, if it has any.
@@ -132,7 +122,7 @@ impl Offload {
             self.clear_way(entry.original, entry.reply)?;
         }
         if given == Given::Unclear {
-            return self.stays(entry, Refusal::TimeoutUnclear);
+            return self.leave_to_stack(entry, Refusal::TimeoutUnclear);
         }
         self.add(&connection, audited)
     }
@@ -144,15 +134,15 @@ impl Offload {
             reply: entry.reply,
             id: entry.id,
             assured,
-            pass_from: if unassured_udp { self.clock.after(UDP_STREAM_AFTER) } else { 0 },
+            pass_from: unassured_udp.then(|| self.clock.after(UDP_STREAM_AFTER)),
             mark: entry.mark,
-            seen: self.clock.now().wrapping_sub(CLOCK_ERROR),
+            seen: self.clock.now().before(CLOCK_ERROR),
             idle_limit: self.idle_limit(entry.original.protocol, assured),
         }
     }
 
     /// Its tuples are another's no longer, although it is not offloaded.
-    fn stays(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
+    fn leave_to_stack(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
         self.clear_way(entry.original, entry.reply)?;
         Ok(Some(refusal))
     }
@@ -227,8 +217,7 @@ impl Offload {
 
     /// A silence in jiffies after which the stack sees such a connection's next packet.
     pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u32 {
-        let limit = self.timeouts.of(protocol, assured).idle_limit();
-        u32::try_from(self.clock.jiffies.in_duration(limit)).unwrap_or(u32::MAX)
+        self.clock.hz().count_u32(self.timeouts.of(protocol, assured).idle_limit())
     }
 
     /// Removes what stands in a connection's way: its own older entry, or one of its tuples'
@@ -249,7 +238,7 @@ impl Offload {
             self.audit.add(connection);
         }
         match connection.original.protocol {
-            Protocol::Udp if !connection.assured => self.note_unassured(),
+            Protocol::Udp if !connection.assured => self.expect_unassured(),
             Protocol::Udp => {}
             Protocol::Tcp => self.last_tcp = Some(Instant::now()),
         }

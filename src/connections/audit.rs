@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::admission::Source;
+use super::source::Source;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::Connection;
@@ -129,8 +129,8 @@ impl Offload {
         self.heed_errors(errors)
     }
 
-    /// An event, whatever caused it, shows that its connection sends events.
-    pub(super) fn sends_events(&mut self, entry: &Entry) {
+    /// Ends the audit of a connection that has sent an event, whatever caused it.
+    pub(super) fn leave_audit(&mut self, entry: &Entry) {
         // Ids repeat.
         let known = self.audit.connections.get(&entry.id);
         if self.events_sent && known.is_some_and(|known| known.original == entry.original) {

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Offload;
-use super::admission::Source;
+use super::source::Source;
 use crate::abi::bpfw_tuple;
 use crate::conntrack::entry::Entry;
 use crate::conntrack::events::Event;
@@ -47,7 +47,7 @@ impl Offload {
             Event::Destroy(entry) => {
                 self.waiting.forget(&entry.original);
                 self.make_way(&entry)?;
-                self.goes(&entry)
+                self.queue_removal(&entry)
             }
             // What waits of the same connection is older.
             Event::Update(entry) if self.may_know(&entry) => {
@@ -110,11 +110,11 @@ impl Offload {
             return self.reject(entry, Refusal::OddTimeout).map(drop);
         }
         self.on_update(entry, Source::Table)?;
-        self.sends_events(entry);
+        self.leave_audit(entry);
         Ok(())
     }
 
-    fn goes(&mut self, entry: &Entry) -> Result<()> {
+    fn queue_removal(&mut self, entry: &Entry) -> Result<()> {
         let tuple = entry.original.into();
         if self.conn_map.has(&tuple, entry.id)? {
             self.audit.forget(entry.id);
@@ -126,7 +126,7 @@ impl Offload {
     }
 
     /// A connection that most probably is not there yet.
-    pub(super) fn comes(&mut self, entry: &Entry, connection: Connection, source: Source) {
+    pub(super) fn queue_add(&mut self, entry: &Entry, connection: Connection, source: Source) {
         self.batch.note(entry);
         self.batch.adds.push((entry.clone(), connection, source));
     }
@@ -144,12 +144,12 @@ impl Offload {
         self.prepare(adds.iter().map(|(_, connection, _)| connection))?;
         let added = self.conn_map.add_all(adds.iter().map(|(_, connection, _)| connection))?;
         for ((entry, connection, source), added) in adds.iter().zip(added) {
-            self.arrives(entry, connection, *source, added)?;
+            self.finish_add(entry, connection, *source, added)?;
         }
         Ok(())
     }
 
-    fn arrives(
+    fn finish_add(
         &mut self,
         entry: &Entry,
         connection: &Connection,

@@ -4,25 +4,25 @@
 mod admission;
 mod audit;
 mod event_batch;
+mod identity;
 mod ipsec;
-mod moment;
 mod refresh;
 mod refusals;
 mod resync;
 mod signals;
+mod source;
 mod sweep;
 pub mod topology;
 mod waiting;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libbpf_rs::Object;
 
 use crate::abi::bpfw_tuple;
-use crate::cli::OffloadMark;
-use crate::clock::Jiffies;
+use crate::clock::{Clock, Hz, Jiffies};
 use crate::conntrack::entry::Entry;
 use crate::conntrack::requests::{Requests, UpdateErrors};
 use crate::conntrack::sysctl::Sysctls;
@@ -30,38 +30,16 @@ use crate::datapath::conn_map::ConnMap;
 use crate::datapath::signals::Signals;
 use crate::error::Result;
 use crate::flow::expiry::Timeouts;
+use crate::flow::mark::OffloadMark;
 use crate::flow::selector::Selectors;
 use crate::flow::tuple::Tuple;
 use crate::reasons::connection::Refusal;
 
-use admission::Source;
+use identity::Identity;
 use refusals::Refusals;
-use resync::Identity;
 pub use resync::Resync;
-pub use sweep::Round;
-
-/// The clock of the datapath, read off the last heartbeat.
-#[derive(Clone, Copy, Debug)]
-struct JiffyClock {
-    jiffies: Jiffies,
-    read_at: Instant,
-    value: u64,
-}
-
-impl JiffyClock {
-    fn now(&self) -> u64 {
-        self.value.wrapping_add(self.jiffies.in_duration(self.read_at.elapsed()))
-    }
-
-    fn after(&self, duration: Duration) -> u64 {
-        self.now().wrapping_add(self.jiffies.in_duration(duration))
-    }
-
-    /// How long ago the datapath noted this time; `None` for its "never".
-    fn age(&self, then: u64) -> Option<Duration> {
-        (then != 0).then(|| self.jiffies.to_duration(self.now().saturating_sub(then)))
-    }
-}
+use source::Source;
+pub use sweep::Progress;
 
 /// What routing makes of conntrack's marks.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +57,7 @@ impl RouteMark {
 }
 
 /// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
-/// here is its tag and a note in [`ConnMap`].
+/// here is its tag in [`ConnMap`], and what conntrack was told of it.
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
@@ -101,7 +79,8 @@ pub struct Offload {
     /// Some connections may have others.
     timeout_policies: bool,
     local_addresses: HashSet<IpAddr>,
-    clock: JiffyClock,
+    /// Set by each heartbeat.
+    clock: Clock,
     sweep: sweep::Sweep,
     /// What conntrack gives connections may not be what is known of it: the stack must see their
     /// next packets.
@@ -123,7 +102,7 @@ impl Offload {
         mark: Option<OffloadMark>,
         route_mark_mask: u32,
         sysctls: &Sysctls,
-        jiffies: Jiffies,
+        hz: Hz,
     ) -> Result<Self> {
         Ok(Self {
             conn_map: ConnMap::new(object)?,
@@ -141,7 +120,7 @@ impl Offload {
             timeouts: timeouts(sysctls),
             timeout_policies: false,
             local_addresses: HashSet::new(),
-            clock: JiffyClock { jiffies, read_at: Instant::now(), value: 0 },
+            clock: Clock::new(hz),
             sweep: sweep::Sweep::default(),
             must_prove: false,
             audit: audit::Audit::default(),
@@ -157,8 +136,8 @@ impl Offload {
         self.conn_map.len() / 2
     }
 
-    /// jiffies64 now, as the datapath sees it.
-    pub fn jiffies64(&self) -> u64 {
+    /// The datapath's time now.
+    pub fn jiffies(&self) -> Jiffies {
         self.clock.now()
     }
 
@@ -204,9 +183,8 @@ impl Offload {
     }
 
     /// The datapath's time at a heartbeat just now.
-    pub fn set_clock(&mut self, jiffies64: u64) {
-        self.clock.read_at = Instant::now();
-        self.clock.value = jiffies64;
+    pub fn set_clock(&mut self, now: Jiffies) {
+        self.clock.set(now);
     }
 
     fn on_update(&mut self, entry: &Entry, source: Source) -> Result<()> {
@@ -234,7 +212,7 @@ impl Offload {
         let errors = self.requests.flush()?;
         if errors.incomplete {
             // Nobody knows which updates failed.
-            self.conn_map.forget_notes();
+            self.conn_map.forget_refreshes();
             self.must_prove = true;
         }
         self.heed_errors(errors)

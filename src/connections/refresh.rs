@@ -5,39 +5,62 @@
 //! the stack a packet in each period, so a busy connection needs nothing else. The daemon tells
 //! conntrack of a packet only before an entry could expire that the packet should keep: where a
 //! connection falls silent after packets by the fast path, or where the period is too long for the
-//! timeout.
+//! timeout. `Packets::need_refresh` is this rule.
 
 use std::time::Duration;
 
 use super::Offload;
-use super::moment::Moment;
 use crate::abi::bpfw_conn;
+use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;
 use crate::error::Result;
 use crate::flow::expiry::Lifetime;
-use crate::flow::tuple::{Protocol, Tuple};
+use crate::flow::tuple::Protocol;
 
 /// Longer than a segment and its acknowledgement take. If one direction's last packet is so much older
 /// than the other's, nobody answers.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
-/// One direction's packets, in jiffies64.
+/// When the packets of one direction came, or of both.
 #[derive(Clone, Copy)]
-struct Heard {
+struct Packets {
     /// The last one.
-    last: u64,
-    /// The last one that went through the stack.
-    by_stack: u64,
-    /// The last one that conntrack was told of.
-    told: u64,
-    /// It is noted what conntrack was told.
-    is_noted: bool,
+    last: Jiffies,
+    /// The last one that went by the stack.
+    by_stack: Jiffies,
+    /// The last one of which the daemon has told conntrack.
+    refreshed: Jiffies,
+    /// The daemon remembers this; otherwise `refreshed` holds for this sweep only.
+    is_remembered: bool,
 }
 
-impl Heard {
-    /// The last packet that conntrack knows.
-    fn known(&self) -> u64 {
-        self.by_stack.max(self.told)
+impl Packets {
+    /// The last one that conntrack knows.
+    fn known(self) -> Jiffies {
+        self.by_stack.max(self.refreshed)
+    }
+
+    /// The last one that has given the entry its full timeout. TCP may have got less by a packet through
+    /// the stack: conntrack misses the acknowledgements that the fast path forwards.
+    fn known_fully(self, protocol: Protocol) -> Jiffies {
+        if protocol == Protocol::Tcp { self.refreshed } else { self.known() }
+    }
+
+    /// These and the other direction's.
+    fn and(self, other: Self) -> Self {
+        Self {
+            last: self.last.max(other.last),
+            by_stack: self.by_stack.max(other.by_stack),
+            refreshed: self.refreshed.max(other.refreshed),
+            is_remembered: self.is_remembered && other.is_remembered,
+        }
+    }
+
+    /// Whether conntrack must be told of the last packet now: it owes the entry more time than the
+    /// packets that conntrack knows, and the entry may not last until the next sweep.
+    fn need_refresh(self, protocol: Protocol, lasts: impl Fn(Jiffies) -> bool) -> bool {
+        let is_known = self.known_fully(protocol) >= self.last;
+        !is_known && !(self.is_remembered && lasts(self.known()))
     }
 }
 
@@ -53,37 +76,40 @@ impl Offload {
         }
     }
 
-    /// Tells conntrack of the connection's last packet, if its entry could expire before the next
-    /// look. `conn` is the entry of either direction; the other direction's is read only if needed,
-    /// because that takes a system call.
-    pub(super) fn refresh(&mut self, conn: &bpfw_conn, tuple: Tuple, now: &Moment) -> Result<()> {
-        let is_tcp = tuple.protocol == Protocol::Tcp;
-        let lifetime = self.timeouts.of(tuple.protocol, conn.is_assured());
-        let this = self.heard(conn, now);
-        let lasts = |known| this.is_noted && self.lasts(known, lifetime, is_tcp, now);
-        // By its last packet TCP may have got only the timeout of unacknowledged data.
-        let knows_last = if is_tcp { this.told } else { this.known() };
-        if knows_last >= this.last || lasts(this.known()) {
+    /// Refreshes the connection's timeout if need be. `conn` is the entry of either direction; the
+    /// other direction's is read only if needed, because that takes a system call.
+    pub(super) fn refresh(
+        &mut self,
+        conn: &bpfw_conn,
+        protocol: Protocol,
+        now: Jiffies,
+    ) -> Result<()> {
+        let lifetime = self.timeouts.of(protocol, conn.is_assured());
+        let lasts = |offload: &Self, known| offload.lasts(known, lifetime, protocol, now);
+        let this = self.packets(conn, now);
+        if !this.need_refresh(protocol, |known| lasts(self, known)) {
             return Ok(());
         }
         let other = match self.conn_map.get(&conn.reverse())? {
             Some(other) if other.rest.id == conn.rest.id => other,
             _ => return Ok(()),
         };
-        let that = self.heard(&other, now);
-        let (last, known) = (this.last.max(that.last), this.known().max(that.known()));
-        let is_told = known >= last && (!is_tcp || lasts(known));
-        self.note_told(conn, this.last);
-        if is_told {
+        let that = self.packets(&other, now);
+        let both = this.and(that);
+        let is_due = both.need_refresh(protocol, |known| lasts(self, known));
+        // Where conntrack knows a later packet of the other direction, this one's need not be told.
+        if is_due || both.known_fully(protocol) >= this.last {
+            self.remember_refresh(conn, this.last);
+        }
+        if !is_due {
             return Ok(());
         }
-        self.note_told(&other, that.last);
-        let acknowledged = is_acknowledged(now.age(this.last), now.age(that.last));
-        let timeout = lifetime.left(acknowledged, now.age(last));
-        let original = conn.original();
+        self.remember_refresh(&other, that.last);
+        let timeout =
+            lifetime.left(self.is_acknowledged(this, that, now), self.age(both.last, now));
         // Conntrack takes whole seconds: rather one too many than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-        match original.decode() {
+        match conn.original().decode() {
             Some(original) => self.requests.queue_update(&original, Some(seconds), false),
             None => Ok(()),
         }
@@ -93,47 +119,83 @@ impl Offload {
     /// refresh yet, or there is nothing to tell.
     pub(super) fn explains(&self, entry: &Entry, assured: bool, left: Duration) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
-        let now = self.moment(Duration::ZERO);
-        let mut known = 0;
+        let now = self.clock.now();
+        let mut known = Jiffies::NEVER;
         for tuple in [entry.original.into(), entry.reply.into()] {
             match self.conn_map.get(&tuple)? {
                 Some(conn) if conn.rest.id == entry.id => {
-                    known = self.heard(&conn, &now).known().max(known);
+                    known = self.packets(&conn, now).known().max(known);
                 }
                 _ => return Ok(false),
             }
         }
-        Ok(lifetime.explains(left, now.age(known)))
+        Ok(lifetime.explains(left, self.age(known, now)))
     }
 
-    fn heard(&self, conn: &bpfw_conn, now: &Moment) -> Heard {
-        let by_stack = conn.rest.passed_up;
-        let last = now.widen(conn.cell.last_seen).max(by_stack);
-        let note = self.conn_map.note(&conn.cell.tuple);
-        let told = match note {
-            Some(0) => 0,
-            Some(note) => now.widen(note),
-            // Of entries in conn_map nothing is noted: each look tells of what came since the one before.
-            None if now.age(last) > self.sweep.since_last_look() => last,
-            None => 0,
+    fn packets(&self, conn: &bpfw_conn, now: Jiffies) -> Packets {
+        let (last, by_stack) = (conn.last_packet(now), conn.passed_up());
+        let remembered = self.conn_map.refreshed(&conn.cell.tuple);
+        let refreshed = match remembered {
+            Some(0) => Jiffies::NEVER,
+            Some(low) => now.widen(low),
+            // Not of entries in conn_map: each sweep tells of what came since the one before.
+            None if self.age(last, now) > self.sweep.since_last() => last,
+            None => Jiffies::NEVER,
         };
-        Heard { last, by_stack, told, is_noted: note.is_some() }
+        Packets { last, by_stack, refreshed, is_remembered: remembered.is_some() }
     }
 
-    /// Whether an entry lasts until after the next look, if conntrack knows a packet of this time.
-    fn lasts(&self, known: u64, lifetime: Lifetime, is_tcp: bool, now: &Moment) -> bool {
+    /// Whether an entry lasts until the next sweep has seen it, if conntrack knows a packet of this time.
+    fn lasts(&self, known: Jiffies, lifetime: Lifetime, protocol: Protocol, now: Jiffies) -> bool {
         // A policy may give TCP less for unacknowledged data than the sysctl that is known.
-        let is_sure = !is_tcp || !self.timeout_policies;
-        is_sure && lifetime.lasts(now.age(known), self.sweep.next_look())
+        let is_sure = protocol != Protocol::Tcp || !self.timeout_policies;
+        is_sure && lifetime.lasts(self.age(known, now), self.sweep.until_next())
     }
 
-    fn note_told(&mut self, conn: &bpfw_conn, last: u64) {
-        // 0 is no note. A jiffy more does not matter.
-        self.conn_map.set_note(&conn.cell.tuple, (last as u32).max(1));
+    /// Whether the data of either direction was acknowledged.
+    fn is_acknowledged(&self, this: Packets, that: Packets, now: Jiffies) -> bool {
+        let [this, that] = [this, that].map(|packets| self.age(packets.last, now));
+        this.abs_diff(that) <= ACKNOWLEDGED_WITHIN
+    }
+
+    fn age(&self, then: Jiffies, now: Jiffies) -> Duration {
+        then.age(now, self.clock.hz())
+    }
+
+    fn remember_refresh(&mut self, conn: &bpfw_conn, last: Jiffies) {
+        // 0 stands for never. A jiffy more does not matter.
+        self.conn_map.set_refreshed(&conn.cell.tuple, last.low().max(1));
     }
 }
 
-/// Whether the data of either direction was acknowledged, by the ages of both directions' last packets.
-fn is_acknowledged(one: Duration, other: Duration) -> bool {
-    one.abs_diff(other) <= ACKNOWLEDGED_WITHIN
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(last: u64, by_stack: u64, refreshed: u64) -> Packets {
+        let [last, by_stack, refreshed] = [last, by_stack, refreshed].map(Jiffies);
+        Packets { last, by_stack, refreshed, is_remembered: true }
+    }
+
+    #[test]
+    fn conntrack_is_told_only_what_it_must_know_now() {
+        let lasts = |known: Jiffies| known >= Jiffies(50);
+        let due = |protocol, packets: Packets| packets.need_refresh(protocol, lasts);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert!(due(protocol, packets(90, 10, 20)));
+            assert!(!due(protocol, packets(90, 10, 90)), "it was told");
+            assert!(!due(protocol, packets(90, 60, 20)), "the entry lasts");
+            let forgotten = Packets { is_remembered: false, ..packets(90, 60, 20) };
+            assert!(due(protocol, forgotten), "the next sweep would take it for told");
+        }
+        assert!(!due(Protocol::Udp, packets(40, 40, 20)), "the stack has seen the last one");
+        assert!(due(Protocol::Tcp, packets(40, 40, 20)), "it may have given less");
+    }
+
+    #[test]
+    fn a_connection_is_known_by_either_direction() {
+        let both = packets(90, 10, 20).and(packets(80, 85, 90));
+        assert_eq!((both.last, both.known()), (Jiffies(90), Jiffies(90)));
+        assert!(!both.need_refresh(Protocol::Tcp, |_| false));
+    }
 }

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Offload;
-use super::admission::Source;
 use super::event_batch::EventBatch;
+use super::identity::{Identity, identity};
+use super::source::Source;
 use super::waiting::Waiting;
-use crate::abi::bpfw_tuple;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
@@ -19,16 +19,6 @@ pub struct Resync {
     step: Step,
     /// The connections that conntrack knows and that may be offloaded.
     confirmed: HashSet<Identity>,
-}
-
-/// Tells connections apart. Conntrack's ids alone are 32 bits of a hash: of a million connections that ended
-/// unheard of, hundreds would have the id of one that lives.
-pub(super) type Identity = u64;
-
-pub(super) fn identity(id: u32, original: bpfw_tuple) -> Identity {
-    let ports = u32::from(original.src_port) << 16 | u32::from(original.dst_port);
-    let ends = original.src_addr ^ original.dst_addr.rotate_left(16) ^ ports.rotate_left(8);
-    u64::from(id) << 32 | u64::from(ends ^ u32::from(original.protocol))
 }
 
 enum Step {
@@ -114,27 +104,5 @@ impl Offload {
                 return Ok(complete);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_with_the_same_id_are_told_apart() {
-        let tuple =
-            bpfw_tuple { src_addr: 1, dst_addr: 2, src_port: 3, dst_port: 4, ..Default::default() };
-        let known = identity(7, tuple);
-        assert_eq!(identity(7, tuple), known);
-        let others = [
-            bpfw_tuple { src_addr: 9, ..tuple },
-            bpfw_tuple { dst_addr: 9, ..tuple },
-            bpfw_tuple { src_port: 9, ..tuple },
-            bpfw_tuple { dst_port: 9, ..tuple },
-            bpfw_tuple { protocol: 6, ..tuple },
-        ];
-        assert!(others.into_iter().all(|other| identity(7, other) != known));
-        assert_ne!(identity(8, tuple), known);
     }
 }

@@ -5,9 +5,11 @@
 use std::time::{Duration, Instant};
 
 use super::Offload;
-use super::admission::Source;
-use crate::abi::{self, bpfw_tuple};
+use super::source::Source;
+use crate::abi::bpfw_tuple;
+use crate::clock::Jiffies;
 use crate::conntrack::entry::Entry;
+use crate::datapath::signals::Signal;
 use crate::error::Result;
 use crate::flow::state::TcpState;
 use crate::reasons::connection::Refusal;
@@ -26,7 +28,7 @@ const NEW_ENOUGH: Duration = Duration::from_secs(2);
 /// Signals that were taken out of the map and wait to be looked at.
 #[derive(Default)]
 pub(super) struct Taken {
-    signals: Vec<(bpfw_tuple, u64)>,
+    signals: Vec<Signal>,
     /// How long they may take yet, all together.
     time: Duration,
 }
@@ -50,8 +52,8 @@ impl Offload {
     pub fn look_at_signals(&mut self, until: Instant) -> Result<bool> {
         let started = Instant::now();
         let until = until.min(started + self.taken.time);
-        while let Some((tuple, at)) = self.taken.signals.pop() {
-            if at & abi::BPFW_SIGNAL_SEGMENT as u64 != 0 {
+        while let Some(Signal { tuple, at, is_segment }) = self.taken.signals.pop() {
+            if is_segment {
                 self.forget_acknowledged(&tuple)?;
             } else {
                 self.look_at(&tuple, at)?;
@@ -79,8 +81,8 @@ impl Offload {
         }
     }
 
-    /// Looks at the connection of a packet that the datapath handed up at this time in jiffies64.
-    pub(super) fn look_at(&mut self, tuple: &bpfw_tuple, at: u64) -> Result<()> {
+    /// Looks at the connection of a packet that the datapath handed up at this time.
+    pub(super) fn look_at(&mut self, tuple: &bpfw_tuple, at: Jiffies) -> Result<()> {
         let Some(plain) = tuple.decode() else {
             return Ok(());
         };
@@ -111,7 +113,7 @@ impl Offload {
     }
 
     /// Whether the packet of this signal is too old to tell which timeout packets are given.
-    fn is_outdated(&self, at: u64) -> bool {
+    fn is_outdated(&self, at: Jiffies) -> bool {
         let is_new = |age: Duration| age + SIGNAL_AGE_ERROR < NEW_ENOUGH;
         self.timeout_policies && !self.clock.age(at).is_some_and(is_new)
     }

@@ -89,7 +89,7 @@ impl View<'_> {
         if !(self.attached)(link.index) || !self.is_l3(link) {
             return None;
         }
-        let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, vlan_proto: 0 };
+        let key = bpfw_link_key { ifindex: link.index, vlan_id: 0, ..Default::default() };
         Some((key, self.l3_interface(link)?))
     }
 
@@ -122,7 +122,7 @@ impl View<'_> {
                 let tagged = bpfw_egress {
                     port: vlan.port,
                     vlan_id: vlan.id,
-                    vlan_proto: vlan.protocol.to_be(),
+                    vlan_proto: vlan.protocol.into(),
                     ..untagged
                 };
                 (up && self.takes_xdp(vlan.port)).then_some(tagged)
@@ -182,7 +182,7 @@ pub fn ports_of_vlans(links: &BTreeMap<u32, Link>) -> HashSet<u32> {
 }
 
 fn tagged(vlan: &Vlan) -> bpfw_link_key {
-    bpfw_link_key { ifindex: vlan.port, vlan_id: vlan.id, vlan_proto: vlan.protocol.to_be() }
+    bpfw_link_key { ifindex: vlan.port, vlan_id: vlan.id, vlan_proto: vlan.protocol.into() }
 }
 
 #[cfg(test)]
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn key(ifindex: u32, vlan_id: u16) -> bpfw_link_key {
-        let vlan_proto = if vlan_id == 0 { 0 } else { 0x8100_u16.to_be() };
+        let vlan_proto = if vlan_id == 0 { 0 } else { 0x8100_u16 }.into();
         bpfw_link_key { ifindex, vlan_id, vlan_proto }
     }
 
@@ -262,9 +262,9 @@ mod tests {
         let links = || vec![link(1, "a"), vlan(5, 1, 10)];
         let xdp = egress(&devices(Hook::Xdp, links()), 5).unwrap();
         let tag = (xdp.port, xdp.vlan_id, xdp.vlan_proto, xdp.mtu);
-        assert_eq!(tag, (1, 10, 0x8100_u16.to_be(), 1496));
+        assert_eq!(tag, (1, 10, 0x8100.into(), 1496));
         let tc = egress(&devices(Hook::Tc, links()), 5).unwrap();
-        assert_eq!((tc.port, tc.vlan_id, tc.vlan_proto, tc.mtu), (5, 0, 0, 1496));
+        assert_eq!((tc.port, tc.vlan_id, tc.vlan_proto, tc.mtu), (5, 0, 0.into(), 1496));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::admission::Source;
+use super::source::Source;
 use crate::conntrack::entry::Entry;
 use crate::flow::tuple::Tuple;
 
@@ -66,8 +66,7 @@ mod tests {
 
     fn entry(number: u32, id: u32) -> Entry {
         let at = |bits: u32| SocketAddrV4::new(Ipv4Addr::from(bits), 7);
-        let (source, destination) = (at(number), at(u32::MAX));
-        let original = Tuple { protocol: Protocol::Udp, source, destination };
+        let original = Tuple::new(Protocol::Udp, at(number), at(u32::MAX));
         Entry {
             original,
             reply: original.invert(),

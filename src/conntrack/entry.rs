@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry as a plain value.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use super::ffi::{FAMILY, Object, Text, U8, U16, U32};
@@ -119,11 +119,8 @@ impl Direction {
             let address = Ipv4Addr::from_bits(u32::from_be(object.u32(address)?));
             Some(SocketAddrV4::new(address, u16::from_be(object.u16(port)?)))
         };
-        Some(Tuple {
-            protocol: Protocol::from_number(object.u8(self.protocol)?)?,
-            source: side(self.source)?,
-            destination: side(self.destination)?,
-        })
+        let protocol = Protocol::from_number(object.u8(self.protocol)?)?;
+        Some(Tuple::new(protocol, side(self.source)?, side(self.destination)?))
     }
 
     fn set(&self, object: &mut Object, tuple: &Tuple) {
@@ -131,7 +128,10 @@ impl Direction {
         for ((address, port), side) in
             [(self.source, tuple.source), (self.destination, tuple.destination)]
         {
-            object.set_u32(address, side.ip().to_bits().to_be());
+            // No tuple has another family: see `get`.
+            if let SocketAddr::V4(side) = side {
+                object.set_u32(address, side.ip().to_bits().to_be());
+            }
             object.set_u16(port, side.port().to_be());
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock::Jiffies;
+use crate::clock::{Hz, Jiffies};
 use crate::datapath::Hook;
 use crate::datapath::counters::Counters;
 use crate::datapath::hops::Hops;
@@ -19,7 +19,7 @@ pub(super) struct Datapath<'obj> {
     pub(super) hops: Hops,
     pub(super) counters: Counters,
     pub(super) priority: Priority,
-    pub(super) jiffies: Jiffies,
+    pub(super) hz: Hz,
     /// The age at which the programs take a heartbeat for too old.
     heartbeat_limit: Duration,
     heartbeat_at: Instant,
@@ -30,7 +30,7 @@ impl<'obj> Datapath<'obj> {
     pub(super) fn new(
         object: LoadedObject<'obj>,
         hook: Hook,
-        jiffies: Jiffies,
+        hz: Hz,
         heartbeat_limit: Duration,
     ) -> Result<Self> {
         Ok(Self {
@@ -39,14 +39,14 @@ impl<'obj> Datapath<'obj> {
             counters: Counters::new(object.object())?,
             priority: Priority::new(object.object(), hook)?,
             object,
-            jiffies,
+            hz,
             heartbeat_limit,
             heartbeat_at: Instant::now(),
         })
     }
 
-    /// Sends a heartbeat; jiffies64 at this time, or `None` if it comes too late.
-    pub(super) fn heartbeat(&mut self) -> Result<Option<u64>> {
+    /// Sends a heartbeat; the jiffies at this time, or `None` if it comes too late.
+    pub(super) fn heartbeat(&mut self) -> Result<Option<Jiffies>> {
         if !self.object.beat()? {
             return Ok(None);
         }

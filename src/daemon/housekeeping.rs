@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{CHORE, Daemon, SLICE};
-use crate::connections::Round;
+use crate::connections::Progress;
 use crate::datapath::state::{Change, NO_PERIODS};
 use crate::error::Result;
 
@@ -33,7 +33,7 @@ impl Daemon<'_> {
             let period = self.datapath.state.period();
             // Without periods, nothing takes a fast connection to the full lane.
             if period != NO_PERIODS {
-                let window = self.datapath.jiffies.to_duration(2 << period);
+                let window = self.datapath.hz.duration(2 << period);
                 news |= interfaces.watch_unseen(links, window)?;
             }
         }
@@ -53,11 +53,11 @@ impl Daemon<'_> {
     /// Tells the datapath that everything is handled; in a pause, that the daemon runs. `false` if it comes
     /// too late.
     pub(super) fn heartbeat(&mut self) -> Result<bool> {
-        let Some(jiffies64) = self.datapath.heartbeat()? else {
+        let Some(jiffies) = self.datapath.heartbeat()? else {
             self.on_late_heartbeat()?;
             return Ok(false);
         };
-        self.connections.offload.set_clock(jiffies64);
+        self.connections.offload.set_clock(jiffies);
         Ok(true)
     }
 
@@ -76,8 +76,8 @@ impl Daemon<'_> {
         let connections = &mut self.connections;
         let looking = connections.offload.look_at_signals(Instant::now() + CHORE)?;
         let round = connections.offload.sweep(Instant::now() + CHORE)?;
-        let sweeping = matches!(round, Round::Running);
-        if let Round::Ended(hops) = round {
+        let sweeping = matches!(round, Progress::Running);
+        if let Progress::Ended(hops) = round {
             connections.neighbors.found(hops, &self.datapath.hops)?;
             self.watch_hops()?;
             self.watch_period()?;

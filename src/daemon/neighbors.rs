@@ -45,7 +45,7 @@ impl Neighbors {
         let left = self.due.len().saturating_sub(A_TURN);
         for hop in self.due.split_off(left) {
             let has_neighbor = !hop.neighbor().is_unspecified();
-            if has_neighbor && done.insert((hop.egress, hop.neighbor)) {
+            if has_neighbor && done.insert((hop.egress, hop.neighbor())) {
                 monitor.keep_in_use(hop.egress, hop.neighbor().into())?;
             }
         }

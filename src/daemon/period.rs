@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Daemon;
-use crate::clock::Jiffies;
+use crate::clock::Hz;
 use crate::datapath::state::NO_PERIODS;
 use crate::error::Result;
 
@@ -18,8 +18,8 @@ const SHORTEST: Duration = Duration::from_secs(9);
 const DOUBLINGS: u32 = 3;
 
 /// How far jiffies are shifted for periods of at most this length; zero is for no periods.
-pub(super) fn shift(period: Duration, jiffies: Jiffies) -> u32 {
-    if period.is_zero() { NO_PERIODS } else { jiffies.in_duration(period).max(1).ilog2() }
+pub(super) fn shift(period: Duration, hz: Hz) -> u32 {
+    if period.is_zero() { NO_PERIODS } else { hz.count(period).max(1).ilog2() }
 }
 
 /// The period for so many connections.
@@ -40,7 +40,7 @@ impl Daemon<'_> {
         let asked = self.request.options.prove_every();
         let connections = self.connections.offload.connections();
         let [now, sooner] = [connections, connections * 2]
-            .map(|number| shift(period(asked, number), self.datapath.jiffies));
+            .map(|number| shift(period(asked, number), self.datapath.hz));
         let current = self.datapath.state.period();
         // It is shortened only when half as many would do.
         let fits = if now > current { now } else { current.min(sooner) };
@@ -64,15 +64,15 @@ mod tests {
 
     #[test]
     fn a_period_is_no_longer_than_asked_for() {
-        let jiffies = Jiffies::from_kernel().expect("a tick");
+        let hz = Hz::from_kernel().expect("a tick");
         for seconds in [1, 7, 9, 72, 3600] {
             let asked = Duration::from_secs(seconds);
-            let period = jiffies.to_duration(1 << shift(asked, jiffies));
+            let period = hz.duration(1 << shift(asked, hz));
             assert!(
                 period <= asked && period * 2 >= asked - Duration::from_millis(20),
                 "{asked:?}"
             );
         }
-        assert_eq!(shift(Duration::ZERO, jiffies), NO_PERIODS);
+        assert_eq!(shift(Duration::ZERO, hz), NO_PERIODS);
     }
 }

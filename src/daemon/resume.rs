@@ -132,7 +132,7 @@ impl Daemon<'_> {
             Some(Step::Drain { period }) if caught_up && is_drained => {
                 self.datapath.hops.clear()?;
                 if let Some(shift) = period.take() {
-                    self.datapath.state.set_period(shift, self.connections.offload.jiffies64());
+                    self.datapath.state.set_period(shift, self.connections.offload.jiffies());
                 }
                 self.resume()
             }
@@ -170,7 +170,7 @@ impl Daemon<'_> {
     /// Pauses until no program runs any longer that has begun before. Then the period changes to this
     /// one: how far jiffies are shifted for it.
     pub(super) fn change_period(&mut self, shift: u32) -> Result<()> {
-        let period = self.datapath.jiffies.to_duration(1 << shift).as_secs_f64();
+        let period = self.datapath.hz.duration(1 << shift).as_secs_f64();
         let step = Step::Drain { period: Some(shift) };
         self.pause(Pause::Period, Some(format!("{period:.1} s")), step, Change::Topology)
     }

@@ -15,15 +15,15 @@ use super::pause::FastPath;
 use super::policy::Policy;
 use super::schedule::Schedule;
 use super::{Daemon, Request, period};
-use crate::cli::BpfLogLevel;
-use crate::clock::Jiffies;
+
+use crate::clock::{Hz, Jiffies};
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
 use crate::datapath::Hook;
 use crate::datapath::attachment::Interface;
 use crate::datapath::instance_lock::Claims;
-use crate::datapath::object::{LoadedObject, Settings};
+use crate::datapath::object::{BpfLogLevel, LoadedObject, Settings};
 use crate::datapath::ppp;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
@@ -57,7 +57,7 @@ impl<'obj> Daemon<'obj> {
         storage: &'obj mut Storage,
         shutdown: Shutdown,
     ) -> Result<Self> {
-        let jiffies = Jiffies::from_kernel()?;
+        let hz = Hz::from_kernel()?;
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
@@ -67,13 +67,13 @@ impl<'obj> Daemon<'obj> {
         let limit = (request.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
-        let beat_limit = u32::try_from(jiffies.in_duration(limit)).unwrap_or(u32::MAX);
+        let beat_limit = hz.count_u32(limit);
         let links = monitor.network().links.len();
         let settings = settings(request, &sysctls, beat_limit, links)?;
         let route_mark = settings.route_mark;
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         let mark = request.options.offload_mark;
-        let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, jiffies)?;
+        let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, hz)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER, offload.own_port())?;
@@ -90,14 +90,14 @@ impl<'obj> Daemon<'obj> {
             policy: Policy { xfrm, rules, sysctls: routing_sysctls, route_mark },
             interfaces,
             connections: Connections::new(offload, events),
-            datapath: Datapath::new(object, request.hook, jiffies, limit)?,
+            datapath: Datapath::new(object, request.hook, hz, limit)?,
             fast_path,
             generations: Generations::new(now),
             request,
             shutdown,
         };
         let period = period::period(request.options.prove_every(), sysctls.count as usize);
-        daemon.datapath.state.set_period(period::shift(period, jiffies), 0);
+        daemon.datapath.state.set_period(period::shift(period, hz), Jiffies(0));
         daemon.begin(now + START)?;
         Ok(daemon)
     }
@@ -144,10 +144,10 @@ fn settings(
 }
 
 /// How much the datapath logs, if programs can here; else the kernel would refuse all of the object.
-fn log_level(request: &Request) -> Result<u32> {
+fn log_level(request: &Request) -> Result<BpfLogLevel> {
     let level = request.options.bpf_log_level;
     if level == BpfLogLevel::Off || probe::programs_can_log()? {
-        return Ok(level.as_setting());
+        return Ok(level);
     }
     Err(Error::refused("--bpf-log-level: this kernel has no bpf_trace_printk").with_advice(
         "build it with CONFIG_BPF_EVENTS, OpenWrt with CONFIG_KERNEL_BPF_EVENTS=y, or leave the \

@@ -4,11 +4,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHookBuilder};
+use libbpf_rs::TcHookBuilder;
 use nix::libc;
 
-use super::attachment::Interface;
-use super::sys::{self, AttachType};
+use super::interface::{Interface, Side};
+use super::sys;
 use super::tc_chain::AtTc;
 use super::with_kernels_words;
 use crate::error::{Error, Result};
@@ -21,32 +21,6 @@ const HANDLE: u32 = 0xbf;
 /// The programs that may be attached by TC, as the kernel shortens their names.
 const PROGRAMS: [&str; 5] =
     ["bpfw_tc", "bpfw_stamp", "bpfw_egress", "bpfw_tc_l3", "bpfw_egress_l3"];
-
-/// A side of an interface at TC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Where packets come in.
-    Ingress,
-    /// Where packets go out.
-    Egress,
-}
-
-impl Side {
-    fn point(self) -> TcAttachPoint {
-        match self {
-            Self::Ingress => TC_INGRESS,
-            Self::Egress => TC_EGRESS,
-        }
-    }
-
-    /// How TCX calls it.
-    pub(super) fn tcx(self) -> AttachType {
-        match self {
-            Self::Ingress => AttachType::TcxIngress,
-            Self::Egress => AttachType::TcxEgress,
-        }
-    }
-}
 
 /// Our program in TC's hands.
 #[derive(Debug)]

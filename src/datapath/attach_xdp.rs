@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::libc;
 
-use super::attachment::{Interface, Kind, XdpMode};
+use super::interface::{Interface, Kind, XdpMode};
 use super::sys::{self, AttachType};
 use super::tc_chain::describe_program;
 use crate::error::{Error, Result};

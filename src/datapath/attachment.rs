@@ -8,9 +8,11 @@ use libbpf_rs::Program;
 use nix::net::if_::if_indextoname;
 
 use super::attach_tc::{
-    AtHook, OurFilter, Side, attach_tc, remove_filter, remove_leftovers, remove_unused_clsact,
+    AtHook, OurFilter, attach_tc, remove_filter, remove_leftovers, remove_unused_clsact,
 };
 use super::attach_xdp::attach_xdp;
+use super::interface::Side;
+pub use super::interface::{Interface, Kind, XdpMode};
 use super::tc_chain::AtTc;
 use super::{Hook, libbpf_error, sys};
 use crate::error::Result;
@@ -22,48 +24,6 @@ use crate::reasons::interface::Problem;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
 const CAN_TRANSMIT: u64 = 1 << 2;
-
-/// How XDP is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum XdpMode {
-    /// In the driver, or not at all
-    Native,
-    /// On the `sk_buff`: slower than TC
-    Generic,
-    /// Native; where the driver cannot, generic with a warning
-    #[default]
-    Auto,
-}
-
-/// An interface to attach to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its MTU in bytes.
-    pub mtu: u32,
-    /// Index and name of the interfaces directly above it or below it.
-    pub stacked_with: Vec<(u32, String)>,
-    /// How many interfaces there are below it.
-    pub depth: u32,
-    /// Its packets begin with the IP header.
-    pub headerless: bool,
-}
-
-/// The way in which a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP on the `sk_buff`.
-    XdpGeneric,
-    /// TCX, kernel 6.6 and later.
-    Tcx,
-    /// A filter of the clsact or ingress qdisc.
-    Clsact,
-}
 
 /// What a program is for, and so where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,21 +12,16 @@ use std::ops::Range;
 
 use libbpf_rs::Object;
 
-use super::object::SETTINGS;
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
 
-/// The map's name.
-pub const CELLS: &str = "conn_cells";
-/// The name of the map of the entries' rests.
-pub const RESTS: &str = "conn_rests";
-
-/// How many cells a walk looks at in one step.
-const STEP: usize = 1024;
-/// So many steps through free cells are one, in well under a millisecond.
-const MOST_STEPS: usize = 512;
-/// With so many taken ones in a step, mapping them all is faster than reading one by one.
+/// How many cells a walk reads in one slice.
+const SLICE: usize = 1024;
+/// So many slices of free cells are one, in well under a millisecond.
+const MOST_SLICES: usize = 512;
+/// With so many taken ones in a slice, mapping them all is faster than reading one by one.
 const DENSE: usize = 18;
 
 /// The maps `conn_cells` and `conn_rests`, and which cells are taken.
@@ -37,8 +32,9 @@ pub struct Cells {
     /// By cell: the tag of the tuple that is in it, 0 for a free cell. Where a tuple may be, no two
     /// are alike.
     tags: Vec<u32>,
-    /// By cell, for as long as it is taken: what the daemon has noted about the entry, 0 at first.
-    notes: Vec<u32>,
+    /// By cell, for as long as it is taken: the lower half of the time of the last packet that conntrack
+    /// was told of; 0: none yet.
+    refreshed: Vec<u32>,
     taken: usize,
     /// Cells that are taken, but not filled yet.
     reserved: Vec<(u32, bpfw_conn)>,
@@ -87,9 +83,9 @@ pub enum Room {
 impl Cells {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        let map = TypedMap::new(object, CELLS)?;
-        let rests: TypedMap<_, _> = TypedMap::new(object, RESTS)?;
-        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, SETTINGS)?;
+        let map = TypedMap::new(object, map_names::CONN_CELLS)?;
+        let rests: TypedMap<_, _> = TypedMap::new(object, map_names::CONN_RESTS)?;
+        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, map_names::SETTINGS)?;
         let settings = settings.get(&0)?.unwrap_or_default();
         let number = settings.first_mask + abi::BPFW_PROBES;
         if number != map.room() || number != rests.room() {
@@ -104,7 +100,7 @@ impl Cells {
             rests,
             settings,
             tags: vec![0; number as usize],
-            notes: vec![0; number as usize],
+            refreshed: vec![0; number as usize],
             taken: 0,
             reserved: Vec::new(),
         })
@@ -161,7 +157,7 @@ impl Cells {
     /// Takes a free cell, to be filled by the next [`Cells::fill`].
     pub fn reserve(&mut self, number: u32, conn: &bpfw_conn) {
         self.tags[number as usize] = place(&conn.cell.tuple, &self.settings).tag;
-        self.notes[number as usize] = 0;
+        self.refreshed[number as usize] = 0;
         self.taken += 1;
         self.reserved.push((number, *conn));
     }
@@ -225,22 +221,27 @@ impl Cells {
         &self.settings
     }
 
-    /// What was noted last about the entry of this tuple, or of another one that has its tag.
-    pub fn note(&self, tuple: &bpfw_tuple) -> Option<u32> {
-        self.cell_of(tuple).map(|number| self.notes[number as usize])
+    /// Whether this tuple is in a cell, or another one that has its tag.
+    pub fn may_have(&self, tuple: &bpfw_tuple) -> bool {
+        self.cell_of(tuple).is_some()
     }
 
-    /// Notes something about the entry of this tuple, or of another one that has its tag.
-    pub fn set_note(&mut self, tuple: &bpfw_tuple, note: u32) {
+    /// What [`Cells::set_refreshed`] was given last for this tuple, or for another one that has its tag.
+    pub fn refreshed(&self, tuple: &bpfw_tuple) -> Option<u32> {
+        self.cell_of(tuple).map(|number| self.refreshed[number as usize])
+    }
+
+    /// Conntrack is told of a packet of this tuple, or of another one that has its tag.
+    pub fn set_refreshed(&mut self, tuple: &bpfw_tuple, low: u32) {
         if let Some(number) = self.cell_of(tuple) {
-            self.notes[number as usize] = note;
+            self.refreshed[number as usize] = low;
         }
     }
 
-    /// Nothing has been noted about any entry.
-    pub fn forget_notes(&mut self) {
+    /// Conntrack was told of no packet, as far as is known.
+    pub fn forget_refreshes(&mut self) {
         // New memory takes up room only where something is written.
-        self.notes = vec![0; self.notes.len()];
+        self.refreshed = vec![0; self.refreshed.len()];
     }
 
     /// How many cells there are.
@@ -255,7 +256,7 @@ impl Cells {
 
     /// The next entries from this cell on; moves it on, and says whether it came to the end.
     pub fn walk(&self, next: &mut usize, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
-        for tags in self.tags[*next..].chunks(STEP).take(MOST_STEPS) {
+        for tags in self.tags[*next..].chunks(SLICE).take(MOST_SLICES) {
             let first = *next;
             *next += tags.len();
             let taken = (0..tags.len()).filter(|index| tags[*index] != 0);

@@ -7,15 +7,14 @@ use std::time::Instant;
 use libbpf_rs::Object;
 
 use super::cells::{self, Cells, Room};
+use super::map_names;
 use super::overflow::Overflow;
 use super::typed_map::{Cursor, Inserted, TypedMap};
 use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
+use crate::clock::Jiffies;
 use crate::error::Result;
 use crate::flow::translation::Translation;
 use crate::flow::tuple::Tuple;
-
-/// The name of the map of those that find no free cell.
-pub const CONN_MAP: &str = "conn_map";
 
 /// A connection as the daemon hands it to the datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +27,12 @@ pub struct Connection {
     pub id: u32,
     /// Conntrack's ASSURED bit.
     pub assured: bool,
-    /// jiffies64 from which its packets go to the stack, 0 for never.
-    pub pass_from: u64,
+    /// From then on, if ever, its packets go to the stack.
+    pub pass_from: Option<Jiffies>,
     /// Conntrack's mark: rules and routes may go by it.
     pub mark: u32,
-    /// jiffies64 of the last packet that the stack saw, or a time after it.
-    pub seen: u64,
+    /// When the stack saw the last packet, or a time after that.
+    pub seen: Jiffies,
     /// A silence in jiffies after which the next packet goes to the stack.
     pub idle_limit: u32,
 }
@@ -55,13 +54,13 @@ impl Connection {
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(number) << 32,
             seal,
-            last_seen: (self.seen as u32).wrapping_sub(1),
+            last_seen: self.seen.before(1).low(),
             ..Default::default()
         };
         let rest = bpfw_rest {
-            passed_up: self.seen,
+            passed_up: self.seen.0,
             // 0 is "never", and comes up once in 2^32 jiffies.
-            pass_from: if self.pass_from == 0 { 0 } else { (self.pass_from as u32).max(1) },
+            pass_from: self.pass_from.map_or(0, |at| at.low().max(1)),
             idle_limit: self.idle_limit,
             id: self.id,
             mark: self.mark,
@@ -73,7 +72,7 @@ impl Connection {
     /// The express lane sees no rests: it would miss when conntrack wants a packet.
     fn express_idle(&self) -> u16 {
         let most = u16::try_from(self.idle_limit).unwrap_or(u16::MAX);
-        if self.pass_from == 0 { most } else { 0 }
+        if self.pass_from.is_none() { most } else { 0 }
     }
 }
 
@@ -122,7 +121,7 @@ pub struct Walk {
 impl ConnMap {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
-        let map: TypedMap<_, _> = TypedMap::new(object, CONN_MAP)?;
+        let map: TypedMap<_, _> = TypedMap::new(object, map_names::CONN_MAP)?;
         let capacity = map.room() as usize;
         let cells = Cells::new(object)?;
         let overflow = Overflow::new(cells.number());
@@ -234,7 +233,7 @@ impl ConnMap {
 
     /// Whether there may be an entry with this tuple, as far as is known without asking the kernel.
     pub fn may_have(&self, tuple: &bpfw_tuple) -> bool {
-        self.cells.note(tuple).is_some() || self.overflow.may_have(self.cells.first_of(tuple))
+        self.cells.may_have(tuple) || self.overflow.may_have(self.cells.first_of(tuple))
     }
 
     fn get_from_overflow(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
@@ -244,19 +243,20 @@ impl ConnMap {
         self.map.get(tuple)
     }
 
-    /// What was noted about the entry of this tuple, 0 if nothing was; `None` if it is in no cell.
-    pub fn note(&self, tuple: &bpfw_tuple) -> Option<u32> {
-        self.cells.note(tuple)
+    /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;
+    /// `None` if it is in no cell.
+    pub fn refreshed(&self, tuple: &bpfw_tuple) -> Option<u32> {
+        self.cells.refreshed(tuple)
     }
 
-    /// Notes something about an entry. An entry of `conn_map` has no room for that.
-    pub fn set_note(&mut self, tuple: &bpfw_tuple, note: u32) {
-        self.cells.set_note(tuple, note);
+    /// Conntrack is told of a packet of this time. Of an entry of `conn_map` that is not remembered.
+    pub fn set_refreshed(&mut self, tuple: &bpfw_tuple, low: u32) {
+        self.cells.set_refreshed(tuple, low);
     }
 
-    /// Nothing has been noted about any entry.
-    pub fn forget_notes(&mut self) {
-        self.cells.forget_notes();
+    /// Conntrack was told of no packet, as far as is known.
+    pub fn forget_refreshes(&mut self) {
+        self.cells.forget_refreshes();
     }
 
     /// Removes a connection by its two tuples; says whether it was there.
@@ -291,7 +291,7 @@ impl ConnMap {
         result.and(self.cells.free(&in_cells).map(drop))
     }
 
-    /// One step of a walk through all entries; `true` if it was the last. Entries that come or go
+    /// One slice of a walk through all entries; `true` if it was the last. Entries that come or go
     /// meanwhile may be missed, in `conn_map` also seen twice; all others are seen once.
     pub fn walk_batch(&self, walk: &mut Walk, mut each: impl FnMut(bpfw_conn)) -> Result<bool> {
         if !self.cells.walk(&mut walk.next_cell, &mut each)? {
@@ -319,22 +319,22 @@ mod tests {
             source: at("192.0.2.2:1000"),
             destination: at("198.51.100.2:53"),
         };
-        let idle = |idle_limit, pass_from| {
+        let idle = |idle_limit, pass_from: Option<Jiffies>| {
             let reply = original.invert();
             let connection = Connection {
                 original,
                 reply,
                 id: 1,
-                assured: pass_from == 0,
+                assured: pass_from.is_none(),
                 pass_from,
                 mark: 0,
-                seen: 1,
+                seen: Jiffies(1),
                 idle_limit,
             };
             connection.express_idle()
         };
         let limits = [15, 7500, 65_536, u32::MAX];
-        assert_eq!(limits.map(|limit| idle(limit, 0)), [15, 7500, 65_535, 65_535]);
-        assert_eq!(idle(7500, 500), 0);
+        assert_eq!(limits.map(|limit| idle(limit, None)), [15, 7500, 65_535, 65_535]);
+        assert_eq!(idle(7500, Some(Jiffies(500))), 0);
     }
 }

@@ -4,11 +4,10 @@
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 
 use super::libbpf_error;
+use super::map_names::COUNTERS;
 use crate::abi::{self, Pod, bpfw_verdict};
 use crate::error::{Error, Result};
 
-/// The variable with the counters.
-pub const COUNTERS: &str = ".data.counters";
 /// Bytes of one CPU's.
 const ROW: usize = abi::BPFW_COUNTERS as usize * size_of::<u64>();
 

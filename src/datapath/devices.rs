@@ -3,14 +3,10 @@
 
 use libbpf_rs::Object;
 
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::abi::{bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::error::Result;
-
-/// The name of the map of where frames come in.
-pub const LINKS: &str = "link_map";
-/// The name of the map of how packets leave.
-pub const EGRESSES: &str = "egress_map";
 
 /// The maps `link_map` and `egress_map`.
 pub struct Devices {
@@ -22,8 +18,8 @@ impl Devices {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            link_map: TypedMap::new(object, LINKS)?,
-            egress_map: TypedMap::new(object, EGRESSES)?,
+            link_map: TypedMap::new(object, map_names::LINK_MAP)?,
+            egress_map: TypedMap::new(object, map_names::EGRESS_MAP)?,
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use libbpf_rs::Object;
 
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::abi::{self, bpfw_hop};
 use crate::error::Result;
@@ -19,8 +20,8 @@ impl Hops {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            hop_index: TypedMap::new(object, "hop_index")?,
-            hop_count: TypedMap::new(object, "hop_count")?,
+            hop_index: TypedMap::new(object, map_names::HOP_INDEX)?,
+            hop_count: TypedMap::new(object, map_names::HOP_COUNT)?,
         })
     }
 

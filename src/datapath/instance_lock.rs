@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkdir};
 
-use super::attachment::Interface;
+use super::interface::Interface;
 use crate::error::{Error, Result};
 
 /// Where programs keep what concerns the running system only. OpenWrt has the second.

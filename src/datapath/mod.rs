@@ -10,6 +10,8 @@ pub mod counters;
 pub mod devices;
 pub mod hops;
 pub mod instance_lock;
+pub mod interface;
+pub mod map_names;
 pub mod object;
 mod overflow;
 pub mod ppp;

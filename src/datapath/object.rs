@@ -7,19 +7,17 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use clap::ValueEnum;
 use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 use nix::sys::utsname::uname;
 
 use super::attachment::Programs;
-use super::cells::{CELLS, RESTS};
-use super::conn_map::CONN_MAP;
-use super::devices::{EGRESSES, LINKS};
+use super::map_names::{CONN_CELLS, CONN_MAP, CONN_RESTS, EGRESS_MAP, LINK_MAP, SETTINGS};
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
 use super::{Hook, libbpf_error, probe};
 use crate::abi::{self, Pod, bpfw_settings};
 use crate::error::{Error, Result};
 
-pub(super) const SETTINGS: &str = ".rodata.settings";
 const BEAT: &str = "bpfw_beat";
 const STAMP: &str = "bpfw_stamp";
 const EGRESS: &str = "bpfw_egress";
@@ -30,13 +28,34 @@ const HEADERLESS_EGRESS: &str = "bpfw_egress_l3";
 /// What the programs are written for (README.md, "Kernel requirements").
 const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
+/// How much the datapath writes to the kernel's trace pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BpfLogLevel {
+    /// Nothing; the messages are not even loaded
+    Off,
+    /// Look-ups, signals, connections that end
+    Info,
+    /// Every packet's verdict too
+    Debug,
+}
+
+impl BpfLogLevel {
+    fn as_setting(self) -> u32 {
+        match self {
+            Self::Off => abi::BPFW_LOG_OFF,
+            Self::Info => abi::BPFW_LOG_INFO,
+            Self::Debug => abi::BPFW_LOG_DEBUG,
+        }
+    }
+}
+
 /// What the datapath must be told before it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The hook it will be attached to.
     pub hook: Hook,
-    /// `BPFW_LOG_*`
-    pub log_level: u32,
+    /// How much it writes to the kernel's trace pipe.
+    pub log_level: BpfLogLevel,
     /// Age in jiffies at which a heartbeat is too old.
     pub beat_limit: u32,
     /// The bits of conntrack's mark that packets are routed by, 0 for none.
@@ -165,6 +184,8 @@ fn check_elf(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes the settings and the maps' sizes. By name and by bytes, although the skeleton of the embedded
+/// object has them as Rust fields: an object from a file has no skeleton, and goes the same way.
 fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result<()> {
     let mut found = false;
     for mut map in object.maps_mut() {
@@ -177,8 +198,8 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         }
         let room = match map.name().to_str() {
             Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
-            Some(CELLS | RESTS) => settings.cells + abi::BPFW_PROBES - 1,
-            Some(LINKS | EGRESSES) => device_room(settings.interfaces),
+            Some(CONN_CELLS | CONN_RESTS) => settings.cells + abi::BPFW_PROBES - 1,
+            Some(LINK_MAP | EGRESS_MAP) => device_room(settings.interfaces),
             _ => continue,
         };
         map.set_max_entries(room)
@@ -228,7 +249,7 @@ fn checked_settings(old: bpfw_settings, name: &str, settings: &Settings) -> Resu
         .with_advice("XDP and TC have objects of their own"));
     }
     Ok(bpfw_settings {
-        log_level: settings.log_level,
+        log_level: settings.log_level.as_setting(),
         beat_limit: settings.beat_limit,
         route_mark: settings.route_mark,
         seed: settings.seed | 1,

@@ -14,8 +14,8 @@ use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 
-use super::attach_tc::{Side, attach_tc};
-use super::attachment::Interface;
+use super::attach_tc::attach_tc;
+use super::interface::{Interface, Side};
 use super::probe::{instruction, op, register};
 use super::sys;
 use crate::error::{Error, Result};

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use libbpf_rs::Object;
 
 use super::Hook;
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::error::{Error, Result};
 
@@ -24,7 +25,7 @@ impl Priority {
     pub fn new(object: &Object, hook: Hook) -> Result<Self> {
         let variable = match hook {
             Hook::Xdp => None,
-            Hook::Tc => Some(TypedMap::new(object, ".data.priority")?),
+            Hook::Tc => Some(TypedMap::new(object, map_names::PRIORITY)?),
         };
         Ok(Self { variable, known: None })
     }

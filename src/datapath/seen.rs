@@ -4,6 +4,7 @@
 use libbpf_rs::Object;
 
 use super::Hook;
+use super::map_names;
 use super::typed_map::TypedMap;
 use crate::abi;
 use crate::error::Result;
@@ -17,7 +18,7 @@ impl Seen {
     /// The object's map.
     pub fn new(object: &Object, hook: Hook) -> Result<Self> {
         let map = match hook {
-            Hook::Xdp => Some(TypedMap::new(object, "seen_map")?),
+            Hook::Xdp => Some(TypedMap::new(object, map_names::SEEN_MAP)?),
             Hook::Tc => None,
         };
         Ok(Self { map })

@@ -5,9 +5,29 @@ use std::time::Instant;
 
 use libbpf_rs::Object;
 
+use super::map_names;
 use super::typed_map::{Cursor, TypedMap};
-use crate::abi::{bpfw_refused, bpfw_tuple};
+use crate::abi::{self, bpfw_refused, bpfw_tuple};
+use crate::clock::Jiffies;
 use crate::error::Result;
+
+/// What the datapath points at: a packet that it has handed to the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// How the packet came in.
+    pub tuple: bpfw_tuple,
+    /// When that was.
+    pub at: Jiffies,
+    /// It was a TCP segment of an offloaded connection that goes on.
+    pub is_segment: bool,
+}
+
+impl Signal {
+    fn new(tuple: bpfw_tuple, value: u64) -> Self {
+        let segment = abi::BPFW_SIGNAL_SEGMENT as u64;
+        Self { tuple, at: Jiffies(value & !segment), is_segment: value & segment != 0 }
+    }
+}
 
 /// The maps `new_conn_map` and `refused_map`, and the number of signals.
 pub struct Signals {
@@ -23,32 +43,33 @@ impl Signals {
     /// The object's maps.
     pub fn new(object: &Object) -> Result<Self> {
         Ok(Self {
-            count: TypedMap::new(object, ".data.signals")?,
+            count: TypedMap::new(object, map_names::SIGNALS)?,
             handled: None,
-            new_conn_map: TypedMap::new(object, "new_conn_map")?,
-            refused_map: TypedMap::new(object, "refused_map")?,
+            new_conn_map: TypedMap::new(object, map_names::NEW_CONN_MAP)?,
+            refused_map: TypedMap::new(object, map_names::REFUSED_MAP)?,
             cursor: Cursor::default(),
         })
     }
 
-    /// Takes signals out of the map, until there are none left or time is up: each with the
-    /// jiffies64 at which it was given.
-    pub fn take(&mut self, until: Instant) -> Result<Vec<(bpfw_tuple, u64)>> {
+    /// Takes signals out of the map, until there are none left or time is up.
+    pub fn take(&mut self, until: Instant) -> Result<Vec<Signal>> {
         let (mut taken, count) = (Vec::new(), self.count.get(&0)?);
         if count == self.handled {
             return Ok(taken);
         }
         // The rest of a walk that ran out of time says nothing of what was signaled behind it.
         let whole = self.cursor.is_at_start();
-        let ended =
-            self.new_conn_map.take(&mut self.cursor, until, |tuple, at| taken.push((tuple, at)))?;
+        let ended = self.new_conn_map.take(&mut self.cursor, until, |tuple, value| {
+            taken.push(Signal::new(tuple, value));
+        })?;
         self.handled = count.filter(|_| whole && ended);
         Ok(taken)
     }
 
-    /// Tells the datapath not to ask for this tuple before `until` (jiffies64).
-    pub fn refuse(&self, tuple: &bpfw_tuple, until: u64, reason: u32) -> Result<()> {
-        self.refused_map.set(tuple, &bpfw_refused { until, reason, reserved: 0 })
+    /// Tells the datapath not to ask for this tuple before `until`.
+    pub fn refuse(&self, tuple: &bpfw_tuple, until: Jiffies, reason: u32) -> Result<()> {
+        let refused = bpfw_refused { until: until.0, reason, reserved: 0 };
+        self.refused_map.set(tuple, &refused)
     }
 
     /// Lets the datapath ask again for what was refused for this reason, as far as time allows.

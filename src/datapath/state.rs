@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use libbpf_rs::Object;
 
+use super::map_names;
 use super::sys;
 use super::typed_map::TypedMap;
 use crate::abi::{self, Pod, bpfw_generation};
+use crate::clock::Jiffies;
 use crate::error::{Error, Result};
 
 const SET_GENERATION: &str = "bpfw_set_generation";
@@ -23,17 +25,29 @@ pub enum Change {
     Policy,
 }
 
-/// The last generation: there must be room for the number of a period above it. With 50 changes a
+/// A generation of the topology or of the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u32);
+
+/// The last generation of the topology: there must be room for the number of a period above it. With 50 changes a
 /// second it comes after a year. A period that becomes longer takes up to some millions more
 /// away ([`State::set_period`]). After the last generation comes the first one: by then, no entry
 /// has an old sum any more, because entries that nobody looks up for so long have gone.
-const LAST: u32 = 0xf000_0000;
+const LAST: Generation = Generation(0xf000_0000);
 
-/// The generation so many steps after this one.
-fn after(generation: u32, steps: u32) -> u32 {
-    match generation.checked_add(steps) {
-        Some(next @ abi::BPFW_FIRST_GENERATION..=LAST) => next,
-        _ => abi::BPFW_FIRST_GENERATION,
+impl Generation {
+    /// The first of the topology.
+    const FIRST: Self = Self(abi::BPFW_FIRST_GENERATION);
+
+    /// The topology's generation so many steps after this one.
+    fn after(self, steps: u32) -> Self {
+        let next = self.0.checked_add(steps).map(Self);
+        next.filter(|next| (Self::FIRST..=LAST).contains(next)).unwrap_or(Self::FIRST)
+    }
+
+    /// The policy's generation so many steps after this one: it has no values of a meaning of their own.
+    fn policy_after(self, steps: u32) -> Self {
+        Self(self.0.wrapping_add(steps))
     }
 }
 
@@ -41,7 +55,10 @@ fn after(generation: u32, steps: u32) -> u32 {
 pub struct State {
     set_generation: OwnedFd,
     beat_map: TypedMap<u32, u64>,
-    generation: bpfw_generation,
+    topology: Generation,
+    policy: Generation,
+    /// How far jiffies are shifted for the number of a period.
+    period: u32,
 }
 
 impl State {
@@ -57,36 +74,37 @@ impl State {
             .map_err(|error| Error::system("duplicating a program's descriptor", error))?;
         Ok(Self {
             set_generation,
-            beat_map: TypedMap::new(object, ".data.beat")?,
-            generation: bpfw_generation { period: NO_PERIODS, ..Default::default() },
+            beat_map: TypedMap::new(object, map_names::BEAT)?,
+            topology: Generation::default(),
+            policy: Generation::default(),
+            period: NO_PERIODS,
         })
     }
 
     /// Sets how far jiffies are shifted for the number of a period, as of the next
-    /// [`State::bump`]. Only at rest, and when no program still runs that began before: `now` is
-    /// jiffies64, and no program has seen a later one.
-    pub fn set_period(&mut self, shift: u32, now: u64) {
+    /// [`State::bump`]. Only at rest, and when no program still runs that began before: none has
+    /// seen a later time than `now`.
+    pub fn set_period(&mut self, shift: u32, now: Jiffies) {
         // Sums of a generation and the number of a period must not come twice: the largest that has
         // come yet, with the largest stagger (period_of in bpf/proof.h), and the least to come.
-        let last = now.wrapping_add(u64::from(u16::MAX)) >> self.generation.period;
-        let difference = last.saturating_sub(now >> shift) as u32;
-        let generation = &mut self.generation;
+        let last = now.after(u64::from(u16::MAX)).0 >> self.period;
+        let difference = last.saturating_sub(now.0 >> shift) as u32;
         // Before the first bump there is nothing to grow from.
-        if generation.current != 0 {
-            generation.current = after(generation.current, difference);
+        if self.topology != Generation::default() {
+            self.topology = self.topology.after(difference);
         }
-        generation.policy = generation.policy.wrapping_add(difference).wrapping_add(1);
-        generation.period = shift;
+        self.policy = self.policy.policy_after(difference).policy_after(1);
+        self.period = shift;
     }
 
     /// How far jiffies are shifted for the number of a period.
     pub fn period(&self) -> u32 {
-        self.generation.period
+        self.period
     }
 
     /// All packets go to the stack until the next [`State::bump`].
     pub fn rest(&self) -> Result<()> {
-        self.write(bpfw_generation { current: abi::BPFW_PAUSED, ..self.generation })
+        self.write(Generation(abi::BPFW_PAUSED))
     }
 
     /// As [`State::rest`]; the next heartbeat is the first, and so cannot be late.
@@ -97,15 +115,16 @@ impl State {
 
     /// All connections look their next hop up again, one write for all of them.
     pub fn bump(&mut self, change: Change) -> Result<()> {
-        let generation = &mut self.generation;
-        generation.current = after(generation.current, 1);
+        self.topology = self.topology.after(1);
         if change == Change::Policy {
-            generation.policy = generation.policy.wrapping_add(1);
+            self.policy = self.policy.policy_after(1);
         }
-        self.write(self.generation)
+        self.write(self.topology)
     }
 
-    fn write(&self, generation: bpfw_generation) -> Result<()> {
+    fn write(&self, topology: Generation) -> Result<()> {
+        let (current, policy, period) = (topology.0, self.policy.0, self.period);
+        let generation = bpfw_generation { current, policy, period, reserved: 0 };
         let mut context = generation.bytes().to_vec();
         sys::run_syscall(self.set_generation.as_fd(), &mut context)
             .map(drop)
@@ -113,13 +132,13 @@ impl State {
     }
 
     /// The generation of the last [`State::bump`], also at rest; 0 before the first.
-    pub fn generation(&self) -> u32 {
-        self.generation.current
+    pub fn generation(&self) -> Generation {
+        self.topology
     }
 
-    /// jiffies64 at the last heartbeat, 0 before the first.
-    pub fn last_beat(&self) -> Result<u64> {
-        Ok(self.beat_map.get(&0)?.unwrap_or(0))
+    /// The time of the last heartbeat, 0 before the first.
+    pub fn last_beat(&self) -> Result<Jiffies> {
+        Ok(Jiffies(self.beat_map.get(&0)?.unwrap_or(0)))
     }
 }
 
@@ -129,11 +148,11 @@ mod tests {
 
     #[test]
     fn generations_stay_between_the_first_and_the_last() {
-        assert_eq!(after(0, 1), abi::BPFW_FIRST_GENERATION);
-        assert_eq!(after(abi::BPFW_FIRST_GENERATION, 1), abi::BPFW_FIRST_GENERATION + 1);
-        assert_eq!(after(LAST - 7, 7), LAST);
+        assert_eq!(Generation::default().after(1), Generation::FIRST);
+        assert_eq!(Generation::FIRST.after(1), Generation(abi::BPFW_FIRST_GENERATION + 1));
+        assert_eq!(Generation(LAST.0 - 7).after(7), LAST);
         for steps in [1, 0x0fff_ffff, u32::MAX] {
-            assert_eq!(after(LAST, steps), abi::BPFW_FIRST_GENERATION);
+            assert_eq!(LAST.after(steps), Generation::FIRST);
         }
     }
 }

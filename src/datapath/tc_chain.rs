@@ -5,7 +5,7 @@ use std::fmt;
 
 use libbpf_rs::ProgramHandle;
 
-use super::attach_tc::Side;
+use super::interface::Side;
 use super::sys;
 use crate::error::{Error, Result};
 use crate::netlink::tc::{Filter, IngressQdisc, Qdiscs};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether a connection may be offloaded: guard clauses on plain facts, one reason each.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
@@ -45,7 +45,7 @@ pub enum Decision {
 }
 
 /// Decides on one connection; `is_local` knows the machine's own addresses.
-pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
+pub fn decide(facts: &Facts, is_local: impl Fn(IpAddr) -> bool) -> Decision {
     let status = facts.status;
     let assured = status.contains(Status::ASSURED);
     let refusal = if !facts.mark_wanted {
@@ -64,7 +64,7 @@ pub fn decide(facts: &Facts, is_local: impl Fn(Ipv4Addr) -> bool) -> Decision {
         Refusal::FixedTimeout
     } else if status.intersects(Status::OFFLOAD | Status::HW_OFFLOAD) {
         Refusal::FlowTable
-    } else if is_local(*facts.original.source.ip()) || is_local(*facts.reply.source.ip()) {
+    } else if is_local(facts.original.source.ip()) || is_local(facts.reply.source.ip()) {
         // The reply's source is whom the original direction reaches after all translation.
         Refusal::Local
     } else if !is_host(facts.original) || !is_host(facts.reply) {
@@ -102,12 +102,16 @@ fn is_translated_as_it_differs(facts: &Facts) -> bool {
         && (destination_stays || status.contains(Status::DST_NAT))
 }
 
+/// No host of IPv6 yet.
 fn is_host(tuple: Tuple) -> bool {
-    [tuple.source.ip(), tuple.destination.ip()].iter().all(|address| {
-        !(address.is_multicast()
-            || address.is_broadcast()
-            || address.is_loopback()
-            || address.is_unspecified())
+    [tuple.source.ip(), tuple.destination.ip()].iter().all(|address| match address {
+        IpAddr::V4(address) => {
+            !(address.is_multicast()
+                || address.is_broadcast()
+                || address.is_loopback()
+                || address.is_unspecified())
+        }
+        IpAddr::V6(_) => false,
     })
 }
 
@@ -134,7 +138,7 @@ mod tests {
         }
     }
 
-    fn nobody(_: Ipv4Addr) -> bool {
+    fn nobody(_: IpAddr) -> bool {
         false
     }
 
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn each_guard_has_its_reason() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, Refusal); 17] = [
+        let cases: [(Change, Refusal); 18] = [
             (|f| f.mark_wanted = false, Refusal::Mark),
             (|f| f.unmarked = true, Refusal::RouteMark),
             (|f| f.status = Status::SEEN_REPLY, Refusal::Unconfirmed),
@@ -167,6 +171,7 @@ mod tests {
             (|f| f.status = f.status | Status::OFFLOAD, Refusal::FlowTable),
             (|f| f.status = f.status | Status::HW_OFFLOAD, Refusal::FlowTable),
             (|f| f.original.destination = "224.0.0.1:53".parse().unwrap(), Refusal::NotUnicast),
+            (|f| f.original.source = "[2001:db8::1]:1".parse().unwrap(), Refusal::NotUnicast),
             (|f| f.ipsec = true, Refusal::Ipsec),
             (|f| f.status = Status::CONFIRMED, Refusal::NoReply),
             (|f| f.tcp_state = Some(TcpState::FinWait), Refusal::NotEstablished),
@@ -226,7 +231,7 @@ mod tests {
     fn the_machines_own_connections_stay() {
         let local = Decision::Refuse(Refusal::Local);
         for address in ["192.0.2.2", "198.51.100.2"] {
-            let own: Ipv4Addr = address.parse().unwrap();
+            let own: IpAddr = address.parse().unwrap();
             assert_eq!(decide(&facts(Protocol::Udp), |address| address == own), local);
         }
     }

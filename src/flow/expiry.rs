@@ -10,7 +10,7 @@ pub const JUST_GIVEN: Duration = Duration::from_secs(3);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The longest round.
+/// The longest interval between sweeps.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The shortest timeout that can be refreshed in time.
@@ -73,16 +73,16 @@ impl Timeouts {
         }
     }
 
-    /// From the start of one walk through all connections to that of the next. UDP that is not
-    /// assured, if there is any, has traffic that conntrack does not see for 2 s at most: one look
+    /// From the start of one sweep through all connections to that of the next. UDP that is not
+    /// assured, if there is any, has traffic that conntrack does not see for 2 s at most: one sweep
     /// before half of its timeout has gone will do.
-    pub fn round(&self, unassured: bool) -> Duration {
+    pub fn sweep_interval(&self, unassured: bool) -> Duration {
         // Conntrack is told whole seconds.
         let part = |protocol, of| (self.of(protocol, true).least / of).saturating_sub(SECOND);
-        // Each look must know that the entry lasts until after the next one (`lasts`).
-        let round = part(Protocol::Tcp, 2).min(part(Protocol::Udp, 4));
-        let round = if unassured { round.min(self.udp / 2) } else { round };
-        round.clamp(SECOND, LONGEST)
+        // Each sweep must know that an entry lasts until the next one has come to it (`lasts`).
+        let interval = part(Protocol::Tcp, 2).min(part(Protocol::Udp, 4));
+        let interval = if unassured { interval.min(self.udp / 2) } else { interval };
+        interval.clamp(SECOND, LONGEST)
     }
 }
 
@@ -96,9 +96,9 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// Whether an entry whose last known packet is so old lasts until after the next look.
-    pub fn lasts(&self, known: Duration, next_look: Duration) -> bool {
-        known + next_look < self.least
+    /// Whether an entry whose last known packet is so old lasts until the next sweep.
+    pub fn lasts(&self, known: Duration, until_next: Duration) -> bool {
+        known + until_next < self.least
     }
 
     /// Whether a packet so long ago has left so much of the timeout: of TCP, the full one or the
@@ -109,14 +109,14 @@ impl Lifetime {
         given >= self.least && given <= most
     }
 
-    /// Whether looks come in time at all: a round takes a second, and another is lost because
+    /// Whether sweeps come in time at all: an interval is a second, and another is lost because
     /// conntrack is told whole ones.
     pub fn can_be_kept(&self) -> bool {
         self.least >= SHORTEST
     }
 
     /// A silence after which the stack sees the next packet: conntrack's entry might end before
-    /// the next look.
+    /// the next sweep.
     pub fn idle_limit(&self) -> Duration {
         self.least / 4
     }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
-    const LOOK: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_secs(60);
     const UDP: Lifetime =
         Lifetime { full: Duration::from_secs(120), least: Duration::from_secs(120) };
     const TCP: Lifetime = Lifetime { full: DAY, least: Duration::from_secs(300) };
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn hazard_03_a_timeout_of_its_own_is_seen() {
         let timeouts = Timeouts {
-            udp: LOOK / 2,
-            udp_stream: LOOK * 2,
+            udp: MINUTE / 2,
+            udp_stream: MINUTE * 2,
             tcp_established: DAY,
             tcp_waiting: [Duration::from_secs(300), Duration::from_secs(200)],
         };
@@ -208,7 +208,10 @@ mod tests {
         assert_eq!(of(Protocol::Udp, false), (30, 30));
         assert_eq!(of(Protocol::Udp, true), (120, 120));
         assert_eq!(of(Protocol::Tcp, true), (600, 300));
-        assert_eq!((timeouts.round(false), timeouts.round(true)), (second * 29, second * 15));
+        assert_eq!(
+            (timeouts.sweep_interval(false), timeouts.sweep_interval(true)),
+            (second * 29, second * 15)
+        );
     }
 
     #[test]
@@ -219,7 +222,7 @@ mod tests {
         assert!(usual(TCP, 86_400) && usual(TCP, 74) && !usual(TCP, 73));
     }
 
-    /// A connection whose packets take the fast path, as src/connections/refresh.rs looks at it.
+    /// A connection whose packets take the fast path, as src/connections/refresh.rs keeps it.
     struct Simulated {
         lifetime: Lifetime,
         /// How often the stack sees a packet, and when it saw the last one.
@@ -249,29 +252,29 @@ mod tests {
             }
         }
 
-        fn look(&mut self, now: u64, next_look: Duration) {
+        fn sweep(&mut self, now: u64, until_next: Duration) {
             let known = Duration::from_millis(now - self.known());
-            if self.last > self.known() && !self.lifetime.lasts(known, next_look) {
+            if self.last > self.known() && !self.lifetime.lasts(known, until_next) {
                 self.told = self.last;
                 self.refreshes += 1;
             }
         }
     }
 
-    /// Sends packets in bursts and silences through rounds of such lengths, 20,000 of them.
-    fn simulate(lifetime: Lifetime, round: Duration, period: u64) -> Simulated {
+    /// Sends packets in bursts and silences through intervals of such lengths, 20,000 of them.
+    fn simulate(lifetime: Lifetime, interval: Duration, period: u64) -> Simulated {
         let mut state = 1_u64;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) % below.max(1)
         };
-        let round = round.as_millis() as u64;
+        let interval = interval.as_millis() as u64;
         let timeout = lifetime.least.as_millis() as u64;
         let mut connection =
             Simulated { lifetime, period, by_stack: 0, last: 0, told: 0, refreshes: 0 };
-        let (mut now, mut next_packet, mut next_look) = (0, 0, 0);
+        let (mut now, mut next_packet, mut next_sweep) = (0, 0, 0);
         for _ in 0..20_000 {
-            now = next_packet.min(next_look);
+            now = next_packet.min(next_sweep);
             if now == next_packet {
                 connection.packet(now);
                 let silences =
@@ -279,9 +282,9 @@ mod tests {
                 let silence = silences[random(20).saturating_sub(15) as usize];
                 next_packet = now + 1 + random(silence);
             }
-            if now == next_look {
-                connection.look(now, Duration::from_millis(round * 3 / 2));
-                next_look = now + round / 2 + random(round);
+            if now == next_sweep {
+                connection.sweep(now, Duration::from_millis(interval * 3 / 2));
+                next_sweep = now + interval / 2 + random(interval);
             }
         }
         assert!(now > timeout * 100);
@@ -303,7 +306,7 @@ mod tests {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let lifetime = timeouts.of(protocol, true);
                 for period in [8_192, 65_536, u64::MAX] {
-                    simulate(lifetime, timeouts.round(false), period);
+                    simulate(lifetime, timeouts.sweep_interval(false), period);
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! `nf_nat_ipv4_out` with `nf_xfrm_me_harder` in the kernel). Here every mixture of addresses and
 //! ports counts, both ways, so that no answer depends on where the kernel asks.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::tuple::Tuple;
 
@@ -35,8 +35,12 @@ impl End {
         Self { netmask, address: network.to_bits() & netmask, port_mask, port: port & port_mask }
     }
 
-    fn matches_any(&self, ends: [SocketAddrV4; 2]) -> bool {
-        ends.iter().any(|end| end.ip().to_bits() & self.netmask == self.address)
+    fn matches_any(&self, ends: [SocketAddr; 2]) -> bool {
+        let is_in_network = |end: &SocketAddr| match end.ip() {
+            IpAddr::V4(address) => address.to_bits() & self.netmask == self.address,
+            IpAddr::V6(_) => false,
+        };
+        ends.iter().any(is_in_network)
             && ends.iter().any(|end| end.port() & self.port_mask == self.port)
     }
 }

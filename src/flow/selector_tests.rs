@@ -87,8 +87,8 @@ fn hazard_13_more_coverage_is_told_from_less() {
 /// A packet as the kernel compares it with a selector.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
+    source: SocketAddr,
+    destination: SocketAddr,
 }
 
 /// A selector as the kernel keeps it, and its comparison (`__xfrm4_selector_match`), bit by bit.
@@ -101,10 +101,11 @@ struct Plain {
 
 impl Plain {
     fn matches(&self, packet: Packet, protocol: u8) -> bool {
-        let end = |at: usize, end: SocketAddrV4| {
+        let end = |at: usize, end: SocketAddr| {
             let (network, prefix) = self.networks[at];
             let (port, mask) = self.ports[at];
-            let address = end.ip().to_bits();
+            let IpAddr::V4(address) = end.ip() else { return false };
+            let address = address.to_bits();
             (0..prefix).all(|bit| (address ^ network) >> (31 - bit) & 1 == 0)
                 && (0..16).all(|bit| mask >> bit & 1 == 0 || (end.port() ^ port) >> bit & 1 == 0)
         };
@@ -134,9 +135,9 @@ fn packets(original: Tuple, reply: Tuple) -> Vec<Packet> {
 }
 
 /// Few values, so that matches are as likely as misses.
-fn end() -> impl Strategy<Value = SocketAddrV4> {
+fn end() -> impl Strategy<Value = SocketAddr> {
     (0..4_u32, 0..4_u16)
-        .prop_map(|(host, port)| SocketAddrV4::new((0xc000_0200 + host).into(), 1000 + port))
+        .prop_map(|(host, port)| (Ipv4Addr::from(0xc000_0200 + host), 1000 + port).into())
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
@@ -154,8 +155,7 @@ fn plain() -> impl Strategy<Value = Plain> {
 fn connection() -> impl Strategy<Value = (Tuple, Tuple)> {
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
     (protocol, [end(), end(), end(), end()]).prop_map(|(protocol, [a, b, c, d])| {
-        let original = Tuple { protocol, source: a, destination: b };
-        (original, Tuple { protocol, source: c, destination: d })
+        (Tuple::new(protocol, a, b), Tuple::new(protocol, c, d))
     })
 }
 

@@ -30,8 +30,8 @@ impl Translation {
     /// The same as the datapath wants it, checksum differences included.
     pub fn rewrite(&self) -> bpfw_rewrite {
         let (before, after) = (bpfw_tuple::from(self.incoming), bpfw_tuple::from(self.outgoing));
-        let addresses = difference(&addresses(self.incoming), &addresses(self.outgoing));
-        let ports = difference(&ports(self.incoming), &ports(self.outgoing));
+        let addresses = difference(&addresses(&before), &addresses(&after));
+        let ports = difference(&ports(&before), &ports(&after));
         let mut flags = 0;
         if self.incoming != self.outgoing {
             flags |= abi::BPFW_CONN_NAT as u16;
@@ -55,17 +55,17 @@ impl Translation {
     }
 }
 
-fn addresses(tuple: Tuple) -> [u8; 8] {
+fn addresses(tuple: &bpfw_tuple) -> [u8; 8] {
     let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&tuple.source.ip().octets());
-    bytes[4..].copy_from_slice(&tuple.destination.ip().octets());
+    bytes[..4].copy_from_slice(&tuple.src_addr.0.to_ne_bytes());
+    bytes[4..].copy_from_slice(&tuple.dst_addr.0.to_ne_bytes());
     bytes
 }
 
-fn ports(tuple: Tuple) -> [u8; 4] {
+fn ports(tuple: &bpfw_tuple) -> [u8; 4] {
     let mut bytes = [0; 4];
-    bytes[..2].copy_from_slice(&tuple.source.port().to_be_bytes());
-    bytes[2..].copy_from_slice(&tuple.destination.port().to_be_bytes());
+    bytes[..2].copy_from_slice(&tuple.src_port.0.to_ne_bytes());
+    bytes[2..].copy_from_slice(&tuple.dst_port.0.to_ne_bytes());
     bytes
 }
 

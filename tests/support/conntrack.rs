@@ -32,7 +32,7 @@ pub fn original(lab: &Lab, protocol: Protocol, port: u16) -> Tuple {
     let entry = list.lines().find(is_it).expect("an entry");
     let source = entry.split_whitespace().find_map(|word| word.strip_prefix("sport="));
     let source = source.and_then(|word| word.parse().ok()).expect("a port");
-    Tuple { protocol, source: at(CLIENT, source), destination: at(SERVER, port) }
+    Tuple::new(protocol, at(CLIENT, source), at(SERVER, port))
 }
 
 /// Changes the entry with this original tuple as another program, by options of conntrack's tool.

@@ -28,7 +28,7 @@ pub fn source(number: u32) -> SocketAddrV4 {
 
 /// Its tuple.
 pub fn tuple(number: u32) -> Tuple {
-    Tuple { protocol: Protocol::Udp, source: source(number), destination: SERVICE }
+    Tuple::new(Protocol::Udp, source(number), SERVICE)
 }
 
 /// A packet of it from the LAN.

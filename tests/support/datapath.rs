@@ -12,15 +12,15 @@ use bpfw::abi::{
     bpfw_conn, bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_testimony, bpfw_tuple,
     bpfw_verdict,
 };
-use bpfw::datapath::Hook;
 use bpfw::datapath::conn_map::{Added, ConnMap};
 use bpfw::datapath::counters::Counters;
 use bpfw::datapath::devices::Devices;
-use bpfw::datapath::object::{LoadedObject, Settings};
+use bpfw::datapath::object::{BpfLogLevel, LoadedObject, Settings};
 use bpfw::datapath::signals::Signals;
 use bpfw::datapath::skeleton::Storage;
 use bpfw::datapath::state::{Change, NO_PERIODS, State};
 use bpfw::datapath::typed_map::TypedMap;
+use bpfw::datapath::{Hook, map_names};
 use bpfw::flow::tuple::Protocol;
 use bpfw::reasons::packet::{TESTIMONIES, VERDICTS};
 use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
@@ -116,7 +116,7 @@ pub fn on_hook_from(
 fn settings(hook: Hook, beat_limit: u32) -> Settings {
     Settings {
         hook,
-        log_level: 0,
+        log_level: BpfLogLevel::Off,
         beat_limit,
         route_mark: 0,
         max_connections: 4096,
@@ -332,10 +332,11 @@ impl<'obj> Datapath<'obj> {
 
     /// The tag of frames that come in at this interface, by protocol and number; 0: none.
     fn tag_of(&self, side: Side) -> (u16, u16) {
-        let map = TypedMap::<bpfw_link_key, bpfw_link>::new(self.object.object(), "link_map");
+        let map =
+            TypedMap::<bpfw_link_key, bpfw_link>::new(self.object.object(), map_names::LINK_MAP);
         let entries = map.expect("a map").entries().expect("readable");
         let found = entries.into_iter().find(|(_, link)| link.ifindex == side.ifindex());
-        found.map_or((0, 0), |(key, _)| (u16::from_be(key.vlan_proto), key.vlan_id))
+        found.map_or((0, 0), |(key, _)| (u16::from(key.vlan_proto), key.vlan_id))
     }
 
     /// The stack sends a packet of a direction that has come in since the last change.
@@ -347,15 +348,16 @@ impl<'obj> Datapath<'obj> {
     pub fn prove_with(&self, flow: &Flow, reply: bool, rest: &bpfw_rest) {
         let frame = flow.outgoing(reply).build();
         let interface = flow.egress(reply).ifindex();
-        let egresses = TypedMap::<u32, bpfw_egress>::new(self.object.object(), "egress_map");
+        let egresses =
+            TypedMap::<u32, bpfw_egress>::new(self.object.object(), map_names::EGRESS_MAP);
         let found = egresses.expect("a map").get(&interface).expect("reading");
         // At TC the device puts the tag on, behind the way out.
-        let port = found.filter(|found| self.hook == Hook::Xdp && found.vlan_proto != 0);
+        let port = found.filter(|found| self.hook == Hook::Xdp && u16::from(found.vlan_proto) != 0);
         self.send(&Sent {
             frame: &frame,
             ingress: flow.ingress(reply).ifindex(),
             egress: port.map_or(interface, |port| port.port),
-            tag: port.map_or((0, 0), |port| (u16::from_be(port.vlan_proto), port.vlan_id)),
+            tag: port.map_or((0, 0), |port| (u16::from(port.vlan_proto), port.vlan_id)),
             stamp: self.stamp(rest, rest.way_back),
         });
     }
@@ -366,7 +368,7 @@ impl<'obj> Datapath<'obj> {
             NO_PERIODS => 0,
             shift => (self.now() >> shift) as u32,
         };
-        let generation = self.state.generation();
+        let generation = self.state.generation().0;
         let (id, mark) = (rest.id, rest.mark);
         let mut stamped = Stamped { generation, period, way_back, id, mark };
         (self.lacking)(&mut stamped);
@@ -434,8 +436,8 @@ impl<'obj> Datapath<'obj> {
     /// Writes over an entry, where it stands.
     pub fn overwrite(&self, entry: &bpfw_conn) {
         let object = self.object.object();
-        let cells = TypedMap::<u32, bpfw_cell>::new(object, "conn_cells").expect("map");
-        let rests = TypedMap::<u32, bpfw_rest>::new(object, "conn_rests").expect("map");
+        let cells = TypedMap::<u32, bpfw_cell>::new(object, map_names::CONN_CELLS).expect("map");
+        let rests = TypedMap::<u32, bpfw_rest>::new(object, map_names::CONN_RESTS).expect("map");
         let tuple = &entry.cell.tuple;
         let holds = |number: &u32| {
             let cell = cells.get(number).expect("reading").expect("a cell");
@@ -447,7 +449,8 @@ impl<'obj> Datapath<'obj> {
                 cells.set(&number, &entry.cell).expect("writing");
             }
             None => {
-                let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(object, "conn_map").expect("map");
+                let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(object, map_names::CONN_MAP)
+                    .expect("map");
                 assert!(map.get(tuple).expect("reading").is_some(), "no such entry");
                 map.set(tuple, entry).expect("writing");
             }
@@ -457,14 +460,14 @@ impl<'obj> Datapath<'obj> {
     /// The kernel's jiffies64, more or less now.
     pub fn now(&self) -> u64 {
         self.object.beat().expect("beat");
-        self.state.last_beat().expect("beat")
+        self.state.last_beat().expect("beat").0
     }
 
     /// The signals since the last time.
     pub fn take_signals(&self) -> Vec<bpfw_tuple> {
         let until = Instant::now() + Duration::from_secs(10);
         let signals = self.signals.borrow_mut().take(until).expect("signals");
-        signals.into_iter().map(|(tuple, _)| tuple).collect()
+        signals.into_iter().map(|signal| signal.tuple).collect()
     }
 
     /// Runs one frame, and finds out the verdict.
@@ -578,7 +581,7 @@ pub fn links() -> Vec<Link> {
 
 /// Frames that come in at `port` with this tag belong to the interface `interface`.
 pub fn link(port: Side, interface: Side, vlan_id: u16, vlan_proto: u16) -> Link {
-    let key = bpfw_link_key { ifindex: port.ifindex(), vlan_id, vlan_proto: vlan_proto.to_be() };
+    let key = bpfw_link_key { ifindex: port.ifindex(), vlan_id, vlan_proto: vlan_proto.into() };
     let (ifindex, mac) = (interface.ifindex(), interface.router_mac);
     (key, bpfw_link { ifindex, ingress: ifindex, mac, ..Default::default() })
 }
@@ -591,7 +594,7 @@ pub fn egresses() -> Vec<(u32, bpfw_egress)> {
 /// Packets leave through `side` with this tag.
 pub fn egress(side: Side, vlan_id: u16, vlan_proto: u16, mtu: u32) -> (u32, bpfw_egress) {
     let port = side.ifindex();
-    let vlan_proto = vlan_proto.to_be();
+    let vlan_proto = vlan_proto.into();
     let flags = BPFW_EGRESS_REDIRECT;
     (port, bpfw_egress { port, mtu, vlan_id, vlan_proto, flags, ..Default::default() })
 }

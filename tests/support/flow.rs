@@ -3,6 +3,7 @@
 
 use super::lab;
 use super::packet::{Mac, Packet};
+use bpfw::clock::Jiffies;
 use bpfw::datapath::conn_map::Connection;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use nix::net::if_::if_nametoindex;
@@ -85,7 +86,7 @@ pub struct Flow {
     pub far: Side,
     /// Conntrack's id.
     pub id: u32,
-    /// jiffies64 from which packets go to the stack.
+    /// jiffies64 from which packets go to the stack; 0: never.
     pub pass_from: u64,
     /// jiffies64 of the last packet that the stack saw.
     pub seen: u64,
@@ -127,8 +128,8 @@ impl Flow {
             reply: self.tuple(true),
             id: self.id,
             assured: true,
-            pass_from: self.pass_from,
-            seen: self.seen,
+            pass_from: (self.pass_from != 0).then_some(Jiffies(self.pass_from)),
+            seen: Jiffies(self.seen),
             idle_limit: self.idle_limit,
             mark: 0,
         }
@@ -137,7 +138,7 @@ impl Flow {
     /// Conntrack's tuple of one direction.
     pub fn tuple(&self, reply: bool) -> Tuple {
         let (source, destination) = self.ends_in(reply);
-        Tuple { protocol: self.protocol, source, destination }
+        Tuple::new(self.protocol, source, destination)
     }
 
     fn ends_in(&self, reply: bool) -> Ends {

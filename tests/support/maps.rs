@@ -6,7 +6,8 @@ use bpfw::abi::{
     bpfw_tuple, bpfw_verdict,
 };
 use bpfw::datapath::cells::cells_of;
-use bpfw::datapath::counters::{self, COUNTERS};
+use bpfw::datapath::counters;
+use bpfw::datapath::map_names::{CONN_CELLS, CONN_MAP, CONN_RESTS, COUNTERS, HOP_INDEX, TOPOLOGY};
 use bpfw::datapath::sys::read_mapped;
 use bpfw::flow::tuple::Tuple;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -46,14 +47,14 @@ impl Maps {
 
     /// The offloaded connections' entries.
     pub fn connections(&self) -> Vec<bpfw_conn> {
-        let map = self.named("conn_map");
+        let map = self.named(CONN_MAP);
         let spilled = map.keys().filter_map(|key| self.value(map, &key));
         self.taken_cells().chain(spilled).collect()
     }
 
     /// Cells are many, and most are free.
     fn taken_cells(&self) -> impl Iterator<Item = bpfw_conn> {
-        let (cells, rests) = (self.named("conn_cells"), self.named("conn_rests"));
+        let (cells, rests) = (self.named(CONN_CELLS), self.named(CONN_RESTS));
         let mut taken = Vec::new();
         for first in (0..cells.max_entries() as usize).step_by(CELLS_AT_ONCE) {
             let number = CELLS_AT_ONCE.min(cells.max_entries() as usize - first);
@@ -82,7 +83,7 @@ impl Maps {
     /// The number of the cell with this tuple, and what is in it.
     fn cell(&self, key: &bpfw_tuple) -> Option<(u32, bpfw_cell)> {
         let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
-        let cells = self.named("conn_cells");
+        let cells = self.named(CONN_CELLS);
         cells_of(key, self.settings.get_or_init(read)).find_map(|number| {
             let cell: bpfw_cell = self.value(cells, number.bytes())?;
             (cell.tuple.bytes() == key.bytes()).then_some((number, cell))
@@ -91,7 +92,7 @@ impl Maps {
 
     /// What is in `conn_map` under this tuple.
     fn spilled(&self, key: &bpfw_tuple) -> Option<bpfw_conn> {
-        self.value(self.named("conn_map"), key.bytes())
+        self.value(self.named(CONN_MAP), key.bytes())
     }
 
     /// This direction of a connection, if it is offloaded.
@@ -100,13 +101,13 @@ impl Maps {
         let Some((number, cell)) = self.cell(&key) else {
             return self.spilled(&key);
         };
-        let rest = self.value(self.named("conn_rests"), number.bytes())?;
+        let rest = self.value(self.named(CONN_RESTS), number.bytes())?;
         Some(bpfw_conn { cell, rest })
     }
 
     /// How many entries there are, two for each offloaded connection.
     pub fn entries(&self) -> usize {
-        self.taken_cells().count() + self.named("conn_map").keys().count()
+        self.taken_cells().count() + self.named(CONN_MAP).keys().count()
     }
 
     /// Whether this direction of a connection is offloaded.
@@ -117,7 +118,7 @@ impl Maps {
 
     /// A next hop, by the slot that connections name.
     pub fn hop(&self, slot: u32) -> bpfw_hop {
-        let index = self.named("hop_index");
+        let index = self.named(HOP_INDEX);
         let is_there = |hop: &Vec<u8>| {
             let known = index.lookup(hop, MapFlags::ANY).expect("readable");
             known.is_some_and(|known| known == slot.to_ne_bytes())
@@ -146,7 +147,7 @@ impl Maps {
     }
 
     fn generations(&self) -> bpfw_generation {
-        let value = self.named(".data.topology").lookup(&[0; 4], MapFlags::ANY);
+        let value = self.named(TOPOLOGY).lookup(&[0; 4], MapFlags::ANY);
         let value = value.expect("readable").expect("the only one");
         bpfw_generation::from_bytes(&value).expect("a generation")
     }

@@ -2,7 +2,8 @@
 //! A builder of Ethernet frames with an IPv4 packet, good ones and spoiled ones.
 
 use super::checksum;
-use std::net::SocketAddrV4;
+use bpfw::flow::tuple::{Protocol, Tuple};
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -100,6 +101,15 @@ impl Packet {
     }
 
     /// A TCP segment: as `udp`, sequence and acknowledgement 1, flag ACK, window 64240.
+    /// The first packet in the direction of a tuple.
+    pub fn of(tuple: Tuple) -> Self {
+        match (tuple.protocol, tuple.source, tuple.destination) {
+            (Protocol::Tcp, SocketAddr::V4(src), SocketAddr::V4(dst)) => Self::tcp(src, dst),
+            (Protocol::Udp, SocketAddr::V4(src), SocketAddr::V4(dst)) => Self::udp(src, dst),
+            _ => panic!("{tuple} is not of IPv4"),
+        }
+    }
+
     pub fn tcp(src: SocketAddrV4, dst: SocketAddrV4) -> Self {
         let tcp = Tcp { seq: 1, ack: 1, flags: tcp::ACK, window: 64240, options: Vec::new() };
         Self { tcp: Some(tcp), ..Self::udp(src, dst) }

@@ -87,7 +87,7 @@ impl Segments {
     /// Conntrack's tuple of the original direction.
     pub fn original(&self) -> Tuple {
         let (source, destination) = (self.client.local, self.client.remote);
-        Tuple { protocol: Protocol::Tcp, source, destination }
+        Tuple::new(Protocol::Tcp, source, destination)
     }
 
     /// The client's address as the server sees it.

@@ -4,6 +4,7 @@
 use super::checksum;
 use super::flow::{Flow, Side};
 use super::random::Random;
+use bpfw::abi::{Pod, bpfw_tuple};
 use bpfw::flow::tuple::Tuple;
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -137,9 +138,8 @@ pub fn choose_sum(random: &mut Random, flow: &Flow, from: Side, frame: &mut [u8]
 }
 
 fn ends_sum(tuple: Tuple) -> u16 {
-    let ends = [tuple.source, tuple.destination];
-    let bytes = ends.map(|end| [&end.ip().octets()[..], &end.port().to_be_bytes()].concat());
-    checksum::sum(&bytes.concat()) % 0xffff
+    const ENDS: usize = 12;
+    checksum::sum(&bpfw_tuple::from(tuple).bytes()[..ENDS]) % 0xffff
 }
 
 /// The packet in two or three fragments; some in another order, or not all. As it is, if it cannot
