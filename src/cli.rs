@@ -58,7 +58,8 @@ pub struct Run {
     /// Object file (a word that ends in .o or holds a /), then the interfaces
     ///
     /// Without an object, the one that is part of bpfw is used. Connections are forwarded
-    /// between the interfaces named here.
+    /// between the interfaces named here. With * or ? a word is a pattern, after ! an exception of
+    /// patterns. At the hook tc, a port of a bridge or bond stands for this.
     #[arg(required = true, value_name = "[OBJECT] INTERFACE")]
     words: Vec<String>,
 

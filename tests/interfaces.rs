@@ -20,7 +20,7 @@ on_both_hooks!(
 );
 
 /// More than can be attached before the daemon forwards.
-const NUMBER: usize = 90;
+const NUMBER: usize = 130;
 
 /// A router with many interfaces, and bpfw at all of them, with the lab's own two before or behind.
 fn start_on_many(hook: &str, test: &str, own_first: bool) -> (Lab, Daemon) {

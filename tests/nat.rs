@@ -91,25 +91,6 @@ fn generic_xdp() {
     assert!(daemon.stop(LIMIT).success());
 }
 
-/// A bridge's port has no routes of its own: its packets stay with the stack, and the log says so.
-#[test]
-fn ports_of_a_bridge_stay_with_the_stack() {
-    if !support::live::root_or_skip("ports_of_a_bridge_stay_with_the_stack") {
-        return;
-    }
-    let rules = rules::snat_rules().replace("iifname lan0", "iifname br0");
-    let lab = lab("tc", "bridge-port", &rules);
-    lab.router.ip("link add br0 type bridge\nlink set br0 up\naddr flush dev lan0\n\
-         link set lan0 master br0\naddr add 192.0.2.1/24 dev br0\n");
-    let daemon = start(&lab, "tc", &[]);
-    daemon.wait_for_line("lan0 stay with the stack: it is part of a bridge", LIMIT);
-    let (_server, client) = echo(&lab, 40000);
-    for number in 0..20 {
-        assert!(!echo_is_fast(&lab, &client, number));
-    }
-    assert!(daemon.stop(LIMIT).success());
-}
-
 /// The header fields that forwarding keeps, and the one that it changes.
 fn tos_and_ttl(hook: &str, test: &str) {
     let lab = lab(hook, test, &rules::snat_rules());

@@ -19,6 +19,10 @@ impl Daemon<'_> {
             self.policy.rules.report_legacy();
             self.datapath.priority.follow()?;
         }
+        if self.interfaces.must_follow() {
+            self.interfaces.follow_links(&self.monitor.network().links);
+            self.update_devices()?;
+        }
         self.start_due_scan()?;
         self.watch_interfaces(is_second)
     }

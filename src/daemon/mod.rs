@@ -34,6 +34,7 @@ use datapath::Datapath;
 use events::Connections;
 use generations::Generations;
 use interfaces::Interfaces;
+use interfaces::wanted::Wanted;
 use pause::FastPath;
 use policy::Policy;
 use schedule::Schedule;
@@ -50,7 +51,7 @@ pub struct Request {
     pub hook: Hook,
     /// The object file, or the embedded object.
     pub object: Option<PathBuf>,
-    /// The names of the interfaces.
+    /// Names of interfaces, patterns, and exceptions of patterns.
     pub interfaces: Vec<String>,
     /// All options.
     pub options: Run,
@@ -58,9 +59,10 @@ pub struct Request {
 
 /// Runs until a signal asks for the end, and detaches from all interfaces.
 pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
-    limits::ensure_files(request.interfaces.len())?;
+    let wanted = Wanted::parse(&request.interfaces)?;
+    limits::ensure_files(wanted.most())?;
     let shutdown = Shutdown::watch()?;
-    let mut daemon = Daemon::start(request, storage, shutdown)?;
+    let mut daemon = Daemon::start(request, wanted, storage, shutdown)?;
     let result = daemon.run();
     let stopped = daemon.stop();
     result.and(stopped)

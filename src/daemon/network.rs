@@ -60,6 +60,7 @@ impl Daemon<'_> {
             _ => None,
         };
         if changes.links {
+            self.interfaces.follow_links(&self.monitor.network().links);
             if self.follow_mtus()? {
                 self.scan()?;
             } else {

@@ -11,6 +11,8 @@ use super::events::Connections;
 use super::firewall::Rules;
 use super::generations::Generations;
 use super::interfaces::Interfaces;
+use super::interfaces::follow::first_interfaces;
+use super::interfaces::wanted::Wanted;
 use super::pause::FastPath;
 use super::policy::Policy;
 use super::schedule::Schedule;
@@ -20,23 +22,17 @@ use crate::clock::{Hz, Jiffies};
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
-use crate::datapath::Hook;
-use crate::datapath::attachment::Interface;
 use crate::datapath::instance_lock::Claims;
 use crate::datapath::object::{BpfLogLevel, LoadedObject, Settings};
-use crate::datapath::ppp;
 use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
 use crate::datapath::skeleton::Storage;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::netlink::drivers::Drivers;
-use crate::netlink::link;
-use crate::netlink::link_layer::LinkLayer;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
-use crate::reasons::interface::Problem;
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
@@ -54,6 +50,7 @@ const DEFAULT_CONNECTIONS: u32 = 262_144;
 impl<'obj> Daemon<'obj> {
     pub(super) fn start(
         request: &'obj Request,
+        wanted: Wanted,
         storage: &'obj mut Storage,
         shutdown: Shutdown,
     ) -> Result<Self> {
@@ -61,15 +58,15 @@ impl<'obj> Daemon<'obj> {
         let monitor = Monitor::open()?;
         let xfrm = Xfrm::open()?;
         let rules = Rules::open()?;
-        let wanted = find_interfaces(&monitor, request)?;
-        let claims = Claims::take(&wanted)?;
+        let links = &monitor.network().links;
+        let first = first_interfaces(&wanted, links, request.hook)?;
+        let claims = Claims::take(&first)?;
         let sysctls = Sysctls::read()?;
         let limit = (request.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
         let beat_limit = hz.count_u32(limit);
-        let links = monitor.network().links.len();
-        let settings = settings(request, &sysctls, beat_limit, links)?;
+        let settings = settings(request, &sysctls, beat_limit, links.len())?;
         let route_mark = settings.route_mark;
         let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
         let mark = request.options.offload_mark;
@@ -78,11 +75,11 @@ impl<'obj> Daemon<'obj> {
         // Listening begins before the dump, so that nothing falls between the two.
         let events = Events::open(EVENT_BUFFER, offload.own_port())?;
         let fast_path = FastPath::starting(offload.start_resync()?, Instant::now());
-        let attached = |index| wanted.iter().any(|interface| interface.index == index);
+        let attached = |index| first.iter().any(|interface| interface.index == index);
         let names = topology::named(&monitor.network().links, &attached);
         let routing_sysctls = RoutingSysctls::read(names)?;
         let hook = (request.hook, request.options.xdp_mode);
-        let interfaces = Interfaces::new(&object, hook, drivers, wanted, claims)?;
+        let interfaces = Interfaces::new(&object, hook, drivers, (wanted, first), claims)?;
         let now = Instant::now();
         let mut daemon = Self {
             schedule: Schedule::new(request.options.interval(), now),
@@ -108,6 +105,7 @@ impl<'obj> Daemon<'obj> {
         self.forbid_by_policy()?;
         self.read_rules()?;
         self.datapath.priority.follow()?;
+        self.interfaces.follow_links(&self.monitor.network().links);
         self.interfaces.attach_until(until)?;
         let unattached = self.interfaces.unattached();
         if unattached != 0 {
@@ -173,54 +171,4 @@ fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
         (None, 0) => DEFAULT_CONNECTIONS,
         (None, number) => number,
     }
-}
-
-/// Why an interface with such packets cannot be attached to.
-fn refusal(layer: LinkLayer, hook: Hook) -> Option<Problem> {
-    match (layer, hook) {
-        (LinkLayer::Ethernet, _) => None,
-        (LinkLayer::None | LinkLayer::Ppp, Hook::Xdp) => Some(Problem::NoHeaderAtXdp),
-        (LinkLayer::None | LinkLayer::Ppp, Hook::Tc) if !probe::can_read_without_header() => {
-            Some(Problem::NeedsAlignment)
-        }
-        (LinkLayer::None, Hook::Tc) => None,
-        (LinkLayer::Ppp, Hook::Tc) => (!ppp::loses_header()).then_some(Problem::PppKeepsHeader),
-        (LinkLayer::Tunnel, _) => Some(Problem::TunnelAnswers),
-        (LinkLayer::Unknown, _) => Some(Problem::UnknownLinkLayer),
-    }
-}
-
-/// The interfaces by their names, each of them fit to be attached to.
-fn find_interfaces(monitor: &Monitor, request: &Request) -> Result<Vec<Interface>> {
-    let links = &monitor.network().links;
-    let find = |name: &String| {
-        let Some(link) = links.values().find(|link| link.name == *name) else {
-            let mut known: Vec<&str> = links.values().map(|link| link.name.as_str()).collect();
-            known.sort_unstable();
-            return Err(Error::refused(format!("there is no interface {name}"))
-                .with_advice(format!("there are {}", known.join(", "))));
-        };
-        if let Some(problem) = refusal(LinkLayer::of(link), request.hook) {
-            let reason = problem.reason();
-            let error = Error::refused(format!("{name}: {}", reason.words));
-            return Err(match reason.advice {
-                Some(advice) => error.with_advice(advice),
-                None => error,
-            });
-        }
-        let stacked = link::stacked_with(links, link.index);
-        Ok(Interface {
-            index: link.index,
-            name: name.clone(),
-            mtu: link.mtu,
-            depth: link::depth(links, link.index),
-            headerless: LinkLayer::of(link).is_headerless(),
-            stacked_with: stacked.map(|other| (other.index, other.name.clone())).collect(),
-        })
-    };
-    let mut interfaces: Vec<Interface> =
-        request.interfaces.iter().map(find).collect::<Result<_>>()?;
-    // The kernel attaches no XDP below an interface that has some.
-    interfaces.sort_by_key(|interface| interface.depth);
-    Ok(interfaces)
 }

@@ -25,36 +25,45 @@ const PLACES: [&str; 2] = ["/run", "/var/run"];
 /// interfaces and namespaces. It stays, and it is empty: a file that is removed can be locked twice.
 #[derive(Debug)]
 pub struct Claims {
-    _locks: File,
+    locks: File,
+    namespace: u32,
 }
 
 impl Claims {
     /// Claims all of these interfaces, unless another bpfw has one of them.
     pub fn take(interfaces: &[Interface]) -> Result<Self> {
-        let locks = open_locks()?;
-        let namespace = namespace()?;
-        for interface in interfaces {
-            claim(&locks, namespace, interface)?;
-        }
-        Ok(Self { _locks: locks })
+        let claims = Self { locks: open_locks()?, namespace: namespace()? };
+        interfaces.iter().try_for_each(|interface| claims.claim(interface))?;
+        Ok(claims)
     }
-}
 
-fn claim(locks: &File, namespace: u32, interface: &Interface) -> Result<()> {
-    let Interface { index, name, .. } = interface;
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as _,
-        l_whence: libc::SEEK_SET as _,
-        l_start: place(namespace, *index),
-        l_len: 1,
-        l_pid: 0,
-    };
-    match fcntl(locks, FcntlArg::F_OFD_SETLK(&lock)) {
-        Ok(_) => Ok(()),
-        Err(Errno::EAGAIN | Errno::EACCES) => {
-            Err(Error::refused(format!("another bpfw runs at {name}")).with_advice("stop it first"))
+    /// Claims one more, or one that is claimed already, unless another bpfw has it.
+    pub fn claim(&self, interface: &Interface) -> Result<()> {
+        let Interface { index, name, .. } = interface;
+        match self.set(*index, libc::F_WRLCK) {
+            Ok(()) => Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                Err(Error::refused(format!("another bpfw runs at {name}"))
+                    .with_advice("stop it first"))
+            }
+            Err(errno) => Err(Error::system(format!("claiming {name}"), errno)),
         }
-        Err(errno) => Err(Error::system(format!("claiming {name}"), errno)),
+    }
+
+    /// Gives a claim back. A failure leaves it, which matters to nobody but another bpfw.
+    pub fn release(&self, index: u32) {
+        let _ = self.set(index, libc::F_UNLCK);
+    }
+
+    fn set(&self, index: u32, kind: libc::c_int) -> nix::Result<()> {
+        let lock = libc::flock {
+            l_type: kind as _,
+            l_whence: libc::SEEK_SET as _,
+            l_start: place(self.namespace, index),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.locks, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
     }
 }
 

@@ -7,9 +7,9 @@ reasons! {
     /// What is wrong with an interface.
     pub enum Problem {
         // Its packets stay with the stack.
-        /// It was attached to, and does not exist any more.
+        /// It was named, and does not exist.
         Gone = 1, "gone", "the interface is gone",
-            "restart bpfw when it is back";
+            "bpfw attaches to it when it is back";
         /// It has no routes of its own: the bridge or bond has.
         Port = 2, "port", "it is part of a bridge or bond",
             "name the bridge or bond itself, for the hook tc";
@@ -33,6 +33,13 @@ reasons! {
         /// More interfaces have come since the start than there was room for.
         NoRoom = 9, "no-room", "the maps of interfaces are full",
             "restart bpfw, which makes room for all";
+
+        /// What takes its frames has no routes that are known: openvswitch, a driver of somebody's own.
+        UnknownMaster = 26, "unknown-master", "it is part of an interface of an unknown kind",
+            "name the interface that has the address";
+        /// After the start; at the start this is an error.
+        NotAttached = 27, "not-attached", "bpfw's programs could not be attached to it",
+            "bpfw tries again every second";
 
         // Packets to it go by the stack.
         /// Its users have switched it off.
@@ -78,6 +85,9 @@ reasons! {
         /// ipip, gre, sit, ip6tnl, vti, xfrm: a redirected packet has no route to answer by.
         TunnelAnswers = 22, "tunnel-answers",
             "the tunnel answers with ICMP errors of its own, which packets of the fast path do not get";
+        /// Frames that a bond sends and receives name its ports.
+        BondAtXdp = 28, "bond-at-xdp", "XDP sees the frames of a bond at its ports only",
+            "use the hook tc";
         /// Neither Ethernet nor a kind of interface that was tried.
         UnknownLinkLayer = 23, "unknown-link-layer",
             "what its packets have in front of the IP header is not known";

@@ -3,6 +3,8 @@
 //! decides what becomes of their packets, and tells the datapath and the user.
 
 mod drivers;
+mod fit;
+pub(super) mod follow;
 mod mtu;
 mod review;
 mod scan;
@@ -10,9 +12,9 @@ mod shapers;
 mod stamps;
 mod state;
 mod unseen;
+pub(super) mod wanted;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
 
 use crate::connections::topology::{self, View};
 use crate::datapath::Hook;
@@ -24,17 +26,18 @@ use crate::datapath::state::Change;
 use crate::error::Result;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Network;
-use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::{Found, Problem};
 
 use super::Daemon;
 use super::firewall::Rules;
 use drivers::DriverWatch;
+use follow::Failure;
 use review::{LeftOut, Named, Review, States};
 use scan::Scans;
 use stamps::Stamps;
 use state::By;
 use unseen::Unseen;
+use wanted::{Targets, Wanted};
 
 /// All interfaces, and what is known of them.
 pub(super) struct Interfaces {
@@ -44,7 +47,16 @@ pub(super) struct Interfaces {
     attachments: Vec<Attachment>,
     /// Those that are still to be attached to, in this order.
     unattached: VecDeque<Interface>,
-    _claims: Claims,
+    /// Not all of the first ones are attached yet.
+    is_starting: bool,
+    /// They have been attached since links were followed last.
+    has_started: bool,
+    claims: Claims,
+    wanted: Wanted,
+    /// What is wanted as of the last change of links.
+    targets: Targets,
+    /// By index: those that could not be attached to.
+    failures: BTreeMap<u32, Failure>,
     maps: devices::Devices,
     /// What the device maps hold, if that is known.
     devices: Option<topology::Devices>,
@@ -66,7 +78,7 @@ impl Interfaces {
         object: &LoadedObject<'_>,
         (hook, xdp_mode): (Hook, XdpMode),
         drivers: Drivers,
-        wanted: Vec<Interface>,
+        (wanted, first): (Wanted, Vec<Interface>),
         claims: Claims,
     ) -> Result<Self> {
         Ok(Self {
@@ -74,8 +86,13 @@ impl Interfaces {
             xdp_mode,
             programs: object.programs(hook)?,
             attachments: Vec::new(),
-            unattached: wanted.into(),
-            _claims: claims,
+            unattached: first.into(),
+            is_starting: true,
+            has_started: false,
+            claims,
+            wanted,
+            targets: Targets::default(),
+            failures: BTreeMap::new(),
             maps: devices::Devices::new(object.object())?,
             devices: None,
             scans: Scans::new(),
@@ -86,26 +103,6 @@ impl Interfaces {
             states: States::new(),
             without_room: 0,
         })
-    }
-
-    /// Attaches to the interfaces that are left, until this time, and to one at least. All or none: with
-    /// an error the daemon ends, and what is attached already goes with it.
-    pub(super) fn attach_until(&mut self, until: Instant) -> Result<()> {
-        if self.unattached.is_empty() {
-            return Ok(());
-        }
-        let mut qdiscs = Qdiscs::read()?;
-        while let Some(interface) = self.unattached.pop_front() {
-            let attachment =
-                Attachment::attach(&self.programs, &interface, self.xdp_mode, &mut qdiscs)?;
-            self.attachments.push(attachment);
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        // The last ones do not wait for the next scan.
-        self.scans.must_scan |= self.unattached.is_empty();
-        Ok(())
     }
 
     /// All that is attached, to be taken off.
@@ -153,7 +150,9 @@ impl Interfaces {
             notices: &self.notices,
             devices: &devices,
         };
-        let states = review.states(&self.named(&transmitting));
+        let mut states = review.states(&self.named(&transmitting));
+        states.extend(self.other_states(&network.links));
+        review::keep_until_attached(&mut states, &self.states);
         for line in review::report(&self.states, &states) {
             line.log();
         }

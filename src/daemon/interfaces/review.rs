@@ -98,6 +98,15 @@ impl Review<'_> {
     }
 }
 
+/// An interface that is back is told when it forwards, not when it waits for that.
+pub(super) fn keep_until_attached(states: &mut States, before: &States) {
+    for (name, state) in states {
+        if let (InterfaceState::Waiting, Some(before)) = (&state, before.get(name)) {
+            state.clone_from(before);
+        }
+    }
+}
+
 /// What users hear when these states follow those. A VLAN device that is gone is no news.
 pub(super) fn report(before: &States, now: &States) -> Vec<Line> {
     now.iter().flat_map(|(name, state)| state.report(name, before.get(name))).collect()

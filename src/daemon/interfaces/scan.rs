@@ -61,6 +61,12 @@ impl Scans {
         }
     }
 
+    /// Ends the scan that runs, and asks for another.
+    pub(super) fn restart(&mut self) {
+        self.running = None;
+        self.must_scan = true;
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }

@@ -13,6 +13,8 @@ pub(super) enum InterfaceState {
     Waiting,
     /// It does not exist any more.
     Gone,
+    /// It stands for these interfaces, where its packets are forwarded.
+    Port(Vec<String>),
     /// The stack gets all packets from it and to it.
     LeftToStack(Found),
     /// Packets that come in are forwarded.
@@ -135,13 +137,17 @@ impl InterfaceState {
         match self {
             Self::Waiting => Vec::new(),
             Self::Gone => vec![Line::Warn(format!("{name}: {}", Problem::Gone.reason().line()))],
+            Self::Port(carriers) => {
+                let carriers = carriers.join(" and ");
+                vec![Line::Info(format!("packets of the port {name} are forwarded at {carriers}"))]
+            }
             // The number of such interfaces is told, not each of them: there may be thousands.
             Self::LeftToStack(Found { problem: Problem::NoRoom, .. }) => Vec::new(),
             Self::LeftToStack(found) => {
                 vec![Line::Warn(format!("packets of {name} stay with the stack: {found}"))]
             }
             Self::Attached(now) => {
-                let was_left = matches!(before, Some(Self::LeftToStack(_)));
+                let was_left = matches!(before, Some(Self::LeftToStack(_) | Self::Gone));
                 let again =
                     was_left.then(|| Line::Info(format!("packets of {name} are forwarded again")));
                 let before = match before {

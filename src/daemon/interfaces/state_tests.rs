@@ -114,7 +114,15 @@ fn each_change_of_state_is_told_once() {
         (attached(Some(Problem::Down)), warn("packets to lan0 go by the stack: it is down")),
         (attached(None), info("packets to lan0 take the fast path again")),
         (left(Problem::NoRoom), vec![]),
-        (InterfaceState::Gone, warn("lan0: the interface is gone (restart bpfw when it is back)")),
+        (
+            InterfaceState::Gone,
+            warn("lan0: the interface is gone (bpfw attaches to it when it is back)"),
+        ),
+        (attached(None), info("packets of lan0 are forwarded again")),
+        (
+            InterfaceState::Port(vec!["br-lan".into(), "br-lan.7".into()]),
+            info("packets of the port lan0 are forwarded at br-lan and br-lan.7"),
+        ),
     ];
     let mut before = None;
     for (now, expected) in &steps {
