@@ -161,7 +161,8 @@ struct bpfw_link_key {
 /* Value of link_map: the L3 interface that such a frame belongs to. */
 struct bpfw_link {
 	__u32 ifindex;
-	__u32 ingress; /* what the stack takes it for once it is in: a VRF for its ports, else ifindex */
+	__u32 ingress; /* what the stack takes it for once it is in: a VRF for its ports, else
+			  ifindex */
 	__u16 reserved;
 	__u8 mac[6]; /* all zeros where there is no Ethernet header */
 };

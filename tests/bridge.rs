@@ -66,7 +66,9 @@ fn port_of(lab: &Lab, mac: [u8; 6]) -> Option<String> {
 
 #[test]
 fn hazard_35_a_station_that_only_forwards_fast_packets_is_not_forgotten() {
-    if !support::live::root_or_skip("hazard_35") {
+    if !support::live::root_or_skip(
+        "hazard_35_a_station_that_only_forwards_fast_packets_is_not_forgotten",
+    ) {
         return;
     }
     let Bridged { lab, .. } = bridged("fdb", &snat_rules());
@@ -84,7 +86,7 @@ fn hazard_35_a_station_that_only_forwards_fast_packets_is_not_forgotten() {
 
 #[test]
 fn hazard_35_a_port_that_the_bridge_blocks_forwards_nothing() {
-    if !support::live::root_or_skip("hazard_35_blocked") {
+    if !support::live::root_or_skip("hazard_35_a_port_that_the_bridge_blocks_forwards_nothing") {
         return;
     }
     let Bridged { lab, .. } = bridged("blocked", &snat_rules());
@@ -103,7 +105,7 @@ fn hazard_35_a_port_that_the_bridge_blocks_forwards_nothing() {
 
 #[test]
 fn hazard_36_a_station_that_moves_keeps_its_connections() {
-    if !support::live::root_or_skip("hazard_36") {
+    if !support::live::root_or_skip("hazard_36_a_station_that_moves_keeps_its_connections") {
         return;
     }
     let Bridged { lab, host2 } = bridged("roam", &snat_rules());
@@ -127,7 +129,7 @@ fn hazard_36_a_station_that_moves_keeps_its_connections() {
 
 #[test]
 fn hazard_37_a_hairpin_through_the_bridge_is_fast() {
-    if !support::live::root_or_skip("hazard_37_hairpin") {
+    if !support::live::root_or_skip("hazard_37_a_hairpin_through_the_bridge_is_fast") {
         return;
     }
     let service = at(HOST2, 7);
@@ -142,12 +144,15 @@ fn hazard_37_a_hairpin_through_the_bridge_is_fast() {
 
 #[test]
 fn hazard_37_with_br_netfilter_translated_frames_are_right() {
-    if !support::live::root_or_skip("hazard_37_br_netfilter") {
+    if !support::live::root_or_skip("hazard_37_with_br_netfilter_translated_frames_are_right") {
         return;
     }
     let Bridged { lab, .. } = bridged("netfilter", &snat_rules());
     if !has_br_netfilter(&lab) {
-        return support::live::lacking("hazard_37", "this kernel has no br_netfilter");
+        return support::live::lacking(
+            "hazard_37_with_br_netfilter_translated_frames_are_right",
+            "this kernel has no br_netfilter",
+        );
     }
     lab.router.sysctl(BR_NETFILTER, "1");
     let _daemon = start_at(&lab, "tc", &[], &["br-lan", "wan0"]);

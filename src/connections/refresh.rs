@@ -60,7 +60,7 @@ impl Packets {
     /// packets that conntrack knows, and the entry may not last until the next sweep.
     fn need_refresh(self, protocol: Protocol, lasts: impl Fn(Jiffies) -> bool) -> bool {
         let is_known = self.known_fully(protocol) >= self.last;
-        !is_known && !(self.is_remembered && lasts(self.known()))
+        !(is_known || self.is_remembered && lasts(self.known()))
     }
 }
 

@@ -13,9 +13,12 @@ pub const NLA_F_NESTED: u16 = 1 << 15;
 /// What is left of a kind without its flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
+/// The type of an attribute, without the flags, and its value.
+type Attribute<'a> = (u16, &'a [u8]);
+
 /// Kind and value of the first attribute, and what follows it; `None` if it is cut off or malformed.
 /// The last attribute's padding may be missing.
-pub fn split_first(bytes: &[u8]) -> Option<((u16, &[u8]), &[u8])> {
+pub fn split_first(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let [l0, l1, k0, k1] = *bytes.first_chunk()?;
     let length = usize::from(u16::from_ne_bytes([l0, l1]));
     let kind = u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK;
