@@ -104,7 +104,7 @@ fn conntrack_bindings() -> bindgen::Builder {
     bindgen::Builder::default()
         .header("include/conntrack_api.h")
         .allowlist_function("nfct_(new|destroy|get_attr|nlmsg_(build|parse))")
-        .allowlist_function("nfct_set_attr_u(8|16|32)")
+        .allowlist_function("nfct_set_attr(_u(8|16|32))?")
         .allowlist_type("nf_conntrack_attr|ip_conntrack_status")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)

@@ -15,6 +15,7 @@ use bpfw::conntrack::entry::Entry;
 use bpfw::conntrack::events::{Drained, Event, Events};
 use bpfw::conntrack::requests::Requests;
 use bpfw::conntrack::sysctl::Sysctls;
+use bpfw::flow::family::Families;
 use bpfw::flow::state::{Status, TcpState};
 use bpfw::flow::tuple::{Protocol, Tuple};
 use nix::sched::{CloneFlags, unshare};
@@ -22,7 +23,9 @@ use nix::sched::{CloneFlags, unshare};
 const BUFFER: usize = 1024 * 1024;
 /// No socket's port.
 const NOBODY: u32 = u32::MAX;
-const RULES: &str = "table ip t {
+/// Sockets of each family, on ports that the kernel chooses.
+const ANYWHERE: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+const RULES: &str = "table inet t {
     chain o { type filter hook output priority 0; ct state established counter accept; }
     chain i { type filter hook input priority 0; ct state established counter accept; }
 }";
@@ -62,7 +65,11 @@ struct Udp {
 
 impl Udp {
     fn open() -> Self {
-        let [client, server] = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        Self::open_at(ANYWHERE[0])
+    }
+
+    fn open_at(address: &str) -> Self {
+        let [client, server] = [0, 1].map(|_| UdpSocket::bind(address).unwrap());
         let udp = Self { client, server };
         udp.talk();
         udp
@@ -85,7 +92,11 @@ impl Udp {
 
 /// Both ends of an established TCP connection, and its original tuple.
 fn tcp() -> (TcpStream, TcpStream, Tuple) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    tcp_at(ANYWHERE[0])
+}
+
+fn tcp_at(address: &str) -> (TcpStream, TcpStream, Tuple) {
+    let listener = TcpListener::bind(address).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     client.write_all(&[1]).unwrap();
@@ -132,25 +143,48 @@ fn set_mark(tuple: &Tuple, mark: u32) {
 #[test]
 fn events_of_both_protocols_arrive() {
     in_namespace("events_of_both_protocols_arrive", || {
-        let mut events = Events::open(BUFFER, NOBODY).unwrap();
-        let udp = Udp::open();
-        let found = drain(&mut events);
-        let entry = updates(&found)[0];
-        assert_eq!((entry.original, entry.reply), (udp.tuple(), udp.tuple().invert()));
-        assert!(entry.status.unwrap().contains(Status::SEEN_REPLY | Status::CONFIRMED));
+        for address in ANYWHERE {
+            events_arrive(address);
+        }
+    });
+}
 
-        let (_client, _server, tuple) = tcp();
-        let found = drain(&mut events);
-        assert!(updates(&found).iter().any(|entry| entry.original == tuple
-            && entry.tcp_state == Some(TcpState::Established)
-            && entry.status.unwrap().contains(Status::ASSURED)));
-        assert!(events.bytes_read() > 0);
+fn events_arrive(address: &str) {
+    let mut events = Events::open(Families::Both, BUFFER, NOBODY).unwrap();
+    let udp = Udp::open_at(address);
+    let found = drain(&mut events);
+    let entry = updates(&found)[0];
+    assert_eq!((entry.original, entry.reply), (udp.tuple(), udp.tuple().invert()));
+    assert!(entry.status.unwrap().contains(Status::SEEN_REPLY | Status::CONFIRMED));
 
-        let id = get(&mut Requests::open().unwrap(), &udp.tuple()).id;
-        run("conntrack", &["-D", "-p", "udp"]);
-        let found = drain(&mut events);
-        let [Event::Destroy(entry)] = &found[..] else { panic!("{found:?}") };
-        assert_eq!((entry.original, entry.id), (udp.tuple(), id));
+    let (_client, _server, tuple) = tcp_at(address);
+    let found = drain(&mut events);
+    assert!(updates(&found).iter().any(|entry| entry.original == tuple
+        && entry.tcp_state == Some(TcpState::Established)
+        && entry.status.unwrap().contains(Status::ASSURED)));
+    assert!(events.bytes_read() > 0);
+
+    let id = get(&mut Requests::open().unwrap(), &udp.tuple()).id;
+    let family = if address == ANYWHERE[0] { "ipv4" } else { "ipv6" };
+    run("conntrack", &["-D", "-f", family, "-p", "udp"]);
+    let found = drain(&mut events);
+    let [Event::Destroy(entry)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((entry.original, entry.id), (udp.tuple(), id));
+}
+
+#[test]
+fn hazard_42_who_does_not_ask_for_ipv6_hears_nothing_of_it() {
+    in_namespace("hazard_42_who_does_not_ask_for_ipv6_hears_nothing_of_it", || {
+        let mut events = Events::open(Families::Ipv4, BUFFER, NOBODY).unwrap();
+        let _udp = Udp::open_at(ANYWHERE[1]);
+        let _tcp = tcp_at(ANYWHERE[1]);
+        assert_eq!(drain(&mut events), []);
+        assert_eq!(events.bytes_read(), 0, "the kernel filters");
+        assert_eq!(dump(Families::Ipv4), []);
+        assert_eq!(dump(Families::Both).len(), 2);
+        let _udp = Udp::open();
+        assert_eq!(drain(&mut events).len(), 1);
+        assert_eq!((dump(Families::Ipv4).len(), dump(Families::Both).len()), (1, 3));
     });
 }
 
@@ -158,8 +192,8 @@ fn events_of_both_protocols_arrive() {
 fn other_protocols_and_own_updates_are_left_out() {
     in_namespace("other_protocols_and_own_updates_are_left_out", || {
         let mut requests = Requests::open().unwrap();
-        let mut events = Events::open(BUFFER, requests.port()).unwrap();
-        let mut others = Events::open(BUFFER, NOBODY).unwrap();
+        let mut events = Events::open(Families::Ipv4, BUFFER, requests.port()).unwrap();
+        let mut others = Events::open(Families::Ipv4, BUFFER, NOBODY).unwrap();
         let (_client, _server, tuple) = tcp();
         drain(&mut others);
         drain(&mut events);
@@ -187,7 +221,7 @@ fn other_protocols_and_own_updates_are_left_out() {
 #[test]
 fn hazard_16_unanswered_connections_send_us_nothing() {
     in_namespace("hazard_16_unanswered_connections_send_us_nothing", || {
-        let mut events = Events::open(BUFFER, NOBODY).unwrap();
+        let mut events = Events::open(Families::Ipv4, BUFFER, NOBODY).unwrap();
         let [client, server] = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
         client.send_to(&[1], server.local_addr().unwrap()).unwrap();
         let port = client.local_addr().unwrap().port().to_string();
@@ -200,44 +234,56 @@ fn hazard_16_unanswered_connections_send_us_nothing() {
 #[test]
 fn entries_are_found_by_either_tuple() {
     in_namespace("entries_are_found_by_either_tuple", || {
-        let mut requests = Requests::open().unwrap();
-        let udp = Udp::open();
-        let entry = get(&mut requests, &udp.tuple());
-        assert_eq!(get(&mut requests, &udp.tuple().invert()).id, entry.id);
-        assert_eq!(entry.original, udp.tuple());
-        assert_eq!((entry.mark, entry.zone, entry.has_helper), (0, 0, false));
-        assert!(!entry.has_seqadj && !entry.has_synproxy);
-        let unknown = Tuple { protocol: Protocol::Tcp, ..udp.tuple() };
-        assert_eq!(requests.get(&unknown).unwrap(), None);
-        assert_eq!(get(&mut requests, &udp.tuple()).id, entry.id);
+        for address in ANYWHERE {
+            an_entry_is_found(address);
+        }
     });
+}
+
+fn an_entry_is_found(address: &str) {
+    let mut requests = Requests::open().unwrap();
+    let udp = Udp::open_at(address);
+    let entry = get(&mut requests, &udp.tuple());
+    assert_eq!(get(&mut requests, &udp.tuple().invert()).id, entry.id);
+    assert_eq!(entry.original, udp.tuple());
+    assert_eq!((entry.mark, entry.zone, entry.has_helper), (0, 0, false));
+    assert!(!entry.has_seqadj && !entry.has_synproxy);
+    let unknown = Tuple { protocol: Protocol::Tcp, ..udp.tuple() };
+    assert_eq!(requests.get(&unknown).unwrap(), None);
+    assert_eq!(get(&mut requests, &udp.tuple()).id, entry.id);
 }
 
 #[test]
 fn an_update_changes_timeout_and_flags_only() {
     in_namespace("an_update_changes_timeout_and_flags_only", || {
-        let mut requests = Requests::open().unwrap();
-        let (_client, _server, tuple) = tcp();
-        let before = get(&mut requests, &tuple);
-        assert!(!before.is_liberal());
-        set_mark(&tuple, 42);
-        requests.queue_update(&tuple, Some(1234), true).unwrap();
-        let errors = requests.flush().unwrap();
-        assert_eq!((errors.gone.len(), errors.failed.len()), (0, 0));
-        let after = get(&mut requests, &tuple);
-        let timeout = after.timeout.unwrap().as_secs();
-        assert!((1230..=1234).contains(&timeout), "{timeout}");
-        assert!(after.is_liberal() && !after.knows_acknowledgement());
-        let tcp_flags = after.tcp_flags;
-        let expected = Entry { tcp_flags, mark: 42, timeout: after.timeout, ..before };
-        assert_eq!(after, expected);
-
-        let gone = Tuple { protocol: Protocol::Udp, ..tuple };
-        requests.queue_update(&gone, Some(1), false).unwrap();
-        let errors = requests.flush().unwrap();
-        assert_eq!((errors.gone.len(), errors.failed.len(), errors.incomplete), (1, 0, false));
-        assert_eq!(requests.get(&gone).unwrap(), None, "an update creates nothing");
+        for address in ANYWHERE {
+            an_update_changes_an_entry(address);
+        }
     });
+}
+
+fn an_update_changes_an_entry(address: &str) {
+    let mut requests = Requests::open().unwrap();
+    let (_client, _server, tuple) = tcp_at(address);
+    let before = get(&mut requests, &tuple);
+    assert!(!before.is_liberal());
+    set_mark(&tuple, 42);
+    requests.queue_update(&tuple, Some(1234), true).unwrap();
+    let errors = requests.flush().unwrap();
+    assert_eq!((errors.gone.len(), errors.failed.len()), (0, 0));
+    let after = get(&mut requests, &tuple);
+    let timeout = after.timeout.unwrap().as_secs();
+    assert!((1230..=1234).contains(&timeout), "{timeout}");
+    assert!(after.is_liberal() && !after.knows_acknowledgement());
+    let tcp_flags = after.tcp_flags;
+    let expected = Entry { tcp_flags, mark: 42, timeout: after.timeout, ..before };
+    assert_eq!(after, expected);
+
+    let gone = Tuple { protocol: Protocol::Udp, ..tuple };
+    requests.queue_update(&gone, Some(1), false).unwrap();
+    let errors = requests.flush().unwrap();
+    assert_eq!((errors.gone.len(), errors.failed.len(), errors.incomplete), (1, 0, false));
+    assert_eq!(requests.get(&gone).unwrap(), None, "an update creates nothing");
 }
 
 /// One socket's UDP datagrams to so many ports, each a connection of its own.
@@ -254,8 +300,8 @@ fn many_udp(count: u16) -> Vec<Tuple> {
         .collect()
 }
 
-fn dump() -> Vec<Entry> {
-    let (mut dump, mut entries) = (Dump::start().unwrap(), Vec::new());
+fn dump(families: Families) -> Vec<Entry> {
+    let (mut dump, mut entries) = (Dump::start(families).unwrap(), Vec::new());
     loop {
         let until = Instant::now() + Duration::from_millis(1);
         match dump.read(until, &mut |entry| entries.push(entry)).unwrap() {
@@ -272,7 +318,11 @@ fn a_thousand_updates_are_applied_and_dumped() {
         let mut requests = Requests::open().unwrap();
         let tuples = many_udp(1000);
         let missing = Tuple { protocol: Protocol::Tcp, ..tuples[0] };
-        assert!(dump().iter().all(|entry| entry.timeout.unwrap() < Duration::from_secs(1000)));
+        assert!(
+            dump(Families::Ipv4)
+                .iter()
+                .all(|entry| entry.timeout.unwrap() < Duration::from_secs(1000))
+        );
         let begin = Instant::now();
         for tuple in &tuples {
             requests.queue_update(tuple, Some(5000), false).unwrap();
@@ -283,7 +333,7 @@ fn a_thousand_updates_are_applied_and_dumped() {
         assert_eq!((errors.gone.len(), errors.failed.len(), errors.incomplete), (1000, 0, false));
 
         let begin = Instant::now();
-        let entries = dump();
+        let entries = dump(Families::Ipv4);
         println!("dump of {}: {:?}", entries.len(), begin.elapsed());
         let refreshed = |entry: &&Entry| entry.timeout > Some(Duration::from_secs(4000));
         let mut found: Vec<_> = entries.iter().filter(refreshed).map(|e| e.original).collect();
@@ -295,7 +345,7 @@ fn a_thousand_updates_are_applied_and_dumped() {
 #[test]
 fn an_overrun_is_told_and_reading_goes_on() {
     in_namespace("an_overrun_is_told_and_reading_goes_on", || {
-        let mut events = Events::open(4096, NOBODY).unwrap();
+        let mut events = Events::open(Families::Ipv4, 4096, NOBODY).unwrap();
         let _many: Vec<_> = (0..50).map(|_| Udp::open()).collect();
         assert_eq!(events.read(soon(), &mut |_| ()).unwrap(), Drained::Overrun);
         while events.read(soon(), &mut |_| ()).unwrap() != Drained::Empty {}
@@ -308,7 +358,7 @@ fn an_overrun_is_told_and_reading_goes_on() {
 #[test]
 fn a_read_ends_when_the_time_is_up() {
     in_namespace("a_read_ends_when_the_time_is_up", || {
-        let mut events = Events::open(BUFFER, NOBODY).unwrap();
+        let mut events = Events::open(Families::Ipv4, BUFFER, NOBODY).unwrap();
         let _many: Vec<_> = (0..100).map(|_| Udp::open()).collect();
         let mut count = 0;
         let drained = events.read(Instant::now(), &mut |_| count += 1).unwrap();

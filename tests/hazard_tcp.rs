@@ -5,6 +5,7 @@
 mod support;
 
 use bpfw::conntrack::events::{Event, Events};
+use bpfw::flow::family::Families;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 use support::conntrack::{entry, is_in_state, time_left, update};
@@ -313,7 +314,7 @@ const NOBODY: u32 = u32::MAX;
 /// Lets conntrack see an acknowledgement of either side, and waits until bpfw has made it forget
 /// what it has seen.
 fn refresh_conntracks_memory(lab: &Lab, segments: &mut Segments) {
-    let mut events = lab.router.enter(|| Events::open(1 << 20, NOBODY).unwrap());
+    let mut events = lab.router.enter(|| Events::open(Families::Ipv4, 1 << 20, NOBODY).unwrap());
     for end in [End::Client, End::Server] {
         let seen = Instant::now();
         segments.show_conntrack(end);

@@ -5,6 +5,7 @@ mod support;
 
 use bpfw::abi;
 use bpfw::conntrack::events::{Event, Events};
+use bpfw::flow::family::Families;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
@@ -380,7 +381,7 @@ fn hazard_06_a_busy_connection_is_told_once_when_it_falls_silent(hook: &str, tes
     let _daemon = start(&lab, hook, &["--prove-every", "3"]);
     let (_server, client) = echo(&lab, PORT);
     wait_until_fast(&lab, &client);
-    let mut events = lab.router.enter(|| Events::open(1 << 20, NOBODY).unwrap());
+    let mut events = lab.router.enter(|| Events::open(Families::Ipv4, 1 << 20, NOBODY).unwrap());
     keep_busy(&client, Duration::from_secs(12));
     assert_eq!(edits(&mut events, PORT), 0, "the stack's packets keep the entry");
     eventually(LIMIT, "the stack has not seen a packet for more than a second", || {

@@ -15,6 +15,7 @@ use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::Connection;
 use crate::error::Result;
 use crate::flow::decision::Decision;
+use crate::flow::family::Families;
 use crate::flow::tuple::Tuple;
 
 /// How many there may be.
@@ -84,7 +85,10 @@ impl Audit {
         Ok(if self.connections.len() <= ONE_BY_ONE {
             Running::Asking(self.connections.values().copied().collect())
         } else {
-            Running::Dumping { dump: Dump::start()?, missing: self.connections.clone() }
+            Running::Dumping {
+                dump: Dump::start(Families::FORWARDED)?,
+                missing: self.connections.clone(),
+            }
         })
     }
 

@@ -13,6 +13,7 @@ use super::waiting::Waiting;
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::datapath::conn_map::Walk;
 use crate::error::Result;
+use crate::flow::family::Families;
 
 /// A resync that goes on, in slices.
 pub struct Resync {
@@ -33,7 +34,10 @@ impl Offload {
         self.waiting = Waiting::default();
         self.batch = EventBatch::default();
         self.audit.provoke_again();
-        Ok(Resync { step: Step::Dump(Dump::start()?), confirmed: HashSet::new() })
+        Ok(Resync {
+            step: Step::Dump(Dump::start(Families::FORWARDED)?),
+            confirmed: HashSet::new(),
+        })
     }
 
     /// Goes on with a resync; `true` when it is complete.

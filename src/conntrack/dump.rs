@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Walking through all of conntrack's IPv4 entries, slice by slice.
+//! Walking through all of conntrack's entries, slice by slice.
 
 use std::time::Instant;
 
 use super::entry::Entry;
-use super::ffi::IPV4;
+use super::ffi::nfgenmsg;
 use super::message::{GET, NEW};
 use crate::error::{Error, Result};
+use crate::flow::family::Families;
 use crate::netlink::dump;
 pub use crate::netlink::dump::Progress as DumpProgress;
 use crate::netlink::request::Request;
@@ -21,11 +22,12 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Asks the kernel for all IPv4 entries.
-    pub fn start() -> Result<Self> {
+    /// Asks the kernel for all entries of these address families.
+    pub fn start(families: Families) -> Result<Self> {
         let start = || {
             let mut socket = Socket::try_open(NETLINK_NETFILTER)?;
-            let dump = dump::Dump::start(&mut socket, &mut Request::new(GET, &IPV4))?;
+            let mut request = Request::new(GET, &nfgenmsg(families.number()));
+            let dump = dump::Dump::start(&mut socket, &mut request)?;
             Ok(Self { socket, dump })
         };
         start().map_err(|cause: std::io::Error| Error::system(DOING, cause))

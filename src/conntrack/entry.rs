@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A conntrack entry as a plain value.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::ffi::{FAMILY, Object, Text, U8, U16, U32};
+use super::ffi::{Address, Object, Text, U8, U16, U32};
+use crate::flow::family::Family;
 use crate::flow::state::{Status, TcpState};
 use crate::flow::tuple::{Protocol, Tuple};
 
@@ -58,7 +59,7 @@ impl Entry {
         self.tcp_flags.iter().any(|flags| flags & MAXACK_SET != 0)
     }
 
-    /// Decodes one conntrack message; `None` unless it is a whole one about IPv4 and TCP or UDP.
+    /// Decodes one conntrack message; `None` unless it is a whole one about TCP or UDP.
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let object = Object::parse(message)?;
         Some(Self {
@@ -92,48 +93,78 @@ impl Entry {
 struct Direction {
     family: U8,
     protocol: U8,
-    source: (U32, U16),
-    destination: (U32, U16),
+    source: End,
+    destination: End,
+}
+
+/// The attributes of one end: its address by family, of which one is set, and its port.
+struct End {
+    ipv4: U32,
+    ipv6: Address,
+    port: U16,
 }
 
 const ORIGINAL: Direction = Direction {
     family: U8::ORIGINAL_FAMILY,
     protocol: U8::ORIGINAL_PROTOCOL,
-    source: (U32::ORIGINAL_SOURCE, U16::ORIGINAL_SOURCE_PORT),
-    destination: (U32::ORIGINAL_DESTINATION, U16::ORIGINAL_DESTINATION_PORT),
+    source: End {
+        ipv4: U32::ORIGINAL_SOURCE,
+        ipv6: Address::ORIGINAL_SOURCE,
+        port: U16::ORIGINAL_SOURCE_PORT,
+    },
+    destination: End {
+        ipv4: U32::ORIGINAL_DESTINATION,
+        ipv6: Address::ORIGINAL_DESTINATION,
+        port: U16::ORIGINAL_DESTINATION_PORT,
+    },
 };
 
 const REPLY: Direction = Direction {
     family: U8::REPLY_FAMILY,
     protocol: U8::REPLY_PROTOCOL,
-    source: (U32::REPLY_SOURCE, U16::REPLY_SOURCE_PORT),
-    destination: (U32::REPLY_DESTINATION, U16::REPLY_DESTINATION_PORT),
+    source: End {
+        ipv4: U32::REPLY_SOURCE,
+        ipv6: Address::REPLY_SOURCE,
+        port: U16::REPLY_SOURCE_PORT,
+    },
+    destination: End {
+        ipv4: U32::REPLY_DESTINATION,
+        ipv6: Address::REPLY_DESTINATION,
+        port: U16::REPLY_DESTINATION_PORT,
+    },
 };
 
 impl Direction {
     fn get(&self, object: &Object) -> Option<Tuple> {
-        if object.u8(self.family)? != FAMILY {
-            return None;
-        }
-        let side = |(address, port): (U32, U16)| {
-            let address = Ipv4Addr::from_bits(u32::from_be(object.u32(address)?));
-            Some(SocketAddrV4::new(address, u16::from_be(object.u16(port)?)))
-        };
+        let family = Family::from_number(object.u8(self.family)?)?;
         let protocol = Protocol::from_number(object.u8(self.protocol)?)?;
-        Some(Tuple::new(protocol, side(self.source)?, side(self.destination)?))
+        let end = |end: &End| end.get(object, family);
+        Some(Tuple::new(protocol, end(&self.source)?, end(&self.destination)?))
     }
 
     fn set(&self, object: &mut Object, tuple: &Tuple) {
-        object.set_u8(self.family, FAMILY).set_u8(self.protocol, tuple.protocol.number());
-        for ((address, port), side) in
-            [(self.source, tuple.source), (self.destination, tuple.destination)]
-        {
-            // No tuple has another family: see `get`.
-            if let SocketAddr::V4(side) = side {
-                object.set_u32(address, side.ip().to_bits().to_be());
-            }
-            object.set_u16(port, side.port().to_be());
-        }
+        let family = Family::of(tuple.source.ip()).number();
+        object.set_u8(self.family, family).set_u8(self.protocol, tuple.protocol.number());
+        self.source.set(object, tuple.source);
+        self.destination.set(object, tuple.destination);
+    }
+}
+
+impl End {
+    fn get(&self, object: &Object, family: Family) -> Option<SocketAddr> {
+        let address: IpAddr = match family {
+            Family::Ipv4 => Ipv4Addr::from_bits(u32::from_be(object.u32(self.ipv4)?)).into(),
+            Family::Ipv6 => Ipv6Addr::from(object.address(self.ipv6)?).into(),
+        };
+        Some(SocketAddr::new(address, u16::from_be(object.u16(self.port)?)))
+    }
+
+    fn set(&self, object: &mut Object, end: SocketAddr) {
+        match end.ip() {
+            IpAddr::V4(address) => object.set_u32(self.ipv4, address.to_bits().to_be()),
+            IpAddr::V6(address) => object.set_address(self.ipv6, address.octets()),
+        };
+        object.set_u16(self.port, end.port().to_be());
     }
 }
 
@@ -164,14 +195,25 @@ pub(super) mod tests {
         Tuple { protocol, source: side("192.0.2.1:1024"), destination: side("198.51.100.2:53") }
     }
 
+    /// The same in IPv6.
+    pub(in crate::conntrack) fn tuple6(protocol: Protocol) -> Tuple {
+        let side = |address: &str| address.parse().unwrap();
+        let (source, destination) = ("[2001:db8::1]:1024", "[2001:db8:2::2]:53");
+        Tuple { protocol, source: side(source), destination: side(destination) }
+    }
+
     /// The message that the kernel would send, with what `more` adds. The library does not write
     /// the number of an entry, so it is appended here.
     fn message(protocol: Protocol, more: impl FnOnce(&mut Object)) -> Vec<u8> {
-        let mut object = named(&tuple(protocol)).unwrap();
-        REPLY.set(&mut object, &tuple(protocol).invert());
+        message_about(tuple(protocol), more)
+    }
+
+    fn message_about(tuple: Tuple, more: impl FnOnce(&mut Object)) -> Vec<u8> {
+        let mut object = named(&tuple).unwrap();
+        REPLY.set(&mut object, &tuple.invert());
         more(&mut object);
         let mut bytes = Vec::new();
-        object.append_to(HEADER, &mut bytes).unwrap();
+        object.append_to(Family::of(tuple.source.ip()), HEADER, &mut bytes).unwrap();
         append(&mut bytes, 12, &0x1234_5678_u32.to_be_bytes());
         bytes
     }
@@ -204,6 +246,25 @@ pub(super) mod tests {
         assert_eq!((entry.mark, entry.zone), (9, 5));
         assert_eq!(entry.timeout, Some(Duration::from_secs(77)));
         assert!(!entry.has_helper && !entry.has_seqadj && !entry.has_synproxy);
+    }
+
+    #[test]
+    fn hazard_42_an_entry_of_ipv6_comes_back_as_it_was_built() {
+        for tuple in [Protocol::Tcp, Protocol::Udp].map(tuple6) {
+            let bytes = message_about(tuple, |object| {
+                object.set_u32(U32::STATUS, 0x0e).set_u32(U32::TIMEOUT, 77);
+            });
+            let entry = Entry::decode(&bytes).unwrap();
+            assert_eq!((entry.original, entry.reply), (tuple, tuple.invert()));
+            assert_eq!((entry.id, entry.timeout), (0x1234_5678, Some(Duration::from_secs(77))));
+            for length in 0..bytes.len() {
+                let mut cut = bytes[..length].to_vec();
+                if length >= 4 {
+                    set_length(&mut cut);
+                }
+                assert_eq!(Entry::decode(&cut), None, "cut to {length}");
+            }
+        }
     }
 
     #[test]
@@ -253,8 +314,13 @@ pub(super) mod tests {
     #[test]
     fn other_families_and_protocols_are_nothing() {
         let mut bytes = message(Protocol::Udp, |_| ());
-        bytes[16] = 10;
-        assert_eq!(Entry::decode(&bytes), None);
+        for family in [0, 1, 7, 10] {
+            bytes[16] = family;
+            assert_eq!(Entry::decode(&bytes), None, "its addresses are of IPv4");
+        }
+        let mut bytes = message_about(tuple6(Protocol::Udp), |_| ());
+        bytes[16] = 2;
+        assert_eq!(Entry::decode(&bytes), None, "its addresses are of IPv6");
         let bytes = message(Protocol::Udp, |object| {
             object.set_u8(U8::ORIGINAL_PROTOCOL, 132).set_u8(U8::REPLY_PROTOCOL, 132);
         });

@@ -9,6 +9,7 @@ use super::ffi::attach_filter;
 use super::filter::answered_tcp_and_udp;
 use super::message::{DELETE, NEW};
 use crate::error::{Error, Result};
+use crate::flow::family::Families;
 use crate::netlink::message::{Message, messages};
 use crate::netlink::socket::{NETLINK_NETFILTER, Received, Socket};
 
@@ -43,22 +44,22 @@ pub enum Drained {
     Overrun,
 }
 
-/// A subscription to the updates and ends of IPv4's TCP and UDP connections that were answered.
+/// A subscription to the updates and ends of TCP and UDP connections that were answered.
 pub struct Events {
     socket: Socket,
     bytes_read: u64,
 }
 
 impl Events {
-    /// Subscribes, with a receive buffer of the given bytes. What the socket with `own_port` causes
-    /// is left out.
-    pub fn open(receive_buffer: usize, own_port: u32) -> Result<Self> {
+    /// Subscribes to connections of these address families, with a receive buffer of the given bytes.
+    /// What the socket with `own_port` causes is left out.
+    pub fn open(families: Families, receive_buffer: usize, own_port: u32) -> Result<Self> {
         let open = || {
             let socket = Socket::try_open(NETLINK_NETFILTER)?.with_small_datagrams();
             socket.set_non_blocking()?;
             socket.set_room(receive_buffer)?;
             // Before the subscription, so that nothing unwanted is queued.
-            attach_filter(socket.as_fd(), &answered_tcp_and_udp(own_port))?;
+            attach_filter(socket.as_fd(), &answered_tcp_and_udp(families, own_port))?;
             socket.join(GROUP_UPDATE)?;
             socket.join(GROUP_DESTROY)?;
             Ok(socket)

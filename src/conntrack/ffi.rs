@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use nix::libc::{sock_filter, sock_fprog};
 
 use super::shape::{self, HEADERS};
+use crate::flow::family::Family;
 use crate::netlink::message::Header;
 
 /// The library's declarations, made from its header.
@@ -18,10 +19,8 @@ pub(super) mod api {
     include!(concat!(env!("OUT_DIR"), "/conntrack_api.rs"));
 }
 
-/// The only family that bpfw is about.
-pub(super) const FAMILY: u8 = nix::libc::AF_INET as u8;
-/// Its `nfgenmsg`.
-pub(super) const IPV4: [u8; 4] = [FAMILY, 0, 0, 0];
+/// Bytes of an address of IPv6.
+const ADDRESS: usize = 16;
 /// Words for a built message. All attributes that can be set together take less than 400 bytes.
 const BUILD_WORDS: usize = 128;
 
@@ -66,7 +65,7 @@ attributes! {
 }
 
 attributes! {
-    /// An attribute of four bytes; addresses are in network order.
+    /// An attribute of four bytes; addresses of IPv4 are in network order.
     U32 {
         ORIGINAL_SOURCE = ATTR_ORIG_IPV4_SRC,
         ORIGINAL_DESTINATION = ATTR_ORIG_IPV4_DST,
@@ -80,6 +79,16 @@ attributes! {
         REPLY_SEQUENCE_OFFSET = ATTR_REPL_NAT_SEQ_OFFSET_AFTER,
         SYN_PROXY_SEQUENCE = ATTR_SYNPROXY_ISN,
         SYN_PROXY_TIMESTAMP_OFFSET = ATTR_SYNPROXY_TSOFF,
+    }
+}
+
+attributes! {
+    /// An address of IPv6.
+    Address {
+        ORIGINAL_SOURCE = ATTR_ORIG_IPV6_SRC,
+        ORIGINAL_DESTINATION = ATTR_ORIG_IPV6_DST,
+        REPLY_SOURCE = ATTR_REPL_IPV6_SRC,
+        REPLY_DESTINATION = ATTR_REPL_IPV6_DST,
     }
 }
 
@@ -141,6 +150,12 @@ impl Object {
         self.get(attribute.0).map(|value| unsafe { value.cast().read_unaligned() })
     }
 
+    /// The attribute's value, if it is set.
+    pub(super) fn address(&self, attribute: Address) -> Option<[u8; ADDRESS]> {
+        // SAFETY: the attribute is one of 16 bytes, and the object is alive.
+        self.get(attribute.0).map(|value| unsafe { value.cast().read_unaligned() })
+    }
+
     /// Where the object has an attribute.
     fn get(&self, attribute: api::nf_conntrack_attr) -> Option<NonNull<c_void>> {
         // SAFETY: the object is alive, and the number is one of the library's own.
@@ -168,9 +183,23 @@ impl Object {
         self
     }
 
-    /// Appends the IPv4 message of what is set to `out`; `None` when the library refuses.
-    pub(super) fn append_to(&self, header: Header, out: &mut Vec<u8>) -> Option<()> {
-        let mut words = header_words(header);
+    /// Sets an address.
+    pub(super) fn set_address(&mut self, attribute: Address, value: [u8; ADDRESS]) -> &mut Self {
+        // SAFETY: the object is alive. The attribute is one of 16 bytes, which the library copies, so it
+        // keeps no pointer to the value.
+        unsafe { api::nfct_set_attr(self.0.as_ptr(), attribute.0, value.as_ptr().cast()) }
+        self
+    }
+
+    /// Appends the message of what is set, in this address family, to `out`; `None` when the library
+    /// refuses.
+    pub(super) fn append_to(
+        &self,
+        family: Family,
+        header: Header,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let mut words = header_words(family, header);
         // SAFETY: `words` is aligned and starts with a header that says that both headers are
         // filled; the library appends the attributes that are set. Only this file's typed
         // attributes can be set, none of variable length, and all of them fit. It keeps no pointer.
@@ -192,11 +221,16 @@ impl Drop for Object {
     }
 }
 
-/// A message buffer with `nlmsghdr` and the `nfgenmsg` of IPv4 filled in.
-fn header_words(header: Header) -> [u32; BUILD_WORDS] {
+/// What follows `nlmsghdr` in a message about connections: `nfgenmsg` of an address family.
+pub(super) fn nfgenmsg(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
+}
+
+/// A message buffer with `nlmsghdr` and `nfgenmsg` filled in.
+fn header_words(family: Family, header: Header) -> [u32; BUILD_WORDS] {
     let mut words = [0; BUILD_WORDS];
     words[..4].copy_from_slice(&header.words(HEADERS));
-    words[4] = u32::from_ne_bytes(IPV4);
+    words[4] = u32::from_ne_bytes(nfgenmsg(family.number()));
     words
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which of conntrack's events the kernel queues for us: those of IPv4 connections of TCP and UDP
-//! that were answered, but not those that updates by one socket of ours cause. What was not answered
-//! cannot be offloaded, and a flood makes as many of them as it has packets.
+//! Which of conntrack's events the kernel queues for us: those of answered TCP and UDP
+//! connections of the wanted address families, except what updates by one socket of ours cause. What
+//! was not answered cannot be offloaded, and a flood makes as many of them as it has packets.
 //!
 //! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
 //! attribute of type X, behind offset A or nested within the one there, and answers its offset, or
@@ -9,7 +9,7 @@
 
 use nix::libc::{self, sock_filter};
 
-use super::ffi::FAMILY;
+use crate::flow::family::{Families, Family};
 use crate::flow::state::Status;
 
 /// Where a message names the port of the socket that caused it.
@@ -57,24 +57,27 @@ const fn refuse(from: usize) -> u8 {
     accept(from) - 1
 }
 
-const LINES: usize = 25;
+const LINES: usize = 26;
 
-/// The filter that leaves out what the socket with this port causes.
-pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] {
+/// The filter that accepts these families, and leaves out what the socket with this port causes.
+pub(super) fn answered_tcp_and_udp(families: Families, own_port: u32) -> [sock_filter; LINES] {
+    // Without IPv6, the second comparison refuses what the first one has not accepted.
+    let other = if families.contains(Family::Ipv6) { Family::Ipv6 } else { Family::Ipv4 };
     [
         line(LOAD, PORT),
         // Loads turn bytes around as for the network's order, and this number is in the machine's.
         jump(IF_EQUAL, own_port.to_be(), refuse(1), 0),
         line(LOAD_BYTE, FAMILY_AT),
-        jump(IF_EQUAL, FAMILY as u32, 0, refuse(3)),
+        jump(IF_EQUAL, Family::Ipv4.number().into(), 1, 0),
+        jump(IF_EQUAL, other.number().into(), 0, refuse(4)),
         line(LOAD_NUMBER, ATTRIBUTES),
         line(LOAD_X, CTA_STATUS),
         line(LOAD, FIND),
-        jump(IF_EQUAL, 0, accept(7), 0),
+        jump(IF_EQUAL, 0, accept(8), 0),
         line(COPY_TO_X, 0),
         line(LOAD_WORD_AT_X, VALUE),
         // Not answered.
-        jump(IF_SET, Status::SEEN_REPLY.0, 0, refuse(10)),
+        jump(IF_SET, Status::SEEN_REPLY.0, 0, refuse(11)),
         line(LOAD_NUMBER, ATTRIBUTES),
         line(LOAD_X, CTA_TUPLE_ORIG),
         line(LOAD, FIND),
@@ -82,11 +85,11 @@ pub(super) const fn answered_tcp_and_udp(own_port: u32) -> [sock_filter; LINES] 
         line(LOAD, FIND_WITHIN),
         line(LOAD_X, CTA_PROTO_NUM),
         line(LOAD, FIND_WITHIN),
-        jump(IF_EQUAL, 0, accept(18), 0),
+        jump(IF_EQUAL, 0, accept(19), 0),
         line(COPY_TO_X, 0),
         line(LOAD_BYTE_AT_X, VALUE),
-        jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(21), 0),
-        jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(22), 0),
+        jump(IF_EQUAL, libc::IPPROTO_TCP as u32, accept(22), 0),
+        jump(IF_EQUAL, libc::IPPROTO_UDP as u32, accept(23), 0),
         line(RETURN, 0),
         line(RETURN, u32::MAX),
     ]

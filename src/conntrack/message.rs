@@ -5,6 +5,7 @@ use std::io;
 
 use super::entry::{BE_LIBERAL, MAXACK_SET, named};
 use super::ffi::{U8, U32};
+use crate::flow::family::Family;
 use crate::flow::tuple::{Protocol, Tuple};
 use crate::netlink::message::Header;
 
@@ -48,30 +49,36 @@ pub(super) fn append(
             .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
             .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
     }
-    object.append_to(header, out).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    let family = Family::of(original.source.ip());
+    object.append_to(family, header, out).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::entry::{self, tests::tuple};
+    use crate::conntrack::entry::{
+        self,
+        tests::{tuple, tuple6},
+    };
     use crate::netlink::attribute::attributes;
 
     const HEADER: Header = Header { kind: 0x100, flags: 1, sequence: 7 };
 
-    fn message(protocol: Protocol, change: Change) -> Vec<u8> {
+    fn message(tuple: Tuple, change: Change) -> Vec<u8> {
         let mut message = Vec::new();
-        append(HEADER, &tuple(protocol), change, &mut message).unwrap();
+        append(HEADER, &tuple, change, &mut message).unwrap();
         message
     }
 
     #[test]
     fn a_message_names_its_connection() {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let tuples = [Protocol::Tcp, Protocol::Udp].map(|one| [tuple(one), tuple6(one)]);
+        for tuple in tuples.into_iter().flatten() {
             for timeout in [None, Some(60)] {
                 for tcp_liberal in [false, true] {
-                    let message = message(protocol, Change { timeout, tcp_liberal });
-                    assert_eq!(entry::original(&message), Some(tuple(protocol)));
+                    let message = message(tuple, Change { timeout, tcp_liberal });
+                    assert_eq!(entry::original(&message), Some(tuple));
+                    assert!(message.len() <= 512, "as a batch of requests expects");
                     assert_eq!(message[4..6], HEADER.kind.to_ne_bytes());
                     assert_eq!(message[6..8], HEADER.flags.to_ne_bytes());
                     assert_eq!(message[8..12], HEADER.sequence.to_ne_bytes());
@@ -82,10 +89,12 @@ mod tests {
 
     #[test]
     fn an_update_holds_tuple_timeout_and_flags_only() {
-        let message = message(Protocol::Tcp, Change { timeout: Some(60), tcp_liberal: true });
-        let mut kinds: Vec<_> = attributes(&message[20..]).map(|(kind, _)| kind).collect();
-        kinds.sort();
-        // The original tuple, the protocol information and the timeout.
-        assert_eq!(kinds, [1, 4, 7]);
+        for tuple in [tuple(Protocol::Tcp), tuple6(Protocol::Tcp)] {
+            let message = message(tuple, Change { timeout: Some(60), tcp_liberal: true });
+            let mut kinds: Vec<_> = attributes(&message[20..]).map(|(kind, _)| kind).collect();
+            kinds.sort();
+            // The original tuple, the protocol information and the timeout.
+            assert_eq!(kinds, [1, 4, 7]);
+        }
     }
 }

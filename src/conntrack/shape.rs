@@ -156,6 +156,17 @@ mod tests {
     }
 
     #[test]
+    fn hazard_42_addresses_have_the_size_of_their_family() {
+        for (kind, right) in [(1, 4), (2, 4), (3, 16), (4, 16)] {
+            for size in 0..=20 {
+                let addresses = attribute(1, &attribute(kind, &vec![0; size]));
+                let readable = is_readable_with(&attribute(1, &addresses));
+                assert_eq!(readable, size == right, "{kind} {size}");
+            }
+        }
+    }
+
+    #[test]
     fn types_that_overflow_the_library_do_not_reach_it() {
         for kind in 0..8 {
             let inner = attribute(kind, &[]);

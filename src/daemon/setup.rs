@@ -28,6 +28,7 @@ use crate::datapath::probe;
 use crate::datapath::sizing::cells_number;
 use crate::datapath::skeleton::Storage;
 use crate::error::{Error, Result};
+use crate::flow::family::Families;
 use crate::limits;
 use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
@@ -73,7 +74,7 @@ impl<'obj> Daemon<'obj> {
         let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, hz)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         // Listening begins before the dump, so that nothing falls between the two.
-        let events = Events::open(EVENT_BUFFER, offload.own_port())?;
+        let events = Events::open(Families::FORWARDED, EVENT_BUFFER, offload.own_port())?;
         let fast_path = FastPath::starting(offload.start_resync()?, Instant::now());
         let attached = |index| first.iter().any(|interface| interface.index == index);
         let names = topology::named(&monitor.network().links, &attached);

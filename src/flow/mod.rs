@@ -3,6 +3,7 @@
 
 pub mod decision;
 pub mod expiry;
+pub mod family;
 pub mod mark;
 pub mod selector;
 pub mod state;

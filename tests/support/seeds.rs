@@ -44,6 +44,8 @@ ip xfrm policy add src 10.0.0.0/8 dst 0.0.0.0/0 dir out action block
 ip xfrm policy add src ::/0 dst ::/0 dir in
 conntrack -I -p tcp -s 10.0.0.2 -d 10.1.0.2 -r 10.1.0.2 -q 10.0.0.1 --sport 1024 --dport 80 --reply-port-src 80 --reply-port-dst 61000 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 100 -m 5
 conntrack -I -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -t 100 -u SEEN_REPLY
+conntrack -I -p tcp -s 2001:db8::2 -d 2001:db8:1::2 -r 2001:db8:1::2 -q 2001:db8:2::1 --sport 1024 --dport 80 --reply-port-src 80 --reply-port-dst 61000 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 100 -m 5
+conntrack -I -p udp -s 2001:db8::2 -d 2001:db8:1::2 --sport 5353 --dport 53 -t 100 -u SEEN_REPLY
 conntrack -I -p icmp -s 10.0.0.2 -d 10.1.0.2 --icmp-type 8 --icmp-code 0 -t 100
 conntrack -U -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -m 6
 nft -f - <<RULES
@@ -131,7 +133,7 @@ fn captured(namespace: &Namespace) -> Seeds {
     xfrm.ask(0x15, DUMP, &[]);
     xfrm.ask(0x28, ASK, &[0; 3]);
     // Conntrack's entries; nftables' chains, rules, objects.
-    netfilter.ask(0x101, DUMP, &ipv4(4));
+    netfilter.ask(0x101, DUMP, &[0; 4]);
     [0xa04, 0xa07, 0xa13].iter().for_each(|kind| netfilter.ask(*kind, DUMP, &[0; 4]));
     namespace.sh(END);
     taps.into_iter().flat_map(Tap::finish).collect()

@@ -6,6 +6,7 @@ use super::op::{CONNS, Conn};
 use crate::support::lab::Lab;
 use bpfw::conntrack::dump::{Dump, DumpProgress};
 use bpfw::conntrack::entry::Entry;
+use bpfw::flow::family::Families;
 use bpfw::flow::state::{Status, TcpState};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub fn entries(lab: &Lab) -> Vec<Entry> {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let mut entries = Vec::new();
-            let mut dump = Dump::start().expect("a dump");
+            let mut dump = Dump::start(Families::Ipv4).expect("a dump");
             match dump.read(until, &mut |entry| entries.push(entry)).expect("a whole dump") {
                 DumpProgress::Done => return entries,
                 DumpProgress::Interrupted => {}
