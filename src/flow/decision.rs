@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::family::{Families, Family};
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
@@ -75,6 +76,8 @@ pub fn decide(facts: &Facts, is_local: impl Fn(IpAddr) -> bool) -> Decision {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
+    } else if !Families::FORWARDED.contains(Family::of(facts.original.source.ip())) {
+        Refusal::Ipv6
     } else {
         return decide_on_state(facts, assured);
     };
@@ -102,7 +105,7 @@ fn is_translated_as_it_differs(facts: &Facts) -> bool {
         && (destination_stays || status.contains(Status::DST_NAT))
 }
 
-/// No host of IPv6 yet.
+/// Whether both ends have addresses that packets are forwarded from and to.
 fn is_host(tuple: Tuple) -> bool {
     [tuple.source.ip(), tuple.destination.ip()].iter().all(|address| match address {
         IpAddr::V4(address) => {
@@ -111,20 +114,32 @@ fn is_host(tuple: Tuple) -> bool {
                 || address.is_loopback()
                 || address.is_unspecified())
         }
-        IpAddr::V6(_) => false,
+        // The kernel forwards link-local addresses of IPv4, but none of IPv6 (`ip6_forward`).
+        IpAddr::V6(address) => {
+            !(address.is_multicast()
+                || address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unicast_link_local())
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
+    const ENDS: [&str; 2] = ["192.0.2.2:1000", "198.51.100.2:53"];
+    const ENDS6: [&str; 2] = ["[2001:db8:1::2]:1000", "[2001:db8:2::2]:53"];
+
     fn facts(protocol: Protocol) -> Facts {
-        let original = Tuple {
-            protocol,
-            source: "192.0.2.2:1000".parse().unwrap(),
-            destination: "198.51.100.2:53".parse().unwrap(),
-        };
+        facts_between(protocol, ENDS)
+    }
+
+    fn facts_between(protocol: Protocol, ends: [&str; 2]) -> Facts {
+        let [source, destination] = ends.map(|end| end.parse().unwrap());
+        let original = Tuple { protocol, source, destination };
         Facts {
             original,
             reply: original.invert(),
@@ -156,7 +171,7 @@ mod tests {
     #[test]
     fn each_guard_has_its_reason() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, Refusal); 18] = [
+        let cases: [(Change, Refusal); 17] = [
             (|f| f.mark_wanted = false, Refusal::Mark),
             (|f| f.unmarked = true, Refusal::RouteMark),
             (|f| f.status = Status::SEEN_REPLY, Refusal::Unconfirmed),
@@ -170,16 +185,54 @@ mod tests {
             (|f| f.status = f.status | Status::FIXED_TIMEOUT, Refusal::FixedTimeout),
             (|f| f.status = f.status | Status::OFFLOAD, Refusal::FlowTable),
             (|f| f.status = f.status | Status::HW_OFFLOAD, Refusal::FlowTable),
-            (|f| f.original.destination = "224.0.0.1:53".parse().unwrap(), Refusal::NotUnicast),
-            (|f| f.original.source = "[2001:db8::1]:1".parse().unwrap(), Refusal::NotUnicast),
+            (|f| f.original.destination.set_ip(multicast(f)), Refusal::NotUnicast),
             (|f| f.ipsec = true, Refusal::Ipsec),
             (|f| f.status = Status::CONFIRMED, Refusal::NoReply),
             (|f| f.tcp_state = Some(TcpState::FinWait), Refusal::NotEstablished),
         ];
-        for (number, (change, refusal)) in cases.into_iter().enumerate() {
-            let mut facts = facts(Protocol::Tcp);
-            change(&mut facts);
-            assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "case {number}");
+        for ends in [ENDS, ENDS6] {
+            for (number, (change, refusal)) in cases.into_iter().enumerate() {
+                let mut facts = facts_between(Protocol::Tcp, ends);
+                change(&mut facts);
+                // What IPv6 would be refused for without a guard.
+                let refusal = match (refusal, ends) {
+                    (Refusal::NotEstablished, ENDS6) => Refusal::Ipv6,
+                    (refusal, _) => refusal,
+                };
+                assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "case {number}");
+            }
+        }
+    }
+
+    fn multicast(facts: &Facts) -> IpAddr {
+        let is_ipv4 = facts.original.source.is_ipv4();
+        if is_ipv4 { "224.0.0.1" } else { "ff0e::1" }.parse().unwrap()
+    }
+
+    #[test]
+    fn hazard_42_what_ipv6_does_not_forward_stays() {
+        let cases = [
+            ("ff02::1", Refusal::NotUnicast),
+            ("ff0e::1", Refusal::NotUnicast),
+            ("fe80::1", Refusal::NotUnicast),
+            ("febf::1", Refusal::NotUnicast),
+            ("::", Refusal::NotUnicast),
+            ("::1", Refusal::NotUnicast),
+            ("fec0::1", Refusal::Ipv6),
+            ("fd00::1", Refusal::Ipv6),
+            ("2001:db8::", Refusal::Ipv6),
+        ];
+        for (address, refusal) in cases {
+            let address: IpAddr = address.parse().unwrap();
+            let mut to = facts_between(Protocol::Udp, ENDS6);
+            to.original.destination.set_ip(address);
+            to.reply.source.set_ip(address);
+            let mut from = facts_between(Protocol::Udp, ENDS6);
+            from.original.source.set_ip(address);
+            from.reply.destination.set_ip(address);
+            for facts in [to, from] {
+                assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "{facts:?}");
+            }
         }
     }
 
@@ -192,12 +245,16 @@ mod tests {
             Status(Status::SRC_NAT.0 | Status::DST_NAT.0),
         ];
         // Another address or another port is a difference.
-        for other in ["203.0.113.9:1000", "192.0.2.2:53", "203.0.113.9:53"] {
+        let others = [
+            (ENDS, ["203.0.113.9:1000", "192.0.2.2:53", "203.0.113.9:53"]),
+            (ENDS6, ["[2001:db8:9::9]:1000", "[2001:db8:1::2]:54", "[2001:db8:9::9]:54"]),
+        ];
+        for (ends, other) in others.iter().flat_map(|(ends, all)| all.map(|other| (*ends, other))) {
             for (source, destination) in
                 [(false, false), (true, false), (false, true), (true, true)]
             {
                 for bits in BITS {
-                    let mut facts = facts(Protocol::Udp);
+                    let mut facts = facts_between(Protocol::Udp, ends);
                     facts.status = facts.status | bits;
                     if source {
                         facts.reply.destination = other.parse().unwrap();
@@ -209,6 +266,8 @@ mod tests {
                         || destination && !bits.contains(Status::DST_NAT);
                     let expected = if refused {
                         Decision::Refuse(Refusal::NotTranslated)
+                    } else if ends == ENDS6 {
+                        Decision::Refuse(Refusal::Ipv6)
                     } else {
                         Decision::Offload { assured: true }
                     };
@@ -230,9 +289,11 @@ mod tests {
     #[test]
     fn the_machines_own_connections_stay() {
         let local = Decision::Refuse(Refusal::Local);
-        for address in ["192.0.2.2", "198.51.100.2"] {
-            let own: IpAddr = address.parse().unwrap();
-            assert_eq!(decide(&facts(Protocol::Udp), |address| address == own), local);
+        for ends in [ENDS, ENDS6] {
+            for own in ends.map(|end| end.parse::<SocketAddr>().unwrap().ip()) {
+                let facts = facts_between(Protocol::Udp, ends);
+                assert_eq!(decide(&facts, |address| address == own), local);
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ reasons! {
             "use one of the two: remove the flow table, or stop bpfw";
         /// One of its ends is this machine.
         Local = 11, "local", "local";
-        /// An address is not a host's: multicast, broadcast, loopback.
+        /// An address is not a host's: multicast, broadcast, loopback, and link-local of IPv6.
         NotUnicast = 12, "not-unicast", "not unicast";
         /// Its tuples differ where its status bits say that the kernel does not translate: another
         /// program has added the entry.
@@ -78,6 +78,8 @@ reasons! {
         /// There is no room for more connections.
         Full = 27, "full", "too many connections",
             "raise --max-connections";
+        /// It is one of IPv6, which the datapath does not forward yet.
+        Ipv6 = 28, "ipv6", "IPv6";
     }
 }
 
@@ -96,6 +98,7 @@ impl Refusal {
                 | Self::NotTranslated
                 | Self::Ipsec
                 | Self::Full
+                | Self::Ipv6
         )
     }
 }
