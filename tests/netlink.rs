@@ -4,11 +4,13 @@
 #[path = "support/live.rs"]
 mod live;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bpfw::flow::family::Families;
+use bpfw::flow::tuple::{Protocol, Tuple};
 use bpfw::netlink::monitor::{Changes, Monitor};
 use bpfw::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};
 use bpfw::netlink::xfrm::Xfrm;
@@ -479,7 +481,11 @@ fn hazard_22_the_root_qdisc_is_known() {
 
 /// The policies as they are now, with nothing waiting.
 fn policies() -> Xfrm {
-    Xfrm::open().expect("the policies can be read")
+    policies_for(Families::Ipv4)
+}
+
+fn policies_for(families: Families) -> Xfrm {
+    Xfrm::open(families).expect("the policies can be read")
 }
 
 fn policies_changed(xfrm: &mut Xfrm, limit: Duration) -> bool {
@@ -529,6 +535,24 @@ fn hazard_13_policies_are_followed() {
         expect_covered(&mut xfrm, &format!("ip xfrm policy add {FWD} {TUNNEL}"), true);
         expect_covered(&mut xfrm, &format!("ip xfrm policy delete {OUT}"), true);
         expect_covered(&mut xfrm, "ip xfrm policy flush", false);
+    });
+}
+
+#[test]
+fn hazard_13_policies_of_ipv6_are_followed_if_asked_for() {
+    in_namespace("hazard_13_policies_of_ipv6_are_followed_if_asked_for", || {
+        let mut both = policies_for(Families::Both);
+        let ipv6 = "dir fwd src 2001:db8:1::/48 dst 2001:db8:2::/48";
+        run(&format!("ip xfrm policy add {ipv6} action block"));
+        assert!(policies_changed(&mut both, LIMIT));
+        assert!(covers(&both) && covers(&policies_for(Families::Both)) && !covers(&policies()));
+        let [source, destination] = ["[2001:db8:1::9]:1", "[2001:db8:2::9]:2"]
+            .map(|end| end.parse::<SocketAddr>().expect("an end"));
+        let tuple = Tuple::new(Protocol::Udp, source, destination);
+        assert!(both.policies().selectors.may_select(tuple, tuple.invert()));
+        run(&format!("ip xfrm policy delete {ipv6}"));
+        assert!(policies_changed(&mut both, LIMIT));
+        assert!(!covers(&both));
     });
 }
 

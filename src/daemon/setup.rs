@@ -57,7 +57,7 @@ impl<'obj> Daemon<'obj> {
     ) -> Result<Self> {
         let hz = Hz::from_kernel()?;
         let monitor = Monitor::open()?;
-        let xfrm = Xfrm::open()?;
+        let xfrm = Xfrm::open(Families::FORWARDED)?;
         let rules = Rules::open()?;
         let links = &monitor.network().links;
         let first = first_interfaces(&wanted, links, request.hook)?;

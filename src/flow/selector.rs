@@ -2,12 +2,13 @@
 //! What IPsec policies select, and whether that may be a connection's packets.
 //!
 //! A forwarded packet is asked about more than once, as it was before and as it is after each
-//! translation (`ip_forward`, `__xfrm_policy_check` with `__nf_nat_decode_session`,
-//! `nf_nat_ipv4_out` with `nf_xfrm_me_harder` in the kernel). Here every mixture of addresses and
+//! translation (`ip_forward` or `ip6_forward`, `__xfrm_policy_check` with
+//! `__nf_nat_decode_session`, `nf_nat_ipv4_out` with `nf_xfrm_me_harder` in the kernel). Here every mixture of addresses and
 //! ports counts, both ways, so that no answer depends on where the kernel asks.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+use super::family::Family;
 use super::tuple::Tuple;
 
 /// The most selectors that connections are compared with, one by one.
@@ -16,9 +17,12 @@ pub const LIMIT: usize = 1024;
 /// One end of the packets that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
+    /// The family of the addresses; `None` for any address of either.
+    family: Option<Family>,
     /// The bits of `address` that count.
-    netmask: u32,
-    address: u32,
+    netmask: u128,
+    /// As [`bits`] has it.
+    address: u128,
     /// The bits of `port` that count.
     port_mask: u16,
     port: u16,
@@ -27,25 +31,40 @@ pub struct End {
 impl End {
     /// Addresses of this network, and ports that agree with `port` in the bits of `port_mask`. A
     /// prefix longer than an address makes no sense, and so selects all addresses.
-    pub fn new(network: Ipv4Addr, prefix: u8, port: u16, port_mask: u16) -> Self {
-        let netmask = match prefix {
-            1..=32 => u32::MAX << (32 - prefix),
+    pub fn new(network: IpAddr, prefix: u8, port: u16, port_mask: u16) -> Self {
+        let longest = if network.is_ipv4() { 32 } else { u128::BITS };
+        let netmask = match u32::from(prefix) {
+            prefix if (1..=longest).contains(&prefix) => u128::MAX << (u128::BITS - prefix),
             _ => 0,
         };
-        Self { netmask, address: network.to_bits() & netmask, port_mask, port: port & port_mask }
+        Self {
+            family: Some(Family::of(network)),
+            netmask,
+            address: bits(network) & netmask,
+            port_mask,
+            port: port & port_mask,
+        }
     }
 
     fn matches_any(&self, ends: [SocketAddr; 2]) -> bool {
-        let is_in_network = |end: &SocketAddr| match end.ip() {
-            IpAddr::V4(address) => address.to_bits() & self.netmask == self.address,
-            IpAddr::V6(_) => false,
+        let is_in_network = |end: &SocketAddr| {
+            self.family.is_none_or(|family| family == Family::of(end.ip()))
+                && bits(end.ip()) & self.netmask == self.address
         };
         ends.iter().any(is_in_network)
             && ends.iter().any(|end| end.port() & self.port_mask == self.port)
     }
 }
 
-/// The IPv4 packets that a policy selects. Interface, mark and interface id only narrow that down,
+/// An address whose first bit is the number's first, so that prefixes of both families are masked alike.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << (u128::BITS - u32::BITS),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The packets that a policy selects. Interface, mark and interface id only narrow that down,
 /// and are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector {
@@ -53,7 +72,7 @@ pub struct Selector {
     pub source: End,
     /// Of the packets' destination.
     pub destination: End,
-    /// As in the IPv4 header; 0 for any.
+    /// As in the IP header; 0 for any.
     pub protocol: u8,
 }
 
@@ -75,7 +94,7 @@ impl Selector {
     }
 }
 
-const ANYWHERE: End = End { netmask: 0, address: 0, port_mask: 0, port: 0 };
+const ANYWHERE: End = End { family: None, netmask: 0, address: 0, port_mask: 0, port: 0 };
 
 /// The selectors of all policies that forwarded packets may match, in an order of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -45,10 +47,26 @@ fn hazard_13_both_ways_before_and_after_translation() {
 }
 
 #[test]
+fn hazard_13_a_selector_is_for_its_family() {
+    let original = tuple("[2001:db8:1::2]:1000", "[2001:db8:2::2]:53");
+    let reply = tuple("[2001:db8:2::2]:53", "[2001:db8:2::1]:4000");
+    let selects = |selector: Selector| selector.may_select(original, reply);
+    for near in ["2001:db8:1::2/128", "2001:db8:1::/64", "2001:db8:2::1/128", "::/0"] {
+        for far in ["2001:db8:2::2/128", "2001:db8:2::/48"] {
+            assert!(selects(between(near, far)) && selects(between(far, near)), "{near} {far}");
+        }
+    }
+    assert!(!selects(between("2001:db8:1::3/128", "2001:db8:2::2/128")));
+    assert!(!selects(between("0.0.0.0/0", "0.0.0.0/0")) && selects(Selector::ANYTHING));
+    let (original, reply) = translated();
+    assert!(!between("::/0", "::/0").may_select(original, reply));
+}
+
+#[test]
 fn hazard_13_ports_and_protocols_narrow_down() {
     let (original, reply) = translated();
     let selects = |source: u16, mask: u16, destination: u16, protocol: u8| {
-        let anyone = Ipv4Addr::UNSPECIFIED;
+        let anyone = Ipv4Addr::UNSPECIFIED.into();
         let source = End::new(anyone, 0, source, mask);
         let destination = End::new(anyone, 0, destination, u16::MAX);
         Selector { source, destination, protocol }.may_select(original, reply)
@@ -67,7 +85,7 @@ fn hazard_13_ports_and_protocols_narrow_down() {
 fn hazard_13_doubtful_selectors_select_everything() {
     let (original, reply) = translated();
     assert!(Selector::ANYTHING.may_select(original, reply));
-    let senseless = End::new(Ipv4Addr::new(203, 0, 113, 0), 33, 0, 0);
+    let senseless = End::new(Ipv4Addr::new(203, 0, 113, 0).into(), 33, 0, 0);
     let selector = Selector { source: senseless, destination: senseless, protocol: 0 };
     assert!(selector.may_select(original, reply));
 }
@@ -91,9 +109,11 @@ struct Packet {
     destination: SocketAddr,
 }
 
-/// A selector as the kernel keeps it, and its comparison (`__xfrm4_selector_match`), bit by bit.
+/// A selector as the kernel keeps it, and its comparison (`__xfrm4_selector_match` and the same for
+/// IPv6), bit by bit. Networks and hosts differ in their last bits only, whatever the family.
 #[derive(Clone, Copy, Debug)]
 struct Plain {
+    family: Family,
     networks: [(u32, u8); 2],
     ports: [(u16, u16); 2],
     protocol: u8,
@@ -104,19 +124,31 @@ impl Plain {
         let end = |at: usize, end: SocketAddr| {
             let (network, prefix) = self.networks[at];
             let (port, mask) = self.ports[at];
-            let IpAddr::V4(address) = end.ip() else { return false };
-            let address = address.to_bits();
-            (0..prefix).all(|bit| (address ^ network) >> (31 - bit) & 1 == 0)
+            let differs =
+                octets(end.ip()).zip(octets(host(self.family, network))).map(|(a, b)| a ^ b);
+            let differs: Vec<u8> = differs.collect();
+            let free = self.free_bits(prefix);
+            let counting = 0..8 * differs.len() - usize::from(free);
+            let is_same = |bit: usize| differs[bit / 8] >> (7 - bit % 8) & 1 == 0;
+            Family::of(end.ip()) == self.family
+                && counting.into_iter().all(is_same)
                 && (0..16).all(|bit| mask >> bit & 1 == 0 || (end.port() ^ port) >> bit & 1 == 0)
         };
         let asked = self.protocol;
         end(0, packet.source) && end(1, packet.destination) && (asked == 0 || asked == protocol)
     }
 
+    /// The bits behind a prefix that is told as one of IPv4.
+    fn free_bits(&self, prefix: u8) -> u8 {
+        32 - prefix
+    }
+
     fn compiled(&self) -> Selector {
         let end = |at: usize| {
             let ((network, prefix), (port, mask)) = (self.networks[at], self.ports[at]);
-            End::new(network.into(), prefix, port, mask)
+            let longest = if self.family == Family::Ipv4 { 32 } else { 128 };
+            let prefix = longest - self.free_bits(prefix);
+            End::new(host(self.family, network), prefix, port, mask)
         };
         Selector { source: end(0), destination: end(1), protocol: self.protocol }
     }
@@ -134,27 +166,44 @@ fn packets(original: Tuple, reply: Tuple) -> Vec<Packet> {
     packets
 }
 
+fn octets(address: IpAddr) -> impl Iterator<Item = u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+    .into_iter()
+}
+
+/// A host's address by its number.
+fn host(family: Family, number: u32) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::from(0xc000_0200 + number).into(),
+        Family::Ipv6 => Ipv6Addr::from((0x2001_0db8 << 96) + u128::from(number)).into(),
+    }
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    prop::sample::select(Family::ALL.to_vec())
+}
+
 /// Few values, so that matches are as likely as misses.
-fn end() -> impl Strategy<Value = SocketAddr> {
-    (0..4_u32, 0..4_u16)
-        .prop_map(|(host, port)| (Ipv4Addr::from(0xc000_0200 + host), 1000 + port).into())
+fn end(family: Family) -> impl Strategy<Value = SocketAddr> + use<> {
+    (0..4_u32, 0..4_u16).prop_map(move |(number, port)| (host(family, number), 1000 + port).into())
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
-    let network = || (0..4_u32, 29..=32_u8).prop_map(|(host, prefix)| (0xc000_0200 + host, prefix));
+    let network = || (0..4_u32, 29..=32_u8);
     let port = || (0..4_u16, prop::sample::select(vec![0, 1, 0xfffe, 0xffff]));
     let ports = [port(), port()].prop_map(|ports| ports.map(|(port, mask)| (1000 + port, mask)));
     let protocol = prop::sample::select(vec![0, 1, 6, 17]);
-    ([network(), network()], ports, protocol).prop_map(|(networks, ports, protocol)| Plain {
-        networks,
-        ports,
-        protocol,
-    })
+    (family(), [network(), network()], ports, protocol)
+        .prop_map(|(family, networks, ports, protocol)| Plain { family, networks, ports, protocol })
 }
 
 fn connection() -> impl Strategy<Value = (Tuple, Tuple)> {
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
-    (protocol, [end(), end(), end(), end()]).prop_map(|(protocol, [a, b, c, d])| {
+    let ends = family().prop_flat_map(|family| [(); 4].map(|()| end(family)));
+    (protocol, ends).prop_map(|(protocol, [a, b, c, d])| {
         (Tuple::new(protocol, a, b), Tuple::new(protocol, c, d))
     })
 }

@@ -7,6 +7,7 @@ use super::network::{Changes, Network};
 use super::rule::RuleFacts;
 use super::tc::{self, Filter, Qdisc};
 use super::{xfrm, xfrm_selector};
+use crate::flow::family::Families;
 use crate::flow::selector::Selector;
 
 /// Applies an event of route netlink.
@@ -33,7 +34,7 @@ pub fn qdisc(message: &Message<'_>) -> Option<Qdisc> {
 
 /// What the IPsec policy of one message selects of the forwarded packets.
 pub fn policy_selector(payload: &[u8]) -> Option<Selector> {
-    xfrm_selector::decode(payload)
+    xfrm_selector::decode(payload, Families::Both)
 }
 
 /// Whether the default policies of one message block forwarded packets.

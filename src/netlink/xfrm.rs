@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which IPsec policies may apply to forwarded IPv4 packets (ip-xfrm(8), linux/xfrm.h).
+//! Which IPsec policies may apply to forwarded packets (ip-xfrm(8), linux/xfrm.h).
 //!
 //! A route look-up does not ask the policies: what they would encrypt or drop would leave in the
 //! clear.
@@ -14,6 +14,7 @@ use super::request::Request;
 use super::socket::{NETLINK_XFRM, Received, Socket};
 use super::xfrm_selector;
 use crate::error::{Error, Result};
+use crate::flow::family::Families;
 use crate::flow::selector::{self, Selectors};
 
 const XFRM_MSG_NEWPOLICY: u16 = 0x13;
@@ -41,20 +42,20 @@ const READING_DEFAULTS: &str = "reading the default IPsec policies";
 /// What the policies of a network namespace mean for forwarding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
-    /// What those of direction out or fwd select of the IPv4 packets.
+    /// What those of direction out or fwd select of the packets.
     pub selectors: Selectors,
     /// Forwarded packets that match no policy are blocked.
     pub blocked_by_default: bool,
 }
 
 impl Policies {
-    fn read() -> Result<Self> {
+    fn read(families: Families) -> Result<Self> {
         let mut socket = Socket::open(NETLINK_XFRM)?;
         let all = Request::new(XFRM_MSG_GETPOLICY, &[]);
         let selectors = socket.dump(READING_POLICIES, all, Vec::new, |found, message| {
             // One more than can be compared with shows that there are too many.
             if message.kind == XFRM_MSG_NEWPOLICY && found.len() <= selector::LIMIT {
-                found.extend(xfrm_selector::decode(message.payload));
+                found.extend(xfrm_selector::decode(message.payload, families));
             }
         })?;
         let blocked_by_default = blocked_by_default(&mut socket)?;
@@ -66,18 +67,20 @@ impl Policies {
 pub struct Xfrm {
     /// None if the kernel knows no IPsec policies.
     events: Option<Socket>,
+    families: Families,
     policies: Policies,
     /// The policies changed, and were not read again yet.
     stale: bool,
 }
 
 impl Xfrm {
-    /// Subscribes to changes, and only then reads the policies of the calling thread's namespace:
-    /// nothing is missed in between. A kernel without IPsec has no policies.
-    pub fn open() -> Result<Self> {
+    /// Subscribes to changes, and only then reads the policies of the calling thread's namespace
+    /// for packets of these families: nothing is missed in between. A kernel without IPsec has no
+    /// policies.
+    pub fn open(families: Families) -> Result<Self> {
         let events = subscribe()?;
-        let policies = events.as_ref().map(|_| Policies::read()).transpose()?.unwrap_or_default();
-        Ok(Self { events, policies, stale: false })
+        let policies = events.as_ref().map(|_| Policies::read(families)).transpose()?;
+        Ok(Self { events, families, policies: policies.unwrap_or_default(), stale: false })
     }
 
     /// What to poll; nothing if the kernel knows no IPsec policies.
@@ -101,7 +104,7 @@ impl Xfrm {
         if !self.stale {
             return Ok(false);
         }
-        let policies = Policies::read()?;
+        let policies = Policies::read(self.families)?;
         self.stale = false;
         let changed = self.policies != policies;
         self.policies = policies;

@@ -42,6 +42,8 @@ tc filter add dev v0 egress prio 6 protocol all u32 match u32 0 0
 ip xfrm policy add src 10.0.0.0/8 dst 10.9.0.0/16 dir fwd tmpl src 1.1.1.1 dst 2.2.2.2 proto esp mode tunnel
 ip xfrm policy add src 10.0.0.0/8 dst 0.0.0.0/0 dir out action block
 ip xfrm policy add src ::/0 dst ::/0 dir in
+ip xfrm policy add src 2001:db8::/32 dst 2001:db8:9::/48 dir fwd tmpl src 2001:db8::1 dst 2001:db8::2 proto esp mode tunnel
+ip xfrm policy add src 2001:db8::/32 dst ::/0 dir out action block
 conntrack -I -p tcp -s 10.0.0.2 -d 10.1.0.2 -r 10.1.0.2 -q 10.0.0.1 --sport 1024 --dport 80 --reply-port-src 80 --reply-port-dst 61000 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 100 -m 5
 conntrack -I -p udp -s 10.0.0.2 -d 10.1.0.2 --sport 5353 --dport 53 -t 100 -u SEEN_REPLY
 conntrack -I -p tcp -s 2001:db8::2 -d 2001:db8:1::2 -r 2001:db8:1::2 -q 2001:db8:2::1 --sport 1024 --dport 80 --reply-port-src 80 --reply-port-dst 61000 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 100 -m 5
