@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bpfw::firewall::statements::Kind;
 use bpfw::firewall::walk::{Findings, find};
+use bpfw::flow::family::Family;
 use bpfw::netlink::firewall::Firewall;
 use bpfw::netlink::ruleset::{Place, Ruleset};
 use nix::sched::{CloneFlags, unshare};
@@ -55,7 +56,7 @@ fn read() -> Ruleset {
 }
 
 fn found() -> Findings {
-    find(&read())
+    find(&read(), Family::Ipv4)
 }
 
 /// What is found in a forward chain with these rules alone.
@@ -160,6 +161,67 @@ fn hazard_27_rules_for_other_packets_are_not_found() {
         ];
         for rules in cases {
             expect(rules, &[]);
+        }
+    });
+}
+
+/// What is found for packets of IPv6 in forward chains of IPv6 alone, and of both families.
+#[test]
+fn hazard_27_statements_for_packets_of_ipv6_are_found() {
+    in_namespace("hazard_27_statements_for_packets_of_ipv6_are_found", || {
+        let cases = [
+            ("limit rate 10/second accept", &[Kind::Limit][..]),
+            ("meta mark set 1", &[Kind::Mark]),
+            ("ip6 dscp set cs1", &[Kind::Rewrite]),
+            ("ip6 hoplimit set 64", &[Kind::Rewrite]),
+            // Translation that conntrack does not know of.
+            ("ip6 saddr set 2001:db8::1", &[Kind::Rewrite]),
+            ("ip6 length > 1400 drop", &[Kind::Field]),
+            ("ip6 hoplimit < 5 drop", &[Kind::Field]),
+            ("ip6 flowlabel 1 drop", &[Kind::Field]),
+            ("ip6 dscp cs1 accept", &[Kind::Field]),
+            ("ip6 nexthdr icmpv6 limit rate 1/second accept", &[]),
+            ("icmpv6 type echo-request limit rate 1/second accept", &[]),
+            ("ip6 nexthdr { tcp, udp } accept", &[]),
+            ("ip6 saddr 2001:db8::/32 drop", &[]),
+            ("ct state established,related accept\nlimit rate 10/second accept", &[]),
+        ];
+        for (rules, kinds) in cases {
+            for family in ["ip6", "inet"] {
+                let hook = "type filter hook forward priority 0; policy accept;";
+                nft(&format!(
+                    "flush ruleset\ntable {family} t {{\nchain c {{\n{hook}\n{rules}\n}}\n}}"
+                ));
+                let found: Vec<_> = find(&read(), Family::Ipv6).into_keys().collect();
+                assert_eq!(found, kinds, "{family}: {rules}");
+            }
+        }
+    });
+}
+
+#[test]
+fn hazard_27_each_family_is_asked_for_its_own_rules() {
+    in_namespace("hazard_27_each_family_is_asked_for_its_own_rules", || {
+        let kinds = |family| find(&read(), family).into_keys().collect::<Vec<_>>();
+        for (rules, of_ipv4, of_ipv6) in [
+            ("table ip t", true, false),
+            ("table ip6 t", false, true),
+            ("table inet t", true, true),
+        ] {
+            let chain = "chain c {\ntype filter hook forward priority 0;\nmeta mark set 1\n}";
+            nft(&format!("flush ruleset\n{rules} {{\n{chain}\n}}"));
+            let found = Family::ALL.map(|family| kinds(family) == [Kind::Mark]);
+            assert_eq!(found, [of_ipv4, of_ipv6], "{rules}");
+        }
+        nft("flush ruleset");
+        for (rule, kind) in [
+            ("-t mangle -A FORWARD -j MARK --set-mark 1", Kind::Mark),
+            ("-t mangle -A FORWARD -j HL --hl-set 64", Kind::Rewrite),
+            ("-A FORWARD -m hl --hl-lt 5 -j DROP", Kind::Field),
+        ] {
+            run("ip6tables-nft", &rule.split_whitespace().collect::<Vec<_>>(), "");
+            assert_eq!((kinds(Family::Ipv4), kinds(Family::Ipv6)), (vec![], vec![kind]), "{rule}");
+            nft("flush ruleset");
         }
     });
 }

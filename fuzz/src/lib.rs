@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use bpfw::cli::Cli;
 use bpfw::conntrack::decoders as conntrack;
 use bpfw::firewall::walk;
+use bpfw::flow::family::Family as AddressFamily;
 use bpfw::flow::mark::OffloadMark;
 use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
@@ -144,7 +145,10 @@ pub fn ruleset(bytes: &[u8]) {
             _ => {}
         }
     }
-    assert_eq!(walk::find(&ruleset), walk::find(&ruleset), "walked twice");
+    for family in AddressFamily::ALL {
+        let findings = walk::find(&ruleset, family);
+        assert_eq!(findings, walk::find(&ruleset, family), "walked twice");
+    }
 }
 
 fn rule(payload: &[u8]) -> Option<Rule> {

@@ -5,6 +5,7 @@
 use crate::error::Result;
 use crate::firewall::statements::Kind;
 use crate::firewall::walk::{self, Findings};
+use crate::flow::family::Family;
 use crate::netlink::firewall::Firewall;
 use crate::netlink::link::Link;
 use crate::netlink::ruleset::Chain;
@@ -37,7 +38,8 @@ impl Rules {
         };
         let (chains, rules) = (ruleset.chains.len(), ruleset.rules.len());
         tracing::debug!("the firewall has {chains} chains and {rules} rules");
-        let findings = walk::find(&ruleset);
+        // The datapath forwards no others.
+        let findings = walk::find(&ruleset, Family::Ipv4);
         for (kind, found) in &findings {
             // With copies nothing is offloaded, and that is said.
             if *kind != Kind::Copy && !self.findings.contains_key(kind) {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use crate::flow::family::Family;
 use crate::netlink::expression::Field;
 
 /// Keys of linux/netfilter/nf_tables.h.
@@ -15,16 +16,18 @@ const NFT_CT_DIRECTION: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
-const NFPROTO_IPV4: u8 = 2;
 const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
 /// The bit of an established connection, in nftables and in xtables.
 pub(super) const STATE_ESTABLISHED: u32 = 2;
 /// FIN, SYN, RST and ACK: only the last is set.
 const TCP_FLAGS: (u8, u8) = (0x10, 0x17);
-/// No fragments: neither the flag of more to come, nor an offset.
+/// No fragments of IPv4: neither the flag of more to come, nor an offset.
 const FRAGMENT: ([u8; 2], [u8; 2]) = ([0; 2], [0x3f, 0xff]);
-/// Version 4, and no options.
-const VERSION: u8 = 0x45;
+/// The first byte of an IPv4 header: version 4, and no options.
+const VERSION: (u8, u8) = (0x45, 0xff);
+/// The same of IPv6: version 6, and half of the traffic class.
+const VERSION6: (u8, u8) = (0x60, 0xf0);
 
 /// Whether all forwarded packets have a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +73,11 @@ impl Bits {
 }
 
 /// The registers of a rule that is being read. What is in none of them is unknown.
-#[derive(Default)]
-pub(super) struct Registers(HashMap<u32, Register>);
+pub(super) struct Registers {
+    /// Of the packets.
+    family: Family,
+    registers: HashMap<u32, Register>,
+}
 
 struct Register {
     /// One of these.
@@ -80,29 +86,38 @@ struct Register {
 }
 
 impl Registers {
+    /// Nothing is known yet.
+    pub(super) fn new(family: Family) -> Self {
+        Self { family, registers: HashMap::new() }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
     pub(super) fn load(&mut self, register: u32, field: Field) {
-        let values = values(field);
+        let values = values(self.family, field);
         if values.is_empty() {
-            self.0.remove(&register);
+            self.registers.remove(&register);
         } else {
             let is_state = field == Field::Ct(NFT_CT_STATE);
-            self.0.insert(register, Register { values, is_state });
+            self.registers.insert(register, Register { values, is_state });
         }
     }
 
     pub(super) fn mask(&mut self, from: u32, to: u32, mask: &[u8], xor: &[u8]) {
-        let masked = self.0.get(&from).map(|register| Register {
+        let masked = self.registers.get(&from).map(|register| Register {
             values: register.values.iter().map(|bits| bits.masked(mask, xor)).collect(),
             is_state: false,
         });
         match masked {
-            Some(masked) => self.0.insert(to, masked),
-            None => self.0.remove(&to),
+            Some(masked) => self.registers.insert(to, masked),
+            None => self.registers.remove(&to),
         };
     }
 
     pub(super) fn compare(&self, register: u32, equal: bool, value: &[u8]) -> Truth {
-        let Some(known) = self.0.get(&register) else {
+        let Some(known) = self.registers.get(&register) else {
             return Truth::Maybe;
         };
         let mut truths = known.values.iter().map(|bits| bits.equals(value));
@@ -116,32 +131,31 @@ impl Registers {
 
     /// Whether the connection's state is in the register, as it is.
     pub(super) fn is_state(&self, register: u32) -> bool {
-        self.0.get(&register).is_some_and(|register| register.is_state)
+        self.registers.get(&register).is_some_and(|register| register.is_state)
     }
 
     pub(super) fn forget(&mut self, register: u32) {
-        self.0.remove(&register);
+        self.registers.remove(&register);
+    }
+
+    /// After an expression that may have written any register.
+    pub(super) fn forget_all(&mut self) {
+        self.registers.clear();
     }
 }
 
-fn values(field: Field) -> Vec<Bits> {
+fn values(family: Family, field: Field) -> Vec<Bits> {
     match field {
         Field::Ct(NFT_CT_STATE) => vec![Bits::exactly(&STATE_ESTABLISHED.to_ne_bytes())],
         Field::Ct(NFT_CT_DIRECTION) => vec![Bits::exactly(&[0]), Bits::exactly(&[1])],
-        Field::Meta(NFT_META_NFPROTO) => vec![Bits::exactly(&[NFPROTO_IPV4])],
-        Field::Meta(NFT_META_PROTOCOL) => vec![Bits::exactly(&ETH_P_IP.to_be_bytes())],
-        Field::Meta(NFT_META_L4PROTO)
-        | Field::Payload { base: NETWORK_HEADER, offset: 9, length: 1 } => {
-            [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP]
-                .map(|protocol| Bits::exactly(&[protocol as u8]))
-                .to_vec()
+        Field::Meta(NFT_META_NFPROTO) => vec![Bits::exactly(&[family.number()])],
+        Field::Meta(NFT_META_PROTOCOL) => {
+            let protocol = if family == Family::Ipv4 { ETH_P_IP } else { ETH_P_IPV6 };
+            vec![Bits::exactly(&protocol.to_be_bytes())]
         }
-        Field::Payload { base: NETWORK_HEADER, offset: 0, length: 1 } => {
-            vec![Bits::exactly(&[VERSION])]
-        }
-        Field::Payload { base: NETWORK_HEADER, offset: 6, length: 2 } => {
-            let (value, known) = FRAGMENT;
-            vec![Bits { value: value.to_vec(), known: known.to_vec() }]
+        Field::Meta(NFT_META_L4PROTO) => transport_protocols(),
+        Field::Payload { base: NETWORK_HEADER, offset, length } => {
+            network_header(family, offset, length)
         }
         Field::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1 } => {
             let (value, known) = TCP_FLAGS;
@@ -151,12 +165,45 @@ fn values(field: Field) -> Vec<Bits> {
     }
 }
 
+/// What is known of these bytes of an IP header.
+fn network_header(family: Family, offset: u32, length: u32) -> Vec<Bits> {
+    let of_one = |(value, known): (u8, u8)| vec![Bits { value: vec![value], known: vec![known] }];
+    match (family, offset, length) {
+        (Family::Ipv4, 0, 1) => of_one(VERSION),
+        (Family::Ipv6, 0, 1) => of_one(VERSION6),
+        (Family::Ipv4, 6, 2) => {
+            let (value, known) = FRAGMENT;
+            vec![Bits { value: value.to_vec(), known: known.to_vec() }]
+        }
+        // No extension header is in front of those that the fast path forwards.
+        (Family::Ipv4, 9, 1) | (Family::Ipv6, 6, 1) => transport_protocols(),
+        _ => Vec::new(),
+    }
+}
+
+fn transport_protocols() -> Vec<Bits> {
+    [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP]
+        .map(|protocol| Bits::exactly(&[protocol as u8]))
+        .to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::statements::differs_by_packet;
 
     fn truth(field: Field, mask: Option<&[u8]>, equal: bool, value: &[u8]) -> Truth {
-        let mut registers = Registers::default();
+        truth_of(Family::Ipv4, field, mask, equal, value)
+    }
+
+    fn truth_of(
+        family: Family,
+        field: Field,
+        mask: Option<&[u8]>,
+        equal: bool,
+        value: &[u8],
+    ) -> Truth {
+        let mut registers = Registers::new(family);
         registers.load(1, field);
         if let Some(mask) = mask {
             registers.mask(1, 1, mask, &vec![0; mask.len()]);
@@ -195,8 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_its_header() {
+        let byte = |offset, length| Field::Payload { base: NETWORK_HEADER, offset, length };
+        let meta = Field::Meta(NFT_META_NFPROTO);
+        let is = |family, field, value: &[u8]| truth_of(family, field, None, true, value);
+        for (family, other, ethertype, protocol_at) in [
+            (Family::Ipv4, Family::Ipv6, [0x08, 0x00], 9),
+            (Family::Ipv6, Family::Ipv4, [0x86, 0xdd], 6),
+        ] {
+            assert_eq!(is(family, meta, &[family.number()]), Truth::Always);
+            assert_eq!(is(family, meta, &[other.number()]), Truth::Never);
+            assert_eq!(is(family, Field::Meta(NFT_META_PROTOCOL), &ethertype), Truth::Always);
+            let protocol = byte(protocol_at, 1);
+            assert_eq!(is(family, protocol, &[17]), Truth::Maybe);
+            assert_eq!(is(family, protocol, &[44]), Truth::Never);
+            assert!(!differs_by_packet(protocol, family));
+        }
+        let version = |value| truth_of(Family::Ipv6, byte(0, 1), Some(&[0xf0]), true, &[value]);
+        assert_eq!((version(0x60), version(0x40)), (Truth::Always, Truth::Never));
+        let class = truth_of(Family::Ipv6, byte(0, 1), Some(&[0x0f]), true, &[0]);
+        assert_eq!(class, Truth::Maybe);
+        let differing: Vec<_> =
+            (0..40).filter(|&at| differs_by_packet(byte(at, 1), Family::Ipv6)).collect();
+        assert_eq!(differing, [0, 1, 2, 3, 4, 5, 7], "class, label, length, hop limit");
+    }
+
+    #[test]
     fn what_is_unknown_may_be() {
-        let mut registers = Registers::default();
+        let mut registers = Registers::new(Family::Ipv4);
         assert_eq!(registers.compare(1, true, &[0]), Truth::Maybe);
         registers.load(1, Field::Ct(NFT_CT_STATE));
         assert!(registers.is_state(1));

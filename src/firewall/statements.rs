@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::flow::family::Family;
 use crate::netlink::expression::{Expression, Field};
 use crate::netlink::ruleset::{Object, Table};
 
@@ -79,15 +80,19 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether the field may differ between two packets that the fast path forwards in the same direction
-/// of a connection.
-pub(super) fn differs_by_packet(field: Field) -> bool {
+/// Whether the field may differ between two packets of this family that the fast path forwards in the
+/// same direction of a connection.
+pub(super) fn differs_by_packet(field: Field, family: Family) -> bool {
     match field {
         Field::Meta(key) => [NFT_META_LEN, NFT_META_PRIORITY].contains(&key),
         // Version, protocol, addresses.
         Field::Payload { base: NETWORK_HEADER, offset, length } => {
-            let is_known = length == 1 && [0, 9].contains(&offset);
-            !is_known && offset < 12
+            let (known, addresses) = match family {
+                Family::Ipv4 => (&[0, 9][..], 12),
+                // The version shares its byte with half of the traffic class.
+                Family::Ipv6 => (&[6][..], 8),
+            };
+            !(length == 1 && known.contains(&offset)) && offset < addresses
         }
         // Ports.
         Field::Payload { base: TRANSPORT_HEADER, offset, length } => offset + length > 4,
@@ -102,9 +107,9 @@ pub(super) fn differs_by_packet(field: Field) -> bool {
 
 /// The same for what a match of xtables looks at.
 pub(super) fn matches_packet(name: &str) -> bool {
-    let all =
-        ["bpf", "dscp", "ecn", "length", "mac", "physdev", "string", "tcpmss", "tos", "ttl", "u32"];
-    all.contains(&name)
+    let all = ["bpf", "dscp", "ecn", "length", "mac", "physdev", "string", "tcpmss", "tos", "u32"];
+    let of_one_family = ["ttl", "hl", "eui64"];
+    all.contains(&name) || of_one_family.contains(&name)
 }
 
 impl Kind {
@@ -190,7 +195,9 @@ fn by_target(name: &str) -> Option<Kind> {
     match name {
         "MARK" | "CONNMARK" => Some(Kind::Mark),
         "CLASSIFY" => Some(Kind::Priority),
-        "DSCP" | "TOS" | "TTL" | "ECN" | "TCPOPTSTRIP" => Some(Kind::Rewrite),
+        "DSCP" | "TOS" | "TTL" | "HL" | "ECN" | "TCPOPTSTRIP" => Some(Kind::Rewrite),
+        // Translation that conntrack does not know of (ip6tables).
+        "SNPT" | "DNPT" => Some(Kind::Rewrite),
         "NFQUEUE" => Some(Kind::Queue),
         "SET" | "IDLETIMER" | "RATEEST" => Some(Kind::SetUpdate),
         "TEE" => Some(Kind::Copy),

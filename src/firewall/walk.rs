@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::register_state::{Registers, STATE_ESTABLISHED, Truth};
 use super::statements::{Kind, differs_by_packet, kinds, matches_packet};
+use crate::flow::family::Family;
 use crate::netlink::expression::{Expression, Verdict};
-use crate::netlink::ruleset::{Chain, Object, Place, Rule, Ruleset, Table};
+use crate::netlink::ruleset::{Chain, ChainHook, Object, Place, Rule, Ruleset, Table};
 
 /// The kernel allows 16 chains within each other (NFT_JUMP_STACK_SIZE).
 const DEEPEST: usize = 16;
@@ -28,18 +29,19 @@ pub struct Found {
 /// What was found, each kind once.
 pub type Findings = BTreeMap<Kind, Found>;
 
-/// Looks for such statements.
-pub fn find(ruleset: &Ruleset) -> Findings {
-    let mut walk = Walk::new(ruleset);
-    for chain in ruleset.chains.iter().filter(|chain| sees_forwarded(chain)) {
+/// Looks for such statements on the way of packets of this family.
+pub fn find(ruleset: &Ruleset, family: Family) -> Findings {
+    let mut walk = Walk::new(ruleset, family);
+    for chain in ruleset.chains.iter().filter(|chain| sees_forwarded(chain, family)) {
         walk.chain(&chain.table, &chain.name, 0);
     }
     walk.findings
 }
 
 /// Translation rules are asked for a connection's first packet only.
-fn sees_forwarded(chain: &Chain) -> bool {
-    chain.hook.as_ref().is_some_and(|hook| hook.place == Place::Forwarding && hook.kind != "nat")
+fn sees_forwarded(chain: &Chain, family: Family) -> bool {
+    let is_asked = |hook: &ChainHook| hook.place == Place::Forwarding && hook.kind != "nat";
+    chain.table.is_for(family) && chain.hook.as_ref().is_some_and(is_asked)
 }
 
 /// A chain's table and name.
@@ -55,6 +57,7 @@ enum Fate {
 }
 
 struct Walk<'a> {
+    family: Family,
     chains: HashMap<Name<'a>, Vec<&'a Rule>>,
     /// Chains that no rule names: if any, a verdict map leads there.
     unnamed: Vec<Name<'a>>,
@@ -66,7 +69,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(ruleset: &'a Ruleset) -> Self {
+    fn new(ruleset: &'a Ruleset, family: Family) -> Self {
         let mut chains = HashMap::<_, Vec<_>>::new();
         for rule in &ruleset.rules {
             chains.entry((&rule.table, rule.chain.as_str())).or_default().push(rule);
@@ -79,6 +82,7 @@ impl<'a> Walk<'a> {
             regular.entry(&chain.table).or_default().extend(rules.into_iter().flatten().copied());
         }
         Self {
+            family,
             chains,
             unnamed: others
                 .map(|chain| (&chain.table, chain.name.as_str()))
@@ -110,7 +114,7 @@ impl<'a> Walk<'a> {
 
     /// What the rule does with all packets; `None` if they go on to the next one.
     fn rule(&mut self, rule: &'a Rule, depth: usize) -> Option<Fate> {
-        let judged = Judged::judge(rule, self.objects)?;
+        let judged = Judged::judge(rule, self.objects, self.family)?;
         judged.kinds.iter().for_each(|kind| self.note(*kind, rule));
         if judged.asks_map {
             self.look_behind_maps(&rule.table);
@@ -191,7 +195,7 @@ struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     /// `None` if it is for none of them.
-    fn judge(rule: &'a Rule, objects: &[Object]) -> Option<Self> {
+    fn judge(rule: &'a Rule, objects: &[Object], family: Family) -> Option<Self> {
         let mut judged = Self {
             kinds: Vec::new(),
             for_all: true,
@@ -201,7 +205,7 @@ impl<'a> Judged<'a> {
             reads_packet: false,
             by_packet: false,
         };
-        let mut registers = Registers::default();
+        let mut registers = Registers::new(family);
         for expression in &rule.expressions {
             match judged.read(expression, &mut registers) {
                 Truth::Always => {}
@@ -220,7 +224,7 @@ impl<'a> Judged<'a> {
     fn read(&mut self, expression: &'a Expression, registers: &mut Registers) -> Truth {
         match expression {
             Expression::Load { register, field } => {
-                self.reads_packet |= differs_by_packet(*field);
+                self.reads_packet |= differs_by_packet(*field, registers.family());
                 registers.load(*register, *field);
                 Truth::Always
             }
@@ -248,7 +252,7 @@ impl<'a> Judged<'a> {
             Expression::Other(name) if name == "queue" => self.decide(&Verdict::Accept),
             Expression::Other(name) => {
                 // Whichever it may have written.
-                *registers = Registers::default();
+                registers.forget_all();
                 if passes_all(name) { Truth::Always } else { Truth::Maybe }
             }
             Expression::Store(_) | Expression::XtTarget(_) => Truth::Always,

@@ -2,7 +2,6 @@
 use super::*;
 use crate::firewall::register_state::NFT_CT_STATE;
 use crate::netlink::expression::Field;
-use crate::netlink::ruleset::ChainHook;
 
 const ESTABLISHED: Expression = Expression::XtState { states: STATE_ESTABLISHED, inverted: false };
 
@@ -36,7 +35,7 @@ fn found(rules: Vec<Rule>) -> Vec<String> {
         }
     }
     let ruleset = Ruleset { chains, rules, objects: Vec::new() };
-    find(&ruleset).into_values().map(|found| found.chain).collect()
+    find(&ruleset, Family::Ipv4).into_values().map(|found| found.chain).collect()
 }
 
 #[test]
@@ -100,7 +99,21 @@ fn hazard_27_any_object_that_a_map_may_choose_counts() {
     let rules = vec![rule("base", vec![Expression::Object(None)])];
     let object = |kind| vec![Object { table: table(), kind }];
     let chains = || vec![chain("base", Some(Place::Forwarding))];
-    let with = |objects| find(&Ruleset { chains: chains(), rules: rules.clone(), objects });
+    let with =
+        |objects| find(&Ruleset { chains: chains(), rules: rules.clone(), objects }, Family::Ipv4);
     assert!(with(object(1)).is_empty(), "counters");
     assert_eq!(with(object(2)).into_keys().collect::<Vec<_>>(), [Kind::Quota]);
+}
+
+/// A table of one family is not asked for packets of the other, and one of both is.
+#[test]
+fn hazard_27_each_family_has_its_tables() {
+    for (number, of_ipv4, of_ipv6) in [(1, true, true), (2, true, false), (10, false, true)] {
+        let table = Table { family: number, name: "t".into() };
+        let chains = vec![Chain { table: table.clone(), ..chain("base", Some(Place::Forwarding)) }];
+        let rules = vec![Rule { table, ..rule("base", vec![limit()]) }];
+        let ruleset = Ruleset { chains, rules, objects: Vec::new() };
+        let found = |family| !find(&ruleset, family).is_empty();
+        assert_eq!((found(Family::Ipv4), found(Family::Ipv6)), (of_ipv4, of_ipv6), "{number}");
+    }
 }

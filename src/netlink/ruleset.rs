@@ -4,6 +4,7 @@
 
 use super::attribute::{attributes, find, text};
 use super::expression::{Expression, number};
+use crate::flow::family::Family;
 
 /// struct nfgenmsg: family, version, resource.
 const HEADER: usize = 4;
@@ -25,6 +26,7 @@ const NFTA_OBJ_TYPE: u16 = 3;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_NETDEV: u8 = 5;
+const NFPROTO_IPV6: u8 = 10;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_FORWARD: u32 = 2;
 const NF_INET_POST_ROUTING: u32 = 4;
@@ -67,7 +69,7 @@ pub struct Chain {
 /// Where a base chain's packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// All forwarded IPv4 packets come by here: prerouting, forward, postrouting.
+    /// All forwarded packets of the table's family come by here: prerouting, forward, postrouting.
     Forwarding,
     /// What comes in by certain interfaces, after XDP and TC ingress.
     Ingress,
@@ -117,6 +119,13 @@ pub struct Object {
     pub kind: u32,
 }
 
+impl Table {
+    /// Whether its chains see packets of this address family.
+    pub fn is_for(&self, family: Family) -> bool {
+        [NFPROTO_INET, family.number()].contains(&self.family)
+    }
+}
+
 impl Device {
     /// Whether an interface of this name is meant.
     pub fn is(&self, name: &str) -> bool {
@@ -144,6 +153,7 @@ impl std::fmt::Display for Table {
         match self.family {
             NFPROTO_INET => write!(f, "inet {}", self.name),
             NFPROTO_IPV4 => write!(f, "ip {}", self.name),
+            NFPROTO_IPV6 => write!(f, "ip6 {}", self.name),
             NFPROTO_NETDEV => write!(f, "netdev {}", self.name),
             family => write!(f, "family {family} {}", self.name),
         }
@@ -201,7 +211,7 @@ fn place(family: u8, hook: Option<u32>) -> Place {
     match (family, hook) {
         (NFPROTO_INET, Some(NF_INET_INGRESS)) => Place::Ingress,
         (
-            NFPROTO_INET | NFPROTO_IPV4,
+            NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6,
             Some(NF_INET_PRE_ROUTING | NF_INET_FORWARD | NF_INET_POST_ROUTING),
         ) => Place::Forwarding,
         (NFPROTO_NETDEV, Some(NF_NETDEV_INGRESS)) => Place::Ingress,
