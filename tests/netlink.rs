@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bpfw::flow::family::Families;
+use bpfw::flow::family::{Families, Family};
 use bpfw::flow::tuple::{Protocol, Tuple};
 use bpfw::netlink::monitor::{Changes, Monitor};
+use bpfw::netlink::routing_sysctls::RoutingSysctls;
 use bpfw::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};
 use bpfw::netlink::xfrm::Xfrm;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -68,7 +69,11 @@ fn read(monitor: &mut Monitor) -> Changes {
 
 /// A monitor that has seen what the test prepared.
 fn settled() -> Monitor {
-    let mut monitor = Monitor::open().expect("the monitor opens");
+    settled_for(Families::Ipv4)
+}
+
+fn settled_for(families: Families) -> Monitor {
+    let mut monitor = Monitor::open(families).expect("the monitor opens");
     settle(&mut monitor);
     monitor
 }
@@ -136,7 +141,7 @@ fn hazard_07_route_changes_are_reported() {
         expect(&mut monitor, "ip route del 192.0.2.0/24", forwarding);
         expect(&mut monitor, "ip nexthop add id 5 via 10.0.0.2 dev v0", forwarding);
         expect(&mut monitor, "ip route add 192.0.2.0/24 nhid 5 mtu 1350", forwarding);
-        assert_eq!(monitor.network().routes.smallest_mtu(v0), Some(1350));
+        assert_eq!(monitor.network().routes.ipv4.smallest_mtu(v0), Some(1350));
         expect(&mut monitor, "ip nexthop replace id 5 via 10.0.0.3 dev v0", forwarding);
         expect(&mut monitor, "ip nexthop del id 5", forwarding);
     });
@@ -147,14 +152,14 @@ fn hazard_14_rules_are_reported_and_read() {
     in_namespace("hazard_14_rules_are_reported_and_read", || {
         let mut monitor = settled();
         let policy = |changes: &Changes| changes.forwarding && changes.policy;
-        assert_eq!(monitor.network().rules.fwmark_bits, 0);
+        assert_eq!(monitor.network().rules.ipv4.fwmark_bits, 0);
         expect(&mut monitor, "ip rule add fwmark 0x100/0x3f00 table 7", policy);
-        assert_eq!(monitor.network().rules.fwmark_bits, 0x3f00);
-        assert_eq!(settled().network().rules.fwmark_bits, 0x3f00);
+        assert_eq!(monitor.network().rules.ipv4.fwmark_bits, 0x3f00);
+        assert_eq!(settled().network().rules.ipv4.fwmark_bits, 0x3f00);
         expect(&mut monitor, "ip rule del fwmark 0x100/0x3f00", policy);
-        assert_eq!(monitor.network().rules.fwmark_bits, 0);
+        assert_eq!(monitor.network().rules.ipv4.fwmark_bits, 0);
         expect(&mut monitor, "ip rule add tos 0x10 table 7", policy);
-        assert!(monitor.network().rules.tos);
+        assert!(monitor.network().rules.ipv4.tos);
     });
 }
 
@@ -164,18 +169,18 @@ fn hazard_14_routes_over_several_next_hops_are_known() {
         let mut monitor = settled();
         let routing = |changes: &Changes| changes.routing;
         let several = "nexthop via 10.0.0.2 nexthop via 10.0.0.3";
-        assert!(!monitor.network().has_multipath());
+        assert!(!monitor.network().has_multipath(Family::Ipv4));
         expect(&mut monitor, &format!("ip route add 10.7.0.0/16 {several}"), routing);
-        assert!(monitor.network().has_multipath());
-        assert!(settled().network().has_multipath(), "by a dump as well");
+        assert!(monitor.network().has_multipath(Family::Ipv4));
+        assert!(settled().network().has_multipath(Family::Ipv4), "by a dump as well");
         expect(&mut monitor, "ip route replace 10.7.0.0/16 via 10.0.0.2", routing);
-        assert!(!monitor.network().has_multipath());
+        assert!(!monitor.network().has_multipath(Family::Ipv4));
         expect(&mut monitor, &format!("ip route replace 10.7.0.0/16 {several}"), routing);
         expect(&mut monitor, "ip route append 10.7.0.0/16 via 10.0.0.2", routing);
         expect(&mut monitor, "ip route prepend 10.7.0.0/16 via 10.0.0.4", routing);
-        assert!(monitor.network().has_multipath());
+        assert!(monitor.network().has_multipath(Family::Ipv4));
         expect(&mut monitor, &format!("ip route del 10.7.0.0/16 {several}"), routing);
-        assert!(!monitor.network().has_multipath());
+        assert!(!monitor.network().has_multipath(Family::Ipv4));
     });
 }
 
@@ -189,7 +194,7 @@ fn hazard_58_groups_of_next_hops_are_known() {
         let mut expect = |command: &str, multipath, resilient| {
             expect(&mut monitor, command, routing);
             for network in [monitor.network(), settled().network()] {
-                assert_eq!(network.has_multipath(), multipath, "{command}");
+                assert_eq!(network.has_multipath(Family::Ipv4), multipath, "{command}");
                 assert_eq!(network.groups.any_resilient(), resilient, "{command}");
             }
         };
@@ -210,7 +215,7 @@ fn hazard_10_route_mtus_are_followed() {
         run("ip route add 198.51.100.0/24 via 10.0.0.2 mtu 1400");
         let mut monitor = settled();
         let v0 = index(&monitor, "v0");
-        let smallest = |monitor: &Monitor| monitor.network().routes.smallest_mtu(v0);
+        let smallest = |monitor: &Monitor| monitor.network().routes.ipv4.smallest_mtu(v0);
         let links = |changes: &Changes| changes.links && changes.forwarding;
         assert_eq!(smallest(&monitor), Some(1400));
         expect(&mut monitor, "ip route add 192.0.2.0/24 via 10.0.0.2 mtu lock 1280", links);
@@ -607,5 +612,226 @@ fn hazard_13_lost_policy_events_are_made_up_for() {
         assert!(xfrm.read(Instant::now()).expect("the policies can be read"));
         assert!(!covers(&xfrm));
         assert!(!policies_changed(&mut xfrm, LIMIT));
+    });
+}
+
+/// As [`in_namespace`], with addresses of IPv6 on the interface.
+fn in_namespace_of_both(test: &str, body: fn()) {
+    if !live::root_or_skip(test) {
+        return;
+    }
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+        sysctl("all/forwarding", "1");
+        // Link-local addresses are there at once.
+        sysctl("default/accept_dad", "0");
+        for command in [
+            "ip link set lo up",
+            "ip link add v0 type veth peer name v1",
+            "ip link set v0 up",
+            "ip link set v1 up",
+            "ip addr add 10.0.0.1/24 dev v0",
+            "ip addr add 2001:db8::1/64 dev v0 nodad",
+        ] {
+            run(command);
+        }
+        body();
+    };
+    if let Err(panic) = std::thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Sets a sysctl of IPv6 for an interface, or for all.
+fn sysctl(path: &str, value: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{path}");
+    std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+#[test]
+fn hazard_07_changes_of_ipv6_are_reported_if_asked_for() {
+    in_namespace_of_both("hazard_07_changes_of_ipv6_are_reported_if_asked_for", || {
+        let mut both = settled_for(Families::Both);
+        let mut ipv4 = settled();
+        let topology = |changes: &Changes| changes.forwarding && changes.routing && !changes.policy;
+        let policy = |changes: &Changes| changes.forwarding && changes.policy;
+        for (command, wanted) in [
+            ("ip route add 2001:db8:1::/48 via 2001:db8::2", topology as fn(&Changes) -> bool),
+            ("ip route change 2001:db8:1::/48 via 2001:db8::3", topology),
+            ("ip route add 2001:db8:2::/48 from 2001:db8:9::/64 via 2001:db8::2", topology),
+            ("ip route add default via fe80::1 dev v0 pref high", topology),
+            ("ip route add unreachable 2001:db8:3::/48", topology),
+            ("ip route del 2001:db8:1::/48", topology),
+            ("ip -6 rule add from 2001:db8::/32 table 7", policy),
+            ("ip -6 rule del from 2001:db8::/32 table 7", policy),
+        ] {
+            expect(&mut both, command, wanted);
+        }
+        sysctl("v0/forwarding", "0");
+        wait_for(&mut both, "forwarding", policy);
+        assert!(!readable(&ipv4, Duration::ZERO), "who did not ask is not even woken");
+        assert_eq!(read(&mut ipv4), Changes { drained: true, ..Changes::default() });
+    });
+}
+
+#[test]
+fn hazard_20_own_addresses_of_ipv6_are_known_if_asked_for() {
+    in_namespace_of_both("hazard_20_own_addresses_of_ipv6_are_known_if_asked_for", || {
+        let mut both = settled_for(Families::Both);
+        let has = |monitor: &Monitor, address: &str| {
+            let address = address.parse().expect("an address");
+            monitor.network().local_addresses.contains(&address)
+        };
+        for own in ["2001:db8::1", "::1", "10.0.0.1"] {
+            assert!(has(&both, own), "{own}");
+        }
+        assert!(!has(&settled(), "2001:db8::1"));
+        let addresses = |changes: &Changes| changes.addresses && changes.forwarding;
+        expect(&mut both, "ip addr add 2001:db8:5::1/64 dev v0 nodad", addresses);
+        assert!(has(&both, "2001:db8:5::1"));
+        expect(&mut both, "ip addr del 2001:db8:5::1/64 dev v0", addresses);
+        assert!(!has(&both, "2001:db8:5::1"));
+        // As each router advertisement does.
+        expect_nothing(
+            &mut both,
+            "ip addr change 2001:db8::1/64 dev v0 nodad valid_lft 600 preferred_lft 300",
+        );
+    });
+}
+
+#[test]
+fn hazard_14_rules_of_ipv6_are_read_if_asked_for() {
+    in_namespace_of_both("hazard_14_rules_of_ipv6_are_read_if_asked_for", || {
+        let mut both = settled_for(Families::Both);
+        let policy = |changes: &Changes| changes.forwarding && changes.policy;
+        expect(&mut both, "ip -6 rule add fwmark 0x100/0x3f00 table 7", policy);
+        expect(&mut both, "ip -6 rule add ipproto udp dport 53 table 7", policy);
+        expect(&mut both, "ip -6 rule add tos 0x10 table 7", policy);
+        for monitor in [&both, &settled_for(Families::Both)] {
+            let rules = &monitor.network().rules;
+            assert_eq!((rules.ipv4.fwmark_bits, rules.ipv6.fwmark_bits), (0, 0x3f00));
+            assert!(rules.ipv6.ports && rules.ipv6.tos && !rules.ipv4.ports && !rules.ipv4.tos);
+        }
+        assert_eq!(settled().network().rules.ipv6.fwmark_bits, 0);
+    });
+}
+
+#[test]
+fn hazard_44_routes_of_ipv6_over_several_next_hops_are_known() {
+    in_namespace_of_both("hazard_44_routes_of_ipv6_over_several_next_hops_are_known", || {
+        let mut both = settled_for(Families::Both);
+        let routing = |changes: &Changes| changes.routing;
+        let mut expect = |command: &str, multipath: bool| {
+            expect(&mut both, command, routing);
+            for network in [both.network(), settled_for(Families::Both).network()] {
+                assert_eq!(network.has_multipath(Family::Ipv6), multipath, "{command}");
+                assert!(!network.has_multipath(Family::Ipv4), "{command}");
+            }
+        };
+        let (to, via) = ("2001:db8:7::/48", "nexthop via 2001:db8::2 nexthop via 2001:db8::3");
+        expect(&format!("ip route add {to} via 2001:db8::2"), false);
+        expect(&format!("ip route append {to} via 2001:db8::3"), true);
+        expect(&format!("ip route append {to} via 2001:db8::4"), true);
+        expect(&format!("ip route del {to} via 2001:db8::4"), true);
+        expect(&format!("ip route del {to} via 2001:db8::2"), false);
+        expect(&format!("ip route replace {to} {via}"), true);
+        expect(&format!("ip route replace {to} via 2001:db8::4"), false);
+        expect(&format!("ip route replace {to} {via}"), true);
+        // Another route of the same destination and metric.
+        expect(&format!("ip route add {to} from 2001:db8:9::/64 via 2001:db8::4"), true);
+        expect(&format!("ip route del {to} {via}"), false);
+        expect(&format!("ip route add {to} {via}"), true);
+        expect("ip link set v0 down", false);
+    });
+}
+
+/// When the next change of forwarding is reported, without an event.
+fn next_expiry(monitor: &mut Monitor) -> Instant {
+    let end = Instant::now() + 2 * LIMIT;
+    while Instant::now() < end {
+        assert!(!readable(monitor, Duration::ZERO), "an event");
+        if read(monitor).forwarding {
+            return Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no expiry is noticed");
+}
+
+/// The kernel keeps an expired route for a while, and no event tells of its end.
+#[test]
+fn hazard_43_an_expired_route_is_noticed() {
+    in_namespace_of_both("hazard_43_an_expired_route_is_noticed", || {
+        let route = "2001:db8:7::/48 via 2001:db8::2";
+        let mut monitor = settled_for(Families::Both);
+        let begin = Instant::now();
+        run(&format!("ip route add {route} expires 2"));
+        assert!(readable(&monitor, LIMIT) && read(&mut monitor).forwarding);
+        // A route that is added twice lives longer, without an event. That is an error to the tool only.
+        assert!(!output(&format!("ip route append {route} expires 3")).0);
+        let mut later = Monitor::open(Families::Both).expect("the monitor opens");
+        let age = |at: Instant| at.duration_since(begin).as_millis();
+        let first = age(next_expiry(&mut monitor));
+        assert!((1900..2200).contains(&first), "as it was told first: {first} ms");
+        for (who, monitor) in [("the events", &mut monitor), ("a dump", &mut later)] {
+            let second = age(next_expiry(monitor));
+            assert!((2900..3300).contains(&second), "by {who}: {second} ms");
+            assert_eq!(read(monitor), Changes { drained: true, ..Changes::default() });
+        }
+        assert!(output("ip -6 route show 2001:db8:7::/48").1.contains("expires"), "still listed");
+    });
+}
+
+/// A gateway has the same link-local address at several interfaces.
+#[test]
+fn hazard_08_link_local_gateways_are_kept_in_use() {
+    in_namespace_of_both("hazard_08_link_local_gateways_are_kept_in_use", || {
+        run("ip link add w0 type veth peer name w1");
+        run("ip link set w0 up");
+        run("ip link set w1 up");
+        for (interface, mac) in [("v0", "02:00:00:00:00:02"), ("w0", "02:00:00:00:00:03")] {
+            run(&format!("ip neigh add fe80::2 lladdr {mac} dev {interface} nud stale"));
+        }
+        let mut monitor = settled_for(Families::Both);
+        let gateway = "fe80::2".parse().expect("an address");
+        let [v0, w0] = ["v0", "w0"].map(|name| index(&monitor, name));
+        let mac = |index| monitor.network().neighbors[&(index, gateway)].mac[5];
+        assert_eq!((mac(v0), mac(w0)), (2, 3));
+        monitor.keep_in_use(v0, gateway).expect("a request");
+        let state = |interface: &str| output(&format!("ip -6 neigh show dev {interface}")).1;
+        let end = Instant::now() + LIMIT;
+        while !state("v0").contains("DELAY") {
+            assert!(Instant::now() < end, "{}", state("v0"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(state("w0").contains("STALE"), "{}", state("w0"));
+        let forwarding = |changes: &Changes| changes.forwarding;
+        expect(&mut monitor, "ip neigh del fe80::2 dev w0", forwarding);
+        monitor.keep_in_use(w0, gateway).expect("nothing to ask for");
+        assert!(!state("w0").contains("fe80::2"), "what is gone stays gone");
+    });
+}
+
+/// No event tells of the MTU; the others are those of the choice among next hops, and of redirects.
+#[test]
+fn hazard_48_sysctls_of_ipv6_are_read_if_asked_for() {
+    in_namespace_of_both("hazard_48_sysctls_of_ipv6_are_read_if_asked_for", || {
+        let mut monitor = settled_for(Families::Both);
+        let read_for =
+            |families| RoutingSysctls::read(families, &["v0", "gone0"]).expect("readable");
+        let before = read_for(Families::Both);
+        assert!(before.ipv4.spreads_by_address && !before.ipv6.spreads_by_address);
+        assert!(!before.ipv6.accepts_redirects);
+        sysctl("v0/mtu", "1300");
+        assert!(!readable(&monitor, Duration::from_millis(200)), "an event");
+        let after = read_for(Families::Both);
+        assert!(after.ipv6 != before.ipv6 && after.ipv4 == before.ipv4);
+        assert_eq!(read_for(Families::Ipv4).ipv6, RoutingSysctls::default());
+        // An interface towards a provider may take router advertisements, and redirects as well.
+        sysctl("v0/forwarding", "0");
+        wait_for(&mut monitor, "forwarding", |changes| changes.policy);
+        assert!(read_for(Families::Both).ipv6.accepts_redirects);
+        sysctl("v0/accept_redirects", "0");
+        assert!(!read_for(Families::Both).ipv6.accepts_redirects);
     });
 }

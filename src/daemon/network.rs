@@ -8,6 +8,7 @@ use super::{Daemon, SLICE};
 use crate::connections::topology;
 use crate::datapath::state::Change;
 use crate::error::Result;
+use crate::flow::family::{Families, Family};
 use crate::netlink::firewall::Changed;
 use crate::netlink::monitor::Changes;
 use crate::netlink::routing_sysctls::RoutingSysctls;
@@ -53,7 +54,7 @@ impl Daemon<'_> {
         }
         let change = match changes {
             Changes { policy: true, .. } => Some(Change::Policy),
-            Changes { routing: true, .. } if Policy::has_foreign_rules(network) => {
+            Changes { routing: true, .. } if Policy::has_foreign_rules(network, Family::Ipv4) => {
                 Some(Change::Policy)
             }
             Changes { forwarding: true, .. } => Some(Change::Topology),
@@ -112,8 +113,8 @@ impl Daemon<'_> {
     pub(super) fn check_routing_sysctls(&mut self) -> Result<()> {
         let interfaces = &self.interfaces;
         let attached = |index| interfaces.is_attached(index);
-        let names = topology::named(&self.monitor.network().links, &attached);
-        let sysctls = RoutingSysctls::read(names)?;
+        let names: Vec<_> = topology::named(&self.monitor.network().links, &attached).collect();
+        let sysctls = RoutingSysctls::read(Families::FORWARDED, &names)?;
         if self.policy.sysctls == sysctls {
             return Ok(());
         }
@@ -126,8 +127,8 @@ impl Daemon<'_> {
     /// not the connections that they cover. `true` if that takes a resync.
     pub(super) fn forbid_by_policy(&mut self) -> Result<bool> {
         let network = self.monitor.network();
-        let refusal = self.policy.refusal(network);
-        let by_marks = network.rules.fwmark_bits != 0 && self.policy.route_mark != 0;
+        let refusal = self.policy.refusal(network, Family::Ipv4);
+        let by_marks = network.rules.ipv4.fwmark_bits != 0 && self.policy.route_mark != 0;
         let offload = &mut self.connections.offload;
         let other_marks = offload.require_route_mark(by_marks);
         let changed = offload.forbid(refusal);

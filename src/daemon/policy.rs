@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Policies that are not looked at packet by packet. With some of them nothing is offloaded.
 
+use crate::flow::family::{Family, PerFamily};
 use crate::netlink::monitor::Network;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::{Policies, Xfrm};
@@ -12,18 +13,19 @@ use super::firewall::Rules;
 pub(super) struct Policy {
     pub(super) xfrm: Xfrm,
     pub(super) rules: Rules,
-    pub(super) sysctls: RoutingSysctls,
+    pub(super) sysctls: PerFamily<RoutingSysctls>,
     /// The bits of conntrack's mark that look-ups heed.
     pub(super) route_mark: u32,
 }
 
 impl Policy {
-    /// Why nothing is offloaded in this network, if so.
-    pub(super) fn refusal(&self, network: &Network) -> Option<Refusal> {
+    /// Why nothing of this family is offloaded in this network, if so.
+    pub(super) fn refusal(&self, network: &Network, family: Family) -> Option<Refusal> {
         Inputs {
+            family,
             network,
             ipsec: self.xfrm.policies(),
-            sysctls: &self.sysctls,
+            sysctls: &self.sysctls[family],
             route_mark: self.route_mark,
             marks_packets: &|| self.rules.marks_packets(),
             copies_packets: self.rules.copies_packets(),
@@ -35,14 +37,15 @@ impl Policy {
     /// concern what a proof does not hold. rp_filter asks without the mark (`__fib_validate_source` in
     /// fib_frontend.c), nftables' `fib` also without ports (`nft_fib4_eval` in nft_fib_ipv4.c). Both take any next
     /// hop of several.
-    pub(super) fn has_foreign_rules(network: &Network) -> bool {
-        let rules = &network.rules;
-        rules.fwmark_bits != 0 || rules.interfaces || rules.ports || network.has_multipath()
+    pub(super) fn has_foreign_rules(network: &Network, family: Family) -> bool {
+        let rules = &network.rules[family];
+        rules.fwmark_bits != 0 || rules.interfaces || rules.ports || network.has_multipath(family)
     }
 }
 
 /// What the decision depends on.
 struct Inputs<'a> {
+    family: Family,
     network: &'a Network,
     ipsec: &'a Policies,
     sysctls: &'a RoutingSysctls,
@@ -54,12 +57,12 @@ struct Inputs<'a> {
 
 impl Inputs<'_> {
     fn refusal(&self) -> Option<Refusal> {
-        let Network { rules, routes, groups, .. } = self.network;
-        let (sysctls, ipsec) = (self.sysctls, self.ipsec);
+        let (rules, routes) = (&self.network.rules[self.family], &self.network.routes[self.family]);
+        let (sysctls, ipsec, groups) = (self.sysctls, self.ipsec, &self.network.groups);
         // Without anybody who marks forwarded packets, look-ups agree with the stack (Tailscale,
         // wg-quick), and where they do not, there is no proof.
         let unknown_marks = rules.fwmark_bits & !self.route_mark != 0 && (self.marks_packets)();
-        let by_more = self.network.has_multipath() && !sysctls.spreads_by_address;
+        let by_more = self.network.has_multipath(self.family) && !sysctls.spreads_by_address;
         let reasons = [
             (ipsec.blocked_by_default || ipsec.selectors.are_too_many(), Refusal::Ipsec),
             (unknown_marks, Refusal::PolicyRouting),
@@ -91,7 +94,12 @@ mod tests {
 
     impl Router {
         fn refusal(&self) -> Option<Refusal> {
+            self.refusal_of(Family::Ipv4)
+        }
+
+        fn refusal_of(&self, family: Family) -> Option<Refusal> {
             Inputs {
+                family,
                 network: &self.network,
                 ipsec: &self.ipsec,
                 sysctls: &self.sysctls,
@@ -109,9 +117,11 @@ mod tests {
         assert_eq!(router.refusal(), None);
         router.marks_packets = true;
         assert_eq!(router.refusal(), None, "no rule goes by marks");
-        router.network.rules.fwmark_bits = 0x3f00;
+        router.network.rules.ipv4.fwmark_bits = 0x3f00;
         assert_eq!(router.refusal(), Some(Refusal::PolicyRouting));
-        assert!(Policy::has_foreign_rules(&router.network));
+        assert!(Policy::has_foreign_rules(&router.network, Family::Ipv4));
+        assert!(!Policy::has_foreign_rules(&router.network, Family::Ipv6));
+        assert_eq!(router.refusal_of(Family::Ipv6), None, "it has rules of its own");
         router.route_mark = 0xff00;
         assert_eq!(router.refusal(), None, "look-ups know these bits");
         router.route_mark = 0x0f00;
@@ -126,7 +136,10 @@ mod tests {
         assert_eq!(router.refusal(), Some(Refusal::Copies));
         router.sysctls.accepts_redirects = true;
         assert_eq!(router.refusal(), Some(Refusal::Redirects));
-        router.network.rules.tos = true;
+        router.network.rules.ipv6.tos = true;
+        assert_eq!(router.refusal(), Some(Refusal::Redirects), "a rule of IPv6");
+        assert_eq!(router.refusal_of(Family::Ipv6), Some(Refusal::TypeOfService));
+        router.network.rules.ipv4.tos = true;
         assert_eq!(router.refusal(), Some(Refusal::TypeOfService));
         router.ipsec.blocked_by_default = true;
         assert_eq!(router.refusal(), Some(Refusal::Ipsec));

@@ -56,7 +56,7 @@ impl<'obj> Daemon<'obj> {
         shutdown: Shutdown,
     ) -> Result<Self> {
         let hz = Hz::from_kernel()?;
-        let monitor = Monitor::open()?;
+        let monitor = Monitor::open(Families::FORWARDED)?;
         let xfrm = Xfrm::open(Families::FORWARDED)?;
         let rules = Rules::open()?;
         let links = &monitor.network().links;
@@ -77,8 +77,8 @@ impl<'obj> Daemon<'obj> {
         let events = Events::open(Families::FORWARDED, EVENT_BUFFER, offload.own_port())?;
         let fast_path = FastPath::starting(offload.start_resync()?, Instant::now());
         let attached = |index| first.iter().any(|interface| interface.index == index);
-        let names = topology::named(&monitor.network().links, &attached);
-        let routing_sysctls = RoutingSysctls::read(names)?;
+        let names: Vec<_> = topology::named(&monitor.network().links, &attached).collect();
+        let routing_sysctls = RoutingSysctls::read(Families::FORWARDED, &names)?;
         let hook = (request.hook, request.options.xdp_mode);
         let interfaces = Interfaces::new(&object, hook, drivers, (wanted, first), claims)?;
         let now = Instant::now();

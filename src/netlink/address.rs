@@ -10,6 +10,7 @@ use super::request::Request;
 use super::rtnetlink::{AF_INET, AF_INET6, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR};
 use super::socket::Socket;
 use crate::error::Result;
+use crate::flow::family::Families;
 
 /// struct ifaddrmsg.
 const HEADER: usize = 8;
@@ -30,9 +31,9 @@ struct Entry {
 pub struct Addresses(BTreeSet<Entry>);
 
 impl Addresses {
-    /// The IPv4 addresses of this network namespace.
-    pub fn dump(socket: &mut Socket) -> Result<Self> {
-        let request = Request::new(RTM_GETADDR, &[AF_INET, 0, 0, 0, 0, 0, 0, 0]);
+    /// The addresses of this network namespace.
+    pub fn dump(socket: &mut Socket, families: Families) -> Result<Self> {
+        let request = Request::new(RTM_GETADDR, &[families.number(), 0, 0, 0, 0, 0, 0, 0]);
         socket.dump("reading the addresses", request, Self::default, |addresses, message| {
             addresses.change(message);
         })

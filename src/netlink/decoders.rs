@@ -4,10 +4,10 @@
 pub use super::failure::outcome;
 pub use super::message::{Message, messages};
 use super::network::{Changes, Network};
-use super::rule::RuleFacts;
+use super::rule::{self, RuleFacts};
 use super::tc::{self, Filter, Qdisc};
 use super::{xfrm, xfrm_selector};
-use crate::flow::family::Families;
+use crate::flow::family::{Families, Family, PerFamily};
 use crate::flow::selector::Selector;
 
 /// Applies an event of route netlink.
@@ -15,10 +15,20 @@ pub fn apply(network: &mut Network, message: &Message<'_>) -> Changes {
     network.apply(message)
 }
 
+/// A network of both families, of which nothing is known yet.
+pub fn network() -> Network {
+    Network::new(Families::Both)
+}
+
+/// As if the routes had just been read.
+pub fn routes_were_read(network: &mut Network) {
+    Family::ALL.into_iter().for_each(|family| network.routes[family].was_read());
+}
+
 /// What the rule of one message selects by.
-pub fn rule(payload: &[u8]) -> RuleFacts {
-    let mut facts = RuleFacts::default();
-    facts.add(payload);
+pub fn rule(payload: &[u8]) -> PerFamily<RuleFacts> {
+    let mut facts = PerFamily::default();
+    rule::add(&mut facts, payload);
     facts
 }
 

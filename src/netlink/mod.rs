@@ -32,6 +32,7 @@ pub mod network;
 pub mod nexthop;
 pub(crate) mod request;
 pub mod route;
+mod route_message;
 pub mod routing_sysctls;
 mod rtnetlink;
 pub mod rule;

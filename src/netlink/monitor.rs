@@ -9,11 +9,12 @@ use super::message::messages;
 use super::neighbor::Keeper;
 pub use super::network::{Changes, Network};
 use super::rtnetlink::*;
-use super::rule::RuleFacts;
 use super::socket::{NETLINK_ROUTE, Received, Socket};
 use crate::error::{Error, Result};
+use crate::flow::family::{Families, Family};
 
-const GROUPS: [u32; 8] = [
+/// Of links, neighbors, TC and groups of next hops there is one for all families.
+const GROUPS: &[u32] = &[
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
     RTNLGRP_TC,
@@ -24,6 +25,9 @@ const GROUPS: [u32; 8] = [
     RTNLGRP_NEXTHOP,
 ];
 
+const GROUPS_OF_IPV6: &[u32] =
+    &[RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV6_NETCONF];
+
 /// Bytes of events that may wait: some ten thousand, a burst of route or neighbor changes.
 const EVENT_ROOM: usize = 8 << 20;
 /// More than fit in there.
@@ -32,6 +36,7 @@ const READING: &str = "reading network changes";
 
 /// The network and the events that change it.
 pub struct Monitor {
+    families: Families,
     events: Socket,
     keeper: Keeper,
     network: Network,
@@ -44,14 +49,23 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Subscribes to changes, and only then reads the network of the calling thread's namespace:
-    /// nothing is missed in between.
-    pub fn open() -> Result<Self> {
-        let events = Socket::subscribe(NETLINK_ROUTE, &GROUPS, EVENT_ROOM)?;
-        let network = Network::read(&mut Socket::open(NETLINK_ROUTE)?)?;
-        let keeper = Keeper::open()?;
-        let unreported = Changes::default();
-        Ok(Self { events, keeper, network, lost: false, rules_changed: false, unreported })
+    /// Subscribes to changes, and only then reads the network of the calling thread's namespace, as
+    /// far as it matters to these families: nothing is missed in between.
+    pub fn open(families: Families) -> Result<Self> {
+        let groups_of_ipv6 =
+            if families.contains(Family::Ipv6) { GROUPS_OF_IPV6 } else { Default::default() };
+        let groups = [GROUPS, groups_of_ipv6].concat();
+        let events = Socket::subscribe(NETLINK_ROUTE, &groups, EVENT_ROOM)?;
+        let network = Network::read(&mut Socket::open(NETLINK_ROUTE)?, families)?;
+        Ok(Self {
+            families,
+            events,
+            keeper: Keeper::open()?,
+            network,
+            lost: false,
+            rules_changed: false,
+            unreported: Changes::default(),
+        })
     }
 
     /// The network as of the last [`read`](Self::read).
@@ -59,7 +73,8 @@ impl Monitor {
         &self.network
     }
 
-    /// Applies what is waiting, until nothing is or the time is over. If the kernel had to drop
+    /// Applies what is waiting, until nothing is or the time is over, and what has changed without an
+    /// event: routes that expired. If the kernel had to drop
     /// events, everything is read again and counts as changed. After an error, what could not be
     /// read is tried again by the next call, and changes seen meanwhile are reported then.
     pub fn read(&mut self, until: Instant) -> Result<Changes> {
@@ -74,14 +89,19 @@ impl Monitor {
             }
         }
         if self.rules_changed {
-            self.network.rules = RuleFacts::dump(&mut Socket::open(NETLINK_ROUTE)?)?;
+            self.network.read_rules(&mut Socket::open(NETLINK_ROUTE)?)?;
             self.rules_changed = false;
+        }
+        if self.network.must_read_routes(Instant::now()) {
+            self.unreported |= Changes { forwarding: true, routing: true, ..Changes::default() };
+            self.network.read_routes(&mut Socket::open(NETLINK_ROUTE)?)?;
         }
         Ok(Changes { drained, ..std::mem::take(&mut self.unreported) })
     }
 
     /// Makes the kernel check that a neighbor is still there, as sending to it would; its answer
-    /// is not waited for. One that is not valid, or that ARP does not look after, is left alone.
+    /// is not waited for. One that is not valid, or that the kernel does not
+    /// resolve itself, is left alone.
     pub fn keep_in_use(&mut self, ifindex: u32, address: IpAddr) -> Result<()> {
         match self.network.neighbors.get(&(ifindex, address)) {
             Some(neighbor) if neighbor.resolved => self.keeper.keep_in_use(ifindex, address),
@@ -115,7 +135,7 @@ impl Monitor {
         if !discarded.map_err(|cause| Error::system(READING, cause))? {
             return Err(Error::refused(format!("{READING}: they come faster than they are read")));
         }
-        self.network = Network::read(&mut Socket::open(NETLINK_ROUTE)?)?;
+        self.network = Network::read(&mut Socket::open(NETLINK_ROUTE)?, self.families)?;
         self.lost = false;
         self.rules_changed = false;
         Ok(())

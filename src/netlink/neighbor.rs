@@ -10,6 +10,7 @@ use super::request::Request;
 use super::rtnetlink::{AF_INET, AF_INET6, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use super::socket::{NETLINK_ROUTE, Socket};
 use crate::error::Result;
+use crate::flow::family::Families;
 
 /// struct ndmsg, with the state at 8 and the flags at 10.
 const HEADER: usize = 12;
@@ -37,7 +38,7 @@ pub type Neighbors = HashMap<Key, Neighbor>;
 pub struct Neighbor {
     /// Its hardware address.
     pub mac: [u8; 6],
-    /// The kernel's ARP keeps it fresh, when it is used. Not so permanent ones, and not those that
+    /// The kernel's ARP or neighbor discovery keeps it fresh, when it is used. Not so permanent ones, and not those that
     /// a routing daemon or the kernel itself looks after (NTF_EXT_LEARNED, NTF_EXT_MANAGED).
     pub resolved: bool,
 }
@@ -51,9 +52,9 @@ pub struct Event {
     pub now: Option<Neighbor>,
 }
 
-/// The valid IPv4 neighbors of this network namespace.
-pub(super) fn dump(socket: &mut Socket) -> Result<Neighbors> {
-    let request = request(RTM_GETNEIGH, AF_INET, 0, 0);
+/// The valid neighbors of this network namespace.
+pub(super) fn dump(socket: &mut Socket, families: Families) -> Result<Neighbors> {
+    let request = request(RTM_GETNEIGH, families.number(), 0, 0);
     socket.dump("reading the neighbors", request, Neighbors::new, |table, message| {
         if let Some(event) = event(message) {
             change(table, event);

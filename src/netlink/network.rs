@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::BitOrAssign;
+use std::time::Instant;
 
 use super::address::Addresses;
 use super::attribute::u32_at;
@@ -12,28 +13,31 @@ use super::link::{self, Links, Outcome};
 use super::message::Message;
 use super::neighbor::{self, Neighbors};
 use super::nexthop::NexthopGroups;
-use super::route::RouteFacts;
+use super::route::{self, RouteFacts};
 use super::rtnetlink::*;
-use super::rule::RuleFacts;
+use super::rule::{self, RuleFacts};
 use super::socket::Socket;
 use crate::error::Result;
+use crate::flow::family::{Families, Family, PerFamily};
 
 /// Links, addresses, neighbors and routes of this network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// Interfaces by index.
     pub links: Links,
-    /// The router's own addresses; IPv4 only so far, as is all that follows.
+    /// The router's own addresses.
     pub local_addresses: HashSet<IpAddr>,
     /// Valid neighbors.
     pub neighbors: Neighbors,
     /// What matters of routes.
-    pub routes: RouteFacts,
+    pub routes: PerFamily<RouteFacts>,
     /// Groups of nexthop objects, which routes may lead to.
     pub groups: NexthopGroups,
     /// What policy rules select by.
-    pub rules: RuleFacts,
+    pub rules: PerFamily<RuleFacts>,
     addresses: Addresses,
+    /// What is not about links and groups is of these.
+    families: Families,
 }
 
 /// What happened to the network.
@@ -81,23 +85,46 @@ impl BitOrAssign for Changes {
 }
 
 impl Network {
+    /// Nothing is known yet.
+    pub(super) fn new(families: Families) -> Self {
+        Self { families, ..Self::default() }
+    }
+
     /// Reads everything.
-    pub(super) fn read(socket: &mut Socket) -> Result<Self> {
-        let addresses = Addresses::dump(socket)?;
+    pub(super) fn read(socket: &mut Socket, families: Families) -> Result<Self> {
+        let addresses = Addresses::dump(socket, families)?;
         Ok(Self {
             links: link::dump(socket)?,
             local_addresses: addresses.local(),
-            neighbors: neighbor::dump(socket)?,
-            routes: RouteFacts::dump(socket)?,
+            neighbors: neighbor::dump(socket, families)?,
+            routes: route::dump(socket, families.number())?,
             groups: NexthopGroups::dump(socket)?,
-            rules: RuleFacts::dump(socket)?,
+            rules: rule::dump(socket, families)?,
             addresses,
+            families,
         })
     }
 
-    /// Whether packets may have a choice among next hops.
-    pub fn has_multipath(&self) -> bool {
-        self.routes.any_multipath() || !self.groups.is_empty()
+    /// Reads the rules again.
+    pub(super) fn read_rules(&mut self, socket: &mut Socket) -> Result<()> {
+        self.rules = rule::dump(socket, self.families)?;
+        Ok(())
+    }
+
+    /// Whether routes of IPv6 expired, or events about them did not tell all.
+    pub(super) fn must_read_routes(&self, now: Instant) -> bool {
+        self.routes.ipv6.must_be_read(now)
+    }
+
+    /// Reads the routes of IPv6 again.
+    pub(super) fn read_routes(&mut self, socket: &mut Socket) -> Result<()> {
+        self.routes.ipv6 = route::dump(socket, Family::Ipv6.number())?.ipv6;
+        Ok(())
+    }
+
+    /// Whether packets of this family may have a choice among next hops.
+    pub fn has_multipath(&self, family: Family) -> bool {
+        self.routes[family].any_multipath() || !self.groups.is_empty()
     }
 
     /// Applies an event. Rules are not kept one by one: whoever calls this reads them again after
@@ -114,14 +141,15 @@ impl Network {
             RTM_NEWNEIGH | RTM_DELNEIGH => {
                 // These events come for all families.
                 changes.forwarding = neighbor::event(message)
-                    .filter(|event| event.key.1.is_ipv4())
+                    .filter(|event| self.families.contains(Family::of(event.key.1)))
                     .is_some_and(|event| neighbor::change(&mut self.neighbors, event));
                 // The kernel passes over a next hop whose neighbor has failed (fib_good_nh in
                 // net/ipv4/fib_semantics.c), until the entry goes.
-                changes.forwarding |= message.kind == RTM_DELNEIGH && self.has_multipath();
+                let has_choice = Family::ALL.into_iter().any(|family| self.has_multipath(family));
+                changes.forwarding |= message.kind == RTM_DELNEIGH && has_choice;
             }
             RTM_NEWROUTE | RTM_DELROUTE => {
-                changes.links = self.routes.change(message);
+                changes.links = route::change(&mut self.routes, message);
                 changes.routing = true;
             }
             // Sysctls: rp_filter, forwarding.
@@ -150,7 +178,8 @@ impl Network {
         let outcome = link::change(&mut self.links, message);
         if let Outcome::Down(index) = outcome {
             self.neighbors.retain(|&(ifindex, _), _| ifindex != index);
-            self.routes.interface_down(index);
+            self.routes.ipv4.interface_down(index);
+            self.routes.ipv6.interface_down(index);
         }
         let routing = matches!(outcome, Outcome::Forwarding | Outcome::Down(_));
         Changes {

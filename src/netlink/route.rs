@@ -1,61 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What matters of IPv4 routes (ip-route(8)) and is not in the answer of a BPF program's look-up:
-//! the metric `mtu` (RTAX_MTU) unless it is locked, the type of service, realms, and whether there
-//! are several next hops.
+//! What matters of routes (ip-route(8)) and is not in the answer of a BPF program's look-up: the
+//! metric `mtu` of IPv4 (RTAX_MTU) unless it is locked, the type of service, realms, whether there
+//! are several next hops, and when the next route of IPv6 expires.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
-use super::attribute::{attributes, find, u16_at, u32_at};
 use super::message::{Message, NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE};
 use super::request::Request;
-use super::rtnetlink::{AF_INET, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
+use super::route_message::{Described, HEADER, Key, Traits, decode};
+use super::rtnetlink::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE};
 use super::socket::Socket;
 use crate::error::Result;
+use crate::flow::family::{Family, PerFamily};
 
-/// struct rtmsg, struct rtnexthop.
-const HEADER: usize = 12;
-const NEXT_HOP_HEADER: usize = 8;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_METRICS: u16 = 8;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_FLOW: u16 = 11;
-const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
-const RTA_NH_ID: u16 = 30;
-const RTAX_MTU: u16 = 2;
-
-/// What the kernel allows several routes to share, when they were appended or prepended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Key {
-    table: u32,
-    destination: [u8; 4],
-    prefix_length: u8,
-    tos: u8,
-    priority: u32,
-}
-
-/// An egress interface (`None`: whatever a nexthop object leads to) and the raw gateway.
-type Hop = (Option<u32>, Vec<u8>);
-
-/// What matters of one route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Traits {
-    /// 0 for none.
-    mtu: u32,
-    tos: bool,
-    realm: bool,
-    multipath: bool,
-    hops: Vec<Hop>,
-}
-
-impl Traits {
-    fn matter(&self) -> bool {
-        self.mtu != 0 || self.tos || self.realm || self.multipath
-    }
-}
+/// The kernel tells when a route expires in whole ticks of 10 ms, rounded down.
+const ROUNDED: Duration = Duration::from_millis(20);
 
 /// The routes of one key that matter. Which one the kernel uses follows from the order, of which
 /// only the first place is known for sure.
@@ -65,7 +25,7 @@ struct Routes {
     others: Vec<Traits>,
 }
 
-/// What matters of all routes. Others take no memory.
+/// What matters of all routes of one family. Others take no memory.
 ///
 /// The kernel drops routes without an event when a preferred source or a nexthop object goes. Such
 /// leftovers keep packets with the stack that could be forwarded, never the other way round, until
@@ -78,26 +38,39 @@ pub struct RouteFacts {
     by_tos: usize,
     with_realms: usize,
     multipath: usize,
+    /// Whether an event does not tell what has become of a known route.
+    unclear: bool,
+    /// When the first of the routes expires. It is known too early if its time was extended or it has gone:
+    /// no event tells the former.
+    expires_at: Option<Instant>,
+}
+
+/// The routes of all tables of this network namespace, one message at a time: of the family with this
+/// number, or of both by AF_UNSPEC.
+pub(super) fn dump(socket: &mut Socket, family: u8) -> Result<PerFamily<RouteFacts>> {
+    let mut header = [0; HEADER];
+    header[0] = family;
+    let request = Request::new(RTM_GETROUTE, &header);
+    let start = || (PerFamily::<RouteFacts>::default(), None);
+    let dumped = socket.dump("reading the routes", request, start, |(all, last), message| {
+        let Some(route) = decode(message.payload) else { return };
+        // Routes with one key come one after the other, in the order of their use.
+        let flags = if *last == Some(route.key) { NLM_F_APPEND } else { NLM_F_EXCL };
+        *last = Some(route.key);
+        let facts = &mut all[route.key.family];
+        facts.note_expiry(&route);
+        facts.add(route.key, route.traits, flags);
+    });
+    dumped.map(|(all, _)| all)
+}
+
+/// Applies RTM_NEWROUTE or RTM_DELROUTE; true if an interface's MTUs changed.
+pub(super) fn change(all: &mut PerFamily<RouteFacts>, message: &Message<'_>) -> bool {
+    let Some(route) = decode(message.payload) else { return false };
+    all[route.key.family].change(message, route)
 }
 
 impl RouteFacts {
-    /// The routes of all tables of this network namespace, one message at a time.
-    pub(super) fn dump(socket: &mut Socket) -> Result<Self> {
-        let mut header = [0; HEADER];
-        header[0] = AF_INET;
-        let request = Request::new(RTM_GETROUTE, &header);
-        let start = || (Self::default(), Key::default());
-        socket
-            .dump("reading the routes", request, start, |(facts, last), message| {
-                let Some((key, traits)) = parse(message.payload) else { return };
-                // Routes with one key come one after the other, in the order of their use.
-                let flags = if key == *last { NLM_F_APPEND } else { NLM_F_EXCL };
-                *last = key;
-                facts.add(key, traits, flags);
-            })
-            .map(|(facts, _)| facts)
-    }
-
     /// Whether the kernel chooses some route by a packet's type of service.
     pub fn any_by_tos(&self) -> bool {
         self.by_tos != 0
@@ -121,19 +94,44 @@ impl RouteFacts {
         [smallest(None), smallest(Some(ifindex))].into_iter().flatten().min()
     }
 
-    /// Applies RTM_NEWROUTE or RTM_DELROUTE; true if an interface's MTUs changed.
-    pub(super) fn change(&mut self, message: &Message<'_>) -> bool {
-        let Some((key, traits)) = parse(message.payload) else { return false };
+    /// Whether the routes must be read again: one has expired, or events did not tell all.
+    pub(super) fn must_be_read(&self, now: Instant) -> bool {
+        self.unclear || self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Nothing asks for another reading any more.
+    pub(super) fn was_read(&mut self) {
+        (self.unclear, self.expires_at) = (false, None);
+    }
+
+    fn note_expiry(&mut self, route: &Described) {
+        let at = route.expires_in.and_then(|time| Instant::now().checked_add(time + ROUNDED));
+        self.expires_at = self.expires_at.into_iter().chain(at).min();
+    }
+
+    fn change(&mut self, message: &Message<'_>, route: Described) -> bool {
+        // An event of IPv6 names all next hops of a route that gains one, but only the one that a route
+        // loses (fib6_del_route in net/ipv6/ip6_fib.c).
+        let key = route.key;
+        self.unclear |= key.family == Family::Ipv6 && self.routes.contains_key(&key);
         match message.kind {
-            RTM_NEWROUTE => self.add(key, traits, message.flags),
-            RTM_DELROUTE => traits.is_some_and(|traits| self.remove(key, &traits)),
+            RTM_NEWROUTE => {
+                self.note_expiry(&route);
+                self.add(key, route.traits, message.flags)
+            }
+            RTM_DELROUTE => route.traits.is_some_and(|traits| self.remove(key, &traits)),
             _ => false,
         }
     }
 
     /// Forgets routes that lead out of this interface only: the kernel drops them unannounced when
-    /// it is set down or removed (fib_sync_down_dev in net/ipv4/fib_semantics.c).
+    /// it is set down or removed (fib_sync_down_dev in net/ipv4/fib_semantics.c). A route of IPv6 may live on
+    /// with other next hops, and of these with one only.
     pub(super) fn interface_down(&mut self, ifindex: u32) -> bool {
+        let is_there = |traits: &Traits| traits.hops.iter().any(|hop| hop.0 == Some(ifindex));
+        self.unclear |= self.routes.iter().any(|(key, routes)| {
+            key.family == Family::Ipv6 && routes.first.iter().chain(&routes.others).any(is_there)
+        });
         let only_there = |traits: &Traits| traits.hops.iter().all(|hop| hop.0 == Some(ifindex));
         let mut gone = Vec::new();
         self.routes.retain(|_, routes| {
@@ -218,78 +216,6 @@ impl RouteFacts {
 fn step(number: &mut usize, counts: bool, coming: bool) {
     let step = usize::from(counts);
     *number = if coming { *number + step } else { number.saturating_sub(step) };
-}
-
-impl Key {
-    /// The key of the route that a message is about.
-    fn of(payload: &[u8]) -> Option<Self> {
-        let &[AF_INET, prefix_length, _, tos, table, ..] = payload else { return None };
-        let mut key = Self { table: table.into(), prefix_length, tos, ..Self::default() };
-        for (kind, value) in attributes(payload.get(HEADER..)?) {
-            match kind {
-                RTA_DST => key.destination = value.try_into().ok()?,
-                RTA_TABLE => key.table = u32_at(value, 0)?,
-                RTA_PRIORITY => key.priority = u32_at(value, 0)?,
-                _ => {}
-            }
-        }
-        Some(key)
-    }
-}
-
-fn parse(payload: &[u8]) -> Option<(Key, Option<Traits>)> {
-    let key = Key::of(payload)?;
-    let (mut metrics, mut multipath, mut egress, mut realm) = (None, None, None, false);
-    let (mut gateway, mut nexthop) = (&[][..], &[][..]);
-    for (kind, value) in attributes(payload.get(HEADER..)?) {
-        match kind {
-            RTA_METRICS => metrics = Some(value),
-            RTA_MULTIPATH => multipath = Some(value),
-            RTA_OIF => egress = u32_at(value, 0),
-            RTA_GATEWAY | RTA_VIA => gateway = value,
-            RTA_NH_ID => nexthop = value,
-            RTA_FLOW => realm = true,
-            _ => {}
-        }
-    }
-    let mtu = metrics.and_then(|metrics| u32_at(find(metrics, RTAX_MTU)?, 0)).unwrap_or(0);
-    let traits = Traits {
-        mtu,
-        tos: key.tos != 0,
-        realm: realm || multipath.is_some_and(has_realm),
-        multipath: multipath.is_some(),
-        hops: match (multipath.map(next_hops), egress) {
-            (Some(hops), _) if !hops.is_empty() => hops,
-            (_, Some(egress)) => vec![(Some(egress), gateway.to_vec())],
-            // Only a nexthop object is named: any interface may be meant.
-            _ => vec![(None, nexthop.to_vec())],
-        },
-    };
-    Some((key, Some(traits).filter(Traits::matter)))
-}
-
-/// Each struct rtnexthop of a multipath route (linux/rtnetlink.h): its interface and attributes.
-fn next_hop_parts(mut bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    std::iter::from_fn(move || {
-        let (length, ifindex) = (usize::from(u16_at(bytes, 0)?), u32_at(bytes, 4)?);
-        let nested = bytes.get(NEXT_HOP_HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((ifindex, nested))
-    })
-}
-
-/// Whether one of the next hops has a realm of its own.
-fn has_realm(multipath: &[u8]) -> bool {
-    next_hop_parts(multipath).any(|(_, nested)| find(nested, RTA_FLOW).is_some())
-}
-
-/// The next hops of a multipath route.
-fn next_hops(multipath: &[u8]) -> Vec<Hop> {
-    let hop = |(ifindex, nested)| {
-        let gateway = find(nested, RTA_GATEWAY).or_else(|| find(nested, RTA_VIA));
-        (Some(ifindex), gateway.unwrap_or_default().to_vec())
-    };
-    next_hop_parts(multipath).map(hop).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-use netlink_packet_core::{Emitable, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteRealm,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteRealm,
 };
 
 use super::*;
-use std::net::Ipv4Addr;
+use crate::netlink::route_message::next_hops;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
@@ -20,6 +21,33 @@ impl Route {
         let destination = RouteAddress::Inet(Ipv4Addr::new(10, 0, 0, last));
         route.attributes.push(RouteAttribute::Destination(destination));
         Self(route).with(RouteAttribute::Table(254))
+    }
+
+    /// The same destination number in IPv6.
+    fn to6(last: u16) -> Self {
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet6;
+        route.header.destination_prefix_length = 48;
+        let destination = RouteAddress::Inet6(Ipv6Addr::new(0x2001, 0xdb8, last, 0, 0, 0, 0, 0));
+        route.attributes.push(RouteAttribute::Destination(destination));
+        Self(route).with(RouteAttribute::Table(254))
+    }
+
+    /// Over several next hops, by their interfaces.
+    fn over(self, interfaces: &[u32]) -> Self {
+        let hop = |ifindex: &u32| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = *ifindex;
+            hop
+        };
+        self.with(RouteAttribute::MultiPath(interfaces.iter().map(hop).collect()))
+    }
+
+    /// As struct rta_cacheinfo tells it, in ticks.
+    fn expires(self, ticks: i32) -> Self {
+        let mut info = [0; 32];
+        info[8..12].copy_from_slice(&ticks.to_ne_bytes());
+        self.with(RouteAttribute::Other(DefaultNla::new(12, info.to_vec())))
     }
 
     fn with(mut self, attribute: RouteAttribute) -> Self {
@@ -42,7 +70,8 @@ impl Route {
     fn send(&self, mtus: &mut RouteFacts, kind: u16, flags: u16) -> bool {
         let mut payload = vec![0; self.0.buffer_len()];
         self.0.emit(&mut payload);
-        mtus.change(&Message { kind, flags, payload: &payload, ..Message::default() })
+        let route = decode(&payload).unwrap();
+        mtus.change(&Message { kind, flags, payload: &payload, ..Message::default() }, route)
     }
 
     fn add(&self, mtus: &mut RouteFacts, flags: u16) -> bool {
@@ -191,4 +220,79 @@ fn cut_next_hops_end_the_list() {
         assert_eq!(next_hops(&whole[..length]), []);
     }
     assert_eq!(next_hops(&[0; 16]), [], "a length of 0 does not loop");
+}
+
+/// An event says that a route has gained a next hop by all of them, and that it has lost one by that one.
+#[test]
+fn hazard_44_routes_of_ipv6_are_read_again_when_a_next_hop_goes() {
+    let now = Instant::now();
+    let mut facts = RouteFacts::default();
+    Route::to6(1).dev(2).add(&mut facts, NEW);
+    assert!(!facts.any_multipath() && !facts.must_be_read(now));
+    Route::to6(1).over(&[2, 3]).add(&mut facts, NLM_F_CREATE | NLM_F_APPEND);
+    assert!(facts.any_multipath() && !facts.must_be_read(now));
+    Route::to6(2).dev(3).delete(&mut facts);
+    assert!(!facts.must_be_read(now), "another route");
+    Route::to6(1).dev(3).delete(&mut facts);
+    assert!(facts.any_multipath() && facts.must_be_read(now), "nobody knows until then");
+    facts.was_read();
+    facts.interface_down(4);
+    assert!(!facts.must_be_read(now));
+    facts.interface_down(3);
+    assert!(facts.must_be_read(now), "the other next hop may be left");
+    facts.was_read();
+    Route::to6(1).over(&[2, 3]).delete(&mut facts);
+    assert!(is_empty(&facts));
+}
+
+#[test]
+fn hazard_44_a_route_for_some_sources_is_another_route() {
+    let from = |last| {
+        let mut route = Route::to6(1);
+        route.0.header.source_prefix_length = 64;
+        let source = RouteAddress::Inet6(Ipv6Addr::new(0x2001, 0xdb8, 9, last, 0, 0, 0, 0));
+        route.with(RouteAttribute::Source(source))
+    };
+    let mut facts = RouteFacts::default();
+    from(1).over(&[2, 3]).add(&mut facts, NEW);
+    from(2).dev(3).add(&mut facts, NEW);
+    Route::to6(1).dev(3).add(&mut facts, NEW);
+    assert!(facts.any_multipath() && !facts.must_be_read(Instant::now()));
+}
+
+#[test]
+fn hazard_43_the_first_expiry_counts() {
+    let mut facts = RouteFacts::default();
+    let is_due = |facts: &RouteFacts, seconds| {
+        facts.must_be_read(Instant::now() + Duration::from_secs(seconds))
+    };
+    Route::to6(1).dev(2).expires(600).add(&mut facts, NEW);
+    assert!(!is_due(&facts, 5) && is_due(&facts, 7));
+    Route::to6(2).dev(2).expires(300).add(&mut facts, NEW);
+    Route::to6(3).dev(2).expires(9000).add(&mut facts, NEW);
+    assert!(!is_due(&facts, 2) && is_due(&facts, 4));
+    let mut facts = RouteFacts::default();
+    for over_already in [-400, 0] {
+        Route::to6(1).dev(2).expires(over_already).add(&mut facts, NEW);
+    }
+    Route::to6(1).dev(2).expires(300).delete(&mut facts);
+    assert!(!is_due(&facts, 1_000_000) && is_empty(&facts));
+}
+
+#[test]
+fn hazard_48_a_route_of_ipv6_has_its_mtu_from_look_ups() {
+    let mut facts = RouteFacts::default();
+    assert!(!Route::to6(1).dev(2).mtu(1280).add(&mut facts, NEW));
+    assert!(is_empty(&facts));
+}
+
+/// A dump has them beside the routes.
+#[test]
+fn what_the_kernel_has_learned_of_destinations_is_no_route_of_ipv6() {
+    let mut route = Route::to6(1).over(&[2, 3]);
+    route.0.header.flags = RouteFlags::Cloned;
+    let mut payload = vec![0; route.0.buffer_len()];
+    route.0.emit(&mut payload);
+    assert!(decode(&payload).is_none());
+    assert!((0..payload.len()).all(|length| decode(&payload[..length]).is_none()));
 }

@@ -5,58 +5,83 @@ use std::fs;
 use std::io::ErrorKind;
 
 use crate::error::{Error, Result};
+use crate::flow::family::{Families, Family, PerFamily};
 
-const FOLDER: &str = "/proc/sys/net/ipv4";
-
-/// What they say now.
+/// What those of one family say now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutingSysctls {
     /// The kernel chooses among next hops by a packet's addresses alone, as a BPF program's look-up
     /// does. By any other policy it may use a hash that the sender's socket or the NIC has left in the
-    /// packet (`fib_multipath_hash` in net/ipv4/route.c), which look-ups know nothing of.
+    /// packet (`fib_multipath_hash` in net/ipv4/route.c), which look-ups know nothing of. IPv6 always
+    /// takes the flow label as well, which senders change within a connection.
     pub spreads_by_address: bool,
     /// What else the choice depends on: a seed (Linux 6.11), and whether dead neighbors count.
     choice: [Option<String>; 2],
     /// The kernel compares forwarded packets with the path MTU that it has learned for their
     /// destination. A look-up may say a route's metric instead (`ip_mtu_from_fib_result`).
     pub forwards_by_path_mtu: bool,
-    /// One of the interfaces forwards and accepts ICMP redirects, and so another gateway. Look-ups do not
-    /// heed it.
+    /// One of the interfaces accepts ICMP redirects, and so another gateway for forwarded packets.
+    /// Look-ups do not heed it.
     pub accepts_redirects: bool,
+    /// Each interface's MTU for IPv6, which may be smaller than the interface's own.
+    mtus: Vec<Option<String>>,
 }
 
 impl RoutingSysctls {
-    /// Reads them in this network namespace, for interfaces with these names.
-    pub fn read<'a>(interfaces: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        // Enabling forwarding for all clears this one (inet_forward_change in net/ipv4/devinet.c).
-        let for_all = is_set("conf/all/accept_redirects")?;
-        let mut accepts_redirects = false;
-        for name in interfaces.into_iter().filter(|_| for_all) {
-            accepts_redirects |= accepts_as_router(name)?;
+    /// Reads those of these families in this network namespace, for interfaces with these names.
+    pub fn read(families: Families, interfaces: &[&str]) -> Result<PerFamily<Self>> {
+        let mut all = PerFamily::default();
+        for family in Family::ALL.into_iter().filter(|family| families.contains(*family)) {
+            all[family] = Self::of(family, interfaces)?;
         }
+        Ok(all)
+    }
+
+    fn of(family: Family, interfaces: &[&str]) -> Result<Self> {
+        let is_ipv6 = family == Family::Ipv6;
+        let mut accepts_redirects = false;
+        // Enabling forwarding of IPv4 for all clears this one (inet_forward_change in net/ipv4/devinet.c).
+        if is_ipv6 || is_set(family, "conf/all/accept_redirects")? {
+            for name in interfaces {
+                accepts_redirects |= accepts_as_router(family, name)?;
+            }
+        }
+        let mtu = |name: &&str| read(family, &format!("conf/{name}/mtu"));
         Ok(Self {
             // A kernel without this one has no routes over several next hops.
-            spreads_by_address: !is_set("fib_multipath_hash_policy")?,
-            choice: [read("fib_multipath_hash_seed")?, read("fib_multipath_use_neigh")?],
-            forwards_by_path_mtu: is_set("ip_forward_use_pmtu")?,
+            spreads_by_address: !is_ipv6 && !is_set(family, "fib_multipath_hash_policy")?,
+            choice: [
+                // One seed for both families.
+                read(Family::Ipv4, "fib_multipath_hash_seed")?,
+                read(family, "fib_multipath_use_neigh")?,
+            ],
+            forwards_by_path_mtu: is_set(family, "ip_forward_use_pmtu")?,
             accepts_redirects,
+            mtus: interfaces.iter().filter(|_| is_ipv6).map(mtu).collect::<Result<_>>()?,
         })
     }
 }
 
-/// A forwarding interface needs its own sysctl, too (IN_DEV_RX_REDIRECTS in linux/inetdevice.h).
-fn accepts_as_router(name: &str) -> Result<bool> {
-    Ok(is_set(&format!("conf/{name}/forwarding"))?
-        && is_set(&format!("conf/{name}/accept_redirects"))?)
+/// Whether an interface takes redirects while the machine forwards. Of IPv4, a forwarding interface needs
+/// its own sysctl, too (IN_DEV_RX_REDIRECTS in linux/inetdevice.h). Of IPv6, an interface that forwards
+/// takes none (rt6_do_redirect in net/ipv6/route.c), but packets are forwarded between others, too.
+fn accepts_as_router(family: Family, name: &str) -> Result<bool> {
+    let accepts = is_set(family, &format!("conf/{name}/accept_redirects"))?;
+    let forwards = is_set(family, &format!("conf/{name}/forwarding"))?;
+    Ok(accepts && forwards == (family == Family::Ipv4))
 }
 
-fn is_set(path: &str) -> Result<bool> {
-    Ok(read(path)?.is_some_and(|text| text != "0"))
+fn is_set(family: Family, path: &str) -> Result<bool> {
+    Ok(read(family, path)?.is_some_and(|text| text != "0"))
 }
 
 /// The text of a sysctl; `None` if there is none, or no such interface any more.
-fn read(path: &str) -> Result<Option<String>> {
-    let path = format!("{FOLDER}/{path}");
+fn read(family: Family, path: &str) -> Result<Option<String>> {
+    let folder = match family {
+        Family::Ipv4 => "/proc/sys/net/ipv4",
+        Family::Ipv6 => "/proc/sys/net/ipv6",
+    };
+    let path = format!("{folder}/{path}");
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

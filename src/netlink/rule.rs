@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What IPv4 policy rules select by (ip-rule(8), linux/fib_rules.h).
+//! What policy rules select by (ip-rule(8), linux/fib_rules.h).
 
 use super::attribute::{attributes, u32_at};
 use super::request::Request;
-use super::rtnetlink::{AF_INET, RTM_GETRULE};
+use super::rtnetlink::RTM_GETRULE;
 use super::socket::Socket;
 use crate::error::Result;
+use crate::flow::family::{Families, Family, PerFamily};
 
 /// struct fib_rule_hdr.
 const HEADER: usize = 12;
@@ -34,7 +35,7 @@ const FRA_SPORT_MASK: u16 = 28;
 const FRA_DPORT_MASK: u16 = 29;
 const FRA_DSCP_MASK: u16 = 30;
 
-/// What the rules look at in a packet, besides addresses and ports.
+/// What the rules of one family look at in a packet, besides addresses and ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleFacts {
     /// The bits of the packet's mark that rules select by.
@@ -53,21 +54,26 @@ pub struct RuleFacts {
     pub unknown: bool,
 }
 
-impl RuleFacts {
-    /// The rules of this network namespace.
-    pub(super) fn dump(socket: &mut Socket) -> Result<Self> {
-        let mut header = [0; HEADER];
-        header[0] = AF_INET;
-        let request = Request::new(RTM_GETRULE, &header);
-        socket.dump("reading the policy rules", request, Self::default, |facts, message| {
-            facts.add(message.payload);
-        })
-    }
+/// The rules of this network namespace.
+pub(super) fn dump(socket: &mut Socket, families: Families) -> Result<PerFamily<RuleFacts>> {
+    let mut header = [0; HEADER];
+    header[0] = families.number();
+    let request = Request::new(RTM_GETRULE, &header);
+    socket.dump("reading the policy rules", request, PerFamily::default, |all, message| {
+        add(all, message.payload);
+    })
+}
 
-    pub(super) fn add(&mut self, rule: &[u8]) {
-        if rule.first() != Some(&AF_INET) {
-            return;
-        }
+/// Adds one rule to those of its family.
+pub(super) fn add(all: &mut PerFamily<RuleFacts>, rule: &[u8]) {
+    // Multicast routing has rules, too, under numbers of its own.
+    if let Some(family) = rule.first().and_then(|number| Family::from_number(*number)) {
+        all[family].add(rule);
+    }
+}
+
+impl RuleFacts {
+    fn add(&mut self, rule: &[u8]) {
         self.tos |= rule.get(TOS_IN_HEADER).is_some_and(|&tos| tos != 0);
         let (mut mark, mut mask) = (None, None);
         for (kind, value) in attributes(rule.get(HEADER..).unwrap_or_default()) {
@@ -114,14 +120,26 @@ mod tests {
     use super::*;
 
     fn facts(tos: u8, attributes: Vec<RuleAttribute>) -> RuleFacts {
+        let of_ipv4 = facts_of(AddressFamily::Inet, tos, attributes.clone());
+        let of_ipv6 = facts_of(AddressFamily::Inet6, tos, attributes);
+        assert_eq!(of_ipv4.ipv4, of_ipv6.ipv6, "both families' rules are read alike");
+        assert_eq!((of_ipv4.ipv6, of_ipv6.ipv4), Default::default());
+        of_ipv4.ipv4
+    }
+
+    fn facts_of(
+        family: AddressFamily,
+        tos: u8,
+        attributes: Vec<RuleAttribute>,
+    ) -> PerFamily<RuleFacts> {
         let mut rule = RuleMessage::default();
-        rule.header.family = AddressFamily::Inet;
+        rule.header.family = family;
         rule.header.tos = tos;
         rule.attributes = attributes;
         let mut payload = vec![0; rule.buffer_len()];
         rule.emit(&mut payload);
-        let mut facts = RuleFacts::default();
-        facts.add(&payload);
+        let mut facts = PerFamily::default();
+        add(&mut facts, &payload);
         facts
     }
 
@@ -164,10 +182,10 @@ mod tests {
 
     #[test]
     fn cut_rules_do_no_harm() {
-        let mut facts = RuleFacts::default();
+        let mut facts = PerFamily::default();
         for length in 0..HEADER {
-            facts.add(&[AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..length]);
+            add(&mut facts, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..length]);
         }
-        assert_eq!(facts, RuleFacts::default());
+        assert_eq!(facts, PerFamily::default());
     }
 }

@@ -4,6 +4,7 @@
 use super::netns::{Namespace, text};
 use super::packet::Mac;
 use super::wait::eventually;
+use bpfw::flow::family::Families;
 use bpfw::netlink::monitor::Monitor;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -87,7 +88,7 @@ fn find(permanent: Mac) -> String {
 /// Waits until all of these interfaces have a carrier.
 pub fn wait_for_carrier(namespace: &Namespace, names: &[&str]) {
     let running = || {
-        let monitor = namespace.enter(|| Monitor::open().expect("rtnetlink"));
+        let monitor = namespace.enter(|| Monitor::open(Families::Ipv4).expect("rtnetlink"));
         let links = &monitor.network().links;
         let is_running =
             |name: &&str| links.values().any(|link| link.name == *name && link.running);

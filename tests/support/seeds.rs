@@ -39,6 +39,16 @@ tc qdisc add dev v0 clsact
 tc qdisc add dev v1 ingress
 tc filter add dev v0 ingress prio 5 protocol ip u32 match u32 0 0
 tc filter add dev v0 egress prio 6 protocol all u32 match u32 0 0
+sysctl -qw net.ipv6.conf.v0.disable_ipv6=0
+ip addr add 2001:db8::1/64 dev v0 nodad
+ip neigh add fe80::2 lladdr 02:00:00:00:00:02 dev v0 nud reachable
+ip route add 2001:db8:1::/48 via fe80::2 dev v0 mtu 1400 expires 600
+ip route add 2001:db8:2::/48 nexthop via fe80::2 dev v0 nexthop via fe80::3 dev v0
+ip route append 2001:db8:2::/48 via fe80::4 dev v0
+ip route add 2001:db8:3::/48 from 2001:db8::/64 via fe80::2 dev v0 pref high
+ip nexthop add id 10 via fe80::3 dev v0
+ip route add 2001:db8:4::/48 nhid 10
+ip -6 rule add from 2001:db8::/32 fwmark 0x100/0x3f00 ipproto udp dport 53 table 7
 ip xfrm policy add src 10.0.0.0/8 dst 10.9.0.0/16 dir fwd tmpl src 1.1.1.1 dst 2.2.2.2 proto esp mode tunnel
 ip xfrm policy add src 10.0.0.0/8 dst 0.0.0.0/0 dir out action block
 ip xfrm policy add src ::/0 dst ::/0 dir in
@@ -83,6 +93,7 @@ const END: &str = "
 conntrack -D -p udp
 ip route del 10.2.0.0/16
 ip neigh del 10.0.0.2 dev v0
+ip route del 2001:db8:2::/48 via fe80::4 dev v0
 ip rule del fwmark 0x100/0x3f00
 ip addr del 10.0.1.1 peer 10.0.1.2/32 dev v0
 ip link del v0
@@ -114,18 +125,16 @@ pub fn make() -> Seeds {
 /// The kernel's events and answers while the network is made and taken down.
 fn captured(namespace: &Namespace) -> Seeds {
     let mut taps = [
-        Tap::open(NETLINK_ROUTE, &[1, 3, 4, 5, 7, 8, 32]),
+        Tap::open(NETLINK_ROUTE, &[1, 3, 4, 5, 7, 8, 9, 11, 19, 25, 32]),
         Tap::open(NETLINK_XFRM, &[4]),
         Tap::open(NETLINK_NETFILTER, &[1, 2, 3, 7]),
     ];
     namespace.sh(NETWORK);
     let [route, xfrm, netfilter] = &mut taps;
-    let ipv4 = |length: usize| [&[2][..], &vec![0; length - 1]].concat();
     // Links, addresses, routes, neighbors, rules, qdiscs.
-    for (kind, body) in [(18, vec![0; 16]), (22, ipv4(8)), (26, ipv4(12)), (30, ipv4(12))] {
-        route.ask(kind, DUMP, &body);
+    for (kind, length) in [(18, 16), (22, 8), (26, 12), (30, 12), (34, 12)] {
+        route.ask(kind, DUMP, &vec![0; length]);
     }
-    route.ask(34, DUMP, &ipv4(12));
     route.ask(38, DUMP, &[0; 20]);
     for parent in [0xffff_fff2_u32, 0xffff_fff3] {
         let v0 = if_nametoindex("v0").expect("it was just made");

@@ -179,7 +179,7 @@ impl Interfaces {
                 ours.is_some_and(|ours| ours.fits(network.links.get(&index)))
             },
             can_transmit: &|index| all_generic || positions.get(&index).is_some_and(is_trusted),
-            route_mtu: &|index| network.routes.smallest_mtu(index),
+            route_mtu: &|index| network.routes.ipv4.smallest_mtu(index),
             left_out: &|index| {
                 network.links.get(&index).is_some_and(|link| left_out.reason(link).is_some())
             },
