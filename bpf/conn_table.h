@@ -49,18 +49,19 @@ struct conn {
 };
 
 /* Whether there is one. */
-static __always_inline int find_conn(const struct bpfw_tuple *tuple, __u64 hash, struct conn *conn)
+static __always_inline int find_conn(const struct bpfw_tuple *tuple, const __u64 *hash,
+				     struct conn *conn)
 {
 	struct bpfw_conn *spilled;
 	__u32 number;
 
-	conn->cell = find_cell(tuple, hash, &number);
+	conn->cell = find_cell(tuple, *hash, &number);
 	if (conn->cell) {
 		conn->rest = bpf_map_lookup_elem(&conn_rests, &number);
 		return conn->rest != 0;
 	}
-	spilled = bpf_map_lookup_elem(&conn_map, tuple);
-	if (!spilled)
+	spilled = bpf_map_lookup_elem(&conn_map, hash);
+	if (!spilled || !ipv4_is_of(&spilled->cell, tuple))
 		return 0;
 	conn->cell = &spilled->cell;
 	conn->rest = &spilled->rest;

@@ -168,8 +168,8 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 
 static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 {
-	struct bpfw_tuple tuple;
-	struct packet pkt = {.tuple = &tuple, .l2_len = l2_len};
+	struct packet_key key;
+	struct packet pkt = {.key = &key, .tuple = &key.signal.tuple, .l2_len = l2_len};
 	__u64 now = bpf_jiffies64();
 	struct bpfw_generation generation;
 	struct conn conn;
@@ -183,8 +183,8 @@ static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 	verdict = parse(ctx, &pkt);
 	if (verdict)
 		return verdict;
-	pkt.hash = ipv4_hash(&tuple);
-	if (!find_conn(&tuple, pkt.hash, &conn))
+	pkt.hash = key.hash = ipv4_hash(pkt.tuple);
+	if (!find_conn(pkt.tuple, &key.hash, &conn))
 		return pass_unknown(&pkt, now);
 	return forward(ctx, &pkt, &conn, &generation, now, port);
 }

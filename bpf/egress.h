@@ -41,11 +41,11 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 		__sync_fetch_and_add(&egress->stamped, 1);
 	ipv4_reverse_tuple(&sent, &tuple);
 	hash = ipv4_hash(&tuple);
-	if (!find_conn(&tuple, hash, &reply) || take_snapshot(hash, reply.cell, &snap))
+	if (!find_conn(&tuple, &hash, &reply) || take_snapshot(hash, reply.cell, &snap))
 		return BPFW_NO_TESTIMONY;
 	ipv4_reverse_rewritten(&snap.rewrite, sent.protocol, &tuple);
 	hash = ipv4_hash(&tuple);
-	if (!find_conn(&tuple, hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
+	if (!find_conn(&tuple, &hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
 	    conn.rest->id != reply.rest->id)
 		return BPFW_NO_TESTIMONY;
 	way.back = *(volatile __u32 *)&conn.rest->way_back;

@@ -12,7 +12,8 @@ static __always_inline void signal(const struct packet *pkt, __u64 time, __u64 f
 {
 	__u64 before;
 
-	bpf_map_update_elem(&new_conn_map, pkt->tuple, &time, flags);
+	pkt->key->signal.time = time;
+	bpf_map_update_elem(&new_conn_map, &pkt->key->hash, &pkt->key->signal, flags);
 	/* Who sees the new number finds the signal: only with its result used is this a barrier. */
 	before = __sync_fetch_and_add(&signals, 1);
 	asm volatile("" : : "r"(before));
@@ -28,10 +29,10 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 
 	if (pkt->tuple->protocol == IPPROTO_TCP && !is_plain_segment(pkt->tcp_flags))
 		return BPFW_PASS_UNKNOWN;
-	refused = bpf_map_lookup_elem(&refused_map, pkt->tuple);
+	refused = bpf_map_lookup_elem(&refused_map, &pkt->key->hash);
 	if (refused && (__s64)(refused->until - now) > 0)
 		return BPFW_PASS_REFUSED;
-	if (!bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
+	if (!bpf_map_lookup_elem(&new_conn_map, &pkt->key->hash)) {
 		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple->protocol,
 			 pkt->tuple->src_port, pkt->tuple->dst_port);
 		signal(pkt, now, BPF_NOEXIST);
@@ -62,10 +63,12 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 {
 	struct bpfw_tuple reverse;
 	struct conn other;
+	__u64 hash;
 
 	ipv4_reverse_rewritten(&snap->rewrite, pkt->tuple->protocol, &reverse);
 	end_one(conn);
-	if (find_conn(&reverse, ipv4_hash(&reverse), &other))
+	hash = ipv4_hash(&reverse);
+	if (find_conn(&reverse, &hash, &other))
 		end_one(&other);
 	signal(pkt, now, BPF_ANY);
 	LOG_INFO("finished: ports %x -> %x", pkt->tuple->src_port, pkt->tuple->dst_port);
@@ -84,7 +87,7 @@ static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *r
 		if (rest->passed_up != now)
 			signal(pkt, now, BPF_ANY);
 	} else if (pkt->tuple->protocol == IPPROTO_TCP &&
-		   !bpf_map_lookup_elem(&new_conn_map, pkt->tuple)) {
+		   !bpf_map_lookup_elem(&new_conn_map, &pkt->key->hash)) {
 		signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
 	}
 	rest->passed_up = now;

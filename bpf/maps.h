@@ -28,33 +28,36 @@ struct {
 	__type(value, struct bpfw_rest);
 } conn_rests SEC(".maps");
 
-/* Those that found no free cell. The daemon sets the size, inserts and deletes. */
+/*
+ * Those that found no free cell, by the hash of their tuple. The daemon sets the size, inserts and
+ * deletes. Of two with one hash, which there is once in 2^64 pairs, the second stays with the
+ * stack.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1024);
-	__type(key, struct bpfw_tuple);
+	__type(key, __u64);
 	__type(value, struct bpfw_conn);
 } conn_map SEC(".maps");
 
-/* Connections that the daemon should look at, with the jiffies64 of the first packet, and
- * BPFW_SIGNAL_SEGMENT.
- */
+/* Connections that the daemon should look at, by the hash of their tuple. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, BPFW_NEW_CONN_SLOTS);
-	__type(key, struct bpfw_tuple);
-	__type(value, __u64);
+	__type(key, __u64);
+	__type(value, struct bpfw_signal);
 } new_conn_map SEC(".maps");
 
 /* How many signals there were: an unchanged number saves the daemon a walk through an empty map. */
 volatile __u64 signals SEC(".data.signals") = 0;
 
-/* Connections that are not worth a signal for now. Written by the daemon. */
+/* Connections that are not worth a signal for now, by the hash of their tuple. Written by the
+ * daemon. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, BPFW_REFUSED_SLOTS);
-	__type(key, struct bpfw_tuple);
+	__type(key, __u64);
 	__type(value, struct bpfw_refused);
 } refused_map SEC(".maps");
 

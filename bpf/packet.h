@@ -78,10 +78,19 @@ struct udp_header {
 	__u16 check;
 };
 
+/*
+ * A packet's tuple as maps know it. Apart from struct packet: helpers take these addresses, which
+ * keeps all of it out of registers.
+ */
+struct packet_key {
+	__u64 hash;
+	struct bpfw_signal signal;
+};
+
 struct packet {
-	/* Apart from the rest: helpers take its address, which keeps it out of registers. */
-	struct bpfw_tuple *tuple;
-	__u8 *data; /* the Ethernet header; set by the hook, anew after each resize */
+	struct packet_key *key;   /* full lane */
+	struct bpfw_tuple *tuple; /* there; a variable of its own in the express lane */
+	__u8 *data;               /* the Ethernet header; set by the hook, anew after each resize */
 	__u8 *end;
 	__u16 *check; /* express lane: the L4 checksum */
 	__u8 *l3;     /* the IP header: a pointer, because the verifier forgets spilled offsets */

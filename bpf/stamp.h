@@ -21,8 +21,12 @@ static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
 	struct packet pkt = {.tuple = &tuple, .l2_len = L2_ETHERNET};
 	__u32 current = generation_now.current;
 	struct conn conn;
+	__u64 hash;
 
-	if (is_paused(current) || !parse_skb(skb, &pkt) || !find_conn(&tuple, pkt.hash, &conn))
+	if (is_paused(current) || !parse_skb(skb, &pkt))
+		return 0;
+	hash = pkt.hash; /* the packet itself stays in registers */
+	if (!find_conn(&tuple, &hash, &conn))
 		return 0;
 	return stamp_of(current, conn.rest, conn.rest->way_back, bpf_jiffies64());
 }

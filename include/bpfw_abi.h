@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 11
+#define BPFW_ABI_VERSION 12
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -147,6 +147,12 @@ struct bpfw_conn {
 /* Bytes in a cell's volume from which on they belong into its rest: half of what there is room for.
  */
 #define BPFW_VOLUME_FULL 0x80000000
+
+/* Value of new_conn_map: a connection that the daemon should look at. */
+struct bpfw_signal {
+	__u64 time; /* jiffies64 of the first packet, and BPFW_SIGNAL_SEGMENT */
+	struct bpfw_tuple tuple;
+};
 
 /* Of a signal's time: the stack has just seen a segment of an offloaded TCP connection, no more. */
 #define BPFW_SIGNAL_SEGMENT (1ULL << 63)
@@ -315,6 +321,7 @@ BPFW_SIZE_IS(bpfw_rewrite, 24);
 BPFW_SIZE_IS(bpfw_cell, 64);
 BPFW_SIZE_IS(bpfw_rest, 56);
 BPFW_SIZE_IS(bpfw_conn, 120);
+BPFW_SIZE_IS(bpfw_signal, 24);
 BPFW_SIZE_IS(bpfw_hop_hot, 64);
 BPFW_SIZE_IS(bpfw_hop, 88);
 BPFW_SIZE_IS(bpfw_link_key, 8);

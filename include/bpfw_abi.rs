@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 11;
+pub const BPFW_ABI_VERSION: u32 = 12;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -218,6 +218,23 @@ const _: () = {
     [
         "Offset of field: bpfw_conn::rest",
     ][::std::mem::offset_of!(bpfw_conn, rest) - 64usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_signal {
+    pub time: __u64,
+    pub tuple: bpfw_tuple,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_signal"][::std::mem::size_of::<bpfw_signal>() - 24usize];
+    ["Alignment of bpfw_signal"][::std::mem::align_of::<bpfw_signal>() - 8usize];
+    [
+        "Offset of field: bpfw_signal::time",
+    ][::std::mem::offset_of!(bpfw_signal, time) - 0usize];
+    [
+        "Offset of field: bpfw_signal::tuple",
+    ][::std::mem::offset_of!(bpfw_signal, tuple) - 8usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -48,6 +48,8 @@ unsafe impl Pod for bpfw_rest {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_conn {}
 // SAFETY: as above.
+unsafe impl Pod for bpfw_signal {}
+// SAFETY: as above.
 unsafe impl Pod for bpfw_hop {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_link_key {}

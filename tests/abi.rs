@@ -66,6 +66,7 @@ fn the_daemon_lays_them_out_as_the_objects_do() {
         ("bpfw_cell", size_of::<abi::bpfw_cell>()),
         ("bpfw_rest", size_of::<abi::bpfw_rest>()),
         ("bpfw_conn", size_of::<abi::bpfw_conn>()),
+        ("bpfw_signal", size_of::<abi::bpfw_signal>()),
         ("bpfw_link_key", size_of::<abi::bpfw_link_key>()),
         ("bpfw_link", size_of::<abi::bpfw_link>()),
         ("bpfw_hop_hot", size_of::<abi::bpfw_hop_hot>()),

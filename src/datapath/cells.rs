@@ -46,8 +46,14 @@ struct Place {
     tag: u32,
 }
 
+/// What the object was loaded with.
+pub fn loaded_settings(object: &Object) -> Result<bpfw_settings> {
+    let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, map_names::SETTINGS)?;
+    Ok(settings.get(&0)?.unwrap_or_default())
+}
+
 /// As `ipv4_hash` in bpf/ipv4.h.
-pub(super) fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
+pub fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
     let [first, second] = tuple.words();
     let hash = (first ^ settings.seed).wrapping_mul(abi::BPFW_FACTOR as u64);
     (hash ^ hash >> 32).wrapping_add(second.to_le()).wrapping_mul(settings.seed)
@@ -85,8 +91,7 @@ impl Cells {
     pub fn new(object: &Object) -> Result<Self> {
         let map = TypedMap::new(object, map_names::CONN_CELLS)?;
         let rests: TypedMap<_, _> = TypedMap::new(object, map_names::CONN_RESTS)?;
-        let settings: TypedMap<u32, bpfw_settings> = TypedMap::new(object, map_names::SETTINGS)?;
-        let settings = settings.get(&0)?.unwrap_or_default();
+        let settings = loaded_settings(object)?;
         let number = settings.first_mask + abi::BPFW_PROBES;
         if number != map.room() || number != rests.room() {
             return Err(Error::refused(format!(
@@ -214,6 +219,11 @@ impl Cells {
             self.clear(&numbers)?;
         }
         Ok(numbers.len())
+    }
+
+    /// The hash of a tuple, which is its key in `conn_map`.
+    pub fn hash_of(&self, tuple: &bpfw_tuple) -> u64 {
+        hash(tuple, &self.settings)
     }
 
     /// What the object was loaded with.

@@ -102,8 +102,9 @@ pub enum Added {
 /// The maps `conn_cells`, `conn_rests` and `conn_map`, of which no other daemon knows.
 pub struct ConnMap {
     cells: Cells,
-    map: TypedMap<bpfw_tuple, bpfw_conn>,
-    /// Those that are in `map`.
+    /// By the tuple's hash.
+    map: TypedMap<u64, bpfw_conn>,
+    /// How many are in `map`.
     overflow: Overflow,
     /// How many may be in both.
     capacity: usize,
@@ -195,11 +196,14 @@ impl ConnMap {
             self.cells.reserve(number, conn);
             return Ok(Inserted::New);
         }
-        let inserted = self.map.insert(tuple, conn)?;
-        if inserted == Inserted::New {
-            self.overflow.add(self.cells.first_of(tuple));
+        match self.map.insert(&self.cells.hash_of(tuple), conn)? {
+            Inserted::New => {
+                self.overflow.add(self.cells.first_of(tuple));
+                Ok(Inserted::New)
+            }
+            // Another tuple with this hash is there: this one stays with the stack.
+            Inserted::Exists | Inserted::Full => Ok(Inserted::Full),
         }
-        Ok(inserted)
     }
 
     /// How many entries there are, two for each connection.
@@ -240,7 +244,8 @@ impl ConnMap {
         if !self.overflow.may_have(self.cells.first_of(tuple)) {
             return Ok(None);
         }
-        self.map.get(tuple)
+        let conn = self.map.get(&self.cells.hash_of(tuple))?;
+        Ok(conn.filter(|conn| conn.cell.tuple == *tuple))
     }
 
     /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;
@@ -270,10 +275,12 @@ impl ConnMap {
     }
 
     fn remove_from_overflow(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
-        let first = self.cells.first_of(tuple);
-        let removed = self.overflow.may_have(first) && self.map.remove(tuple)?;
+        if self.get_from_overflow(tuple)?.is_none() {
+            return Ok(false);
+        }
+        let removed = self.map.remove(&self.cells.hash_of(tuple))?;
         if removed {
-            self.overflow.remove(first);
+            self.overflow.remove(self.cells.first_of(tuple));
         }
         Ok(removed)
     }

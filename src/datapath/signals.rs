@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use libbpf_rs::Object;
 
-use super::map_names;
 use super::typed_map::{Cursor, TypedMap};
-use crate::abi::{self, bpfw_refused, bpfw_tuple};
+use super::{cells, map_names};
+use crate::abi::{self, bpfw_refused, bpfw_settings, bpfw_signal, bpfw_tuple};
 use crate::clock::Jiffies;
 use crate::error::Result;
 
@@ -23,9 +23,9 @@ pub struct Signal {
 }
 
 impl Signal {
-    fn new(tuple: bpfw_tuple, value: u64) -> Self {
-        let segment = abi::BPFW_SIGNAL_SEGMENT as u64;
-        Self { tuple, at: Jiffies(value & !segment), is_segment: value & segment != 0 }
+    fn new(signal: bpfw_signal) -> Self {
+        let (bpfw_signal { time, tuple }, segment) = (signal, abi::BPFW_SIGNAL_SEGMENT as u64);
+        Self { tuple, at: Jiffies(time & !segment), is_segment: time & segment != 0 }
     }
 }
 
@@ -34,8 +34,10 @@ pub struct Signals {
     count: TypedMap<u32, u64>,
     /// The number before the last walk that came to the end of `new_conn_map`.
     handled: Option<u64>,
-    new_conn_map: TypedMap<bpfw_tuple, u64>,
-    refused_map: TypedMap<bpfw_tuple, bpfw_refused>,
+    new_conn_map: TypedMap<u64, bpfw_signal>,
+    refused_map: TypedMap<u64, bpfw_refused>,
+    /// By which tuples are hashed.
+    settings: bpfw_settings,
     cursor: Cursor,
 }
 
@@ -47,6 +49,7 @@ impl Signals {
             handled: None,
             new_conn_map: TypedMap::new(object, map_names::NEW_CONN_MAP)?,
             refused_map: TypedMap::new(object, map_names::REFUSED_MAP)?,
+            settings: cells::loaded_settings(object)?,
             cursor: Cursor::default(),
         })
     }
@@ -59,8 +62,8 @@ impl Signals {
         }
         // The rest of a walk that ran out of time says nothing of what was signaled behind it.
         let whole = self.cursor.is_at_start();
-        let ended = self.new_conn_map.take(&mut self.cursor, until, |tuple, value| {
-            taken.push(Signal::new(tuple, value));
+        let ended = self.new_conn_map.take(&mut self.cursor, until, |_, signal| {
+            taken.push(Signal::new(signal));
         })?;
         self.handled = count.filter(|_| whole && ended);
         Ok(taken)
@@ -68,20 +71,21 @@ impl Signals {
 
     /// Tells the datapath not to ask for this tuple before `until`.
     pub fn refuse(&self, tuple: &bpfw_tuple, until: Jiffies, reason: u32) -> Result<()> {
+        let key = cells::hash(tuple, &self.settings);
         let refused = bpfw_refused { until: until.0, reason, reserved: 0 };
-        self.refused_map.set(tuple, &refused)
+        self.refused_map.set(&key, &refused)
     }
 
     /// Lets the datapath ask again for what was refused for this reason, as far as time allows.
     pub fn forget_refusals(&self, reason: u32, until: Instant) -> Result<()> {
         let mut forgotten = Vec::new();
-        self.refused_map.walk(&mut Cursor::default(), until, |tuple, refused| {
+        self.refused_map.walk(&mut Cursor::default(), until, |key, refused| {
             if refused.reason == reason {
-                forgotten.push(tuple);
+                forgotten.push(key);
             }
         })?;
-        for tuple in forgotten {
-            self.refused_map.remove(&tuple)?;
+        for key in forgotten {
+            self.refused_map.remove(&key)?;
             if Instant::now() >= until {
                 break;
             }

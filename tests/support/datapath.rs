@@ -12,6 +12,7 @@ use bpfw::abi::{
     bpfw_conn, bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_testimony, bpfw_tuple,
     bpfw_verdict,
 };
+use bpfw::datapath::cells::{hash, loaded_settings};
 use bpfw::datapath::conn_map::{Added, ConnMap};
 use bpfw::datapath::counters::Counters;
 use bpfw::datapath::devices::Devices;
@@ -449,10 +450,11 @@ impl<'obj> Datapath<'obj> {
                 cells.set(&number, &entry.cell).expect("writing");
             }
             None => {
-                let map = TypedMap::<bpfw_tuple, bpfw_conn>::new(object, map_names::CONN_MAP)
-                    .expect("map");
-                assert!(map.get(tuple).expect("reading").is_some(), "no such entry");
-                map.set(tuple, entry).expect("writing");
+                let map =
+                    TypedMap::<u64, bpfw_conn>::new(object, map_names::CONN_MAP).expect("map");
+                let key = hash(tuple, &loaded_settings(object).expect("settings"));
+                assert!(map.get(&key).expect("reading").is_some(), "no such entry");
+                map.set(&key, entry).expect("writing");
             }
         }
     }

@@ -5,7 +5,7 @@ use bpfw::abi::{
     self, Pod, bpfw_cell, bpfw_conn, bpfw_generation, bpfw_hop, bpfw_rest, bpfw_settings,
     bpfw_tuple, bpfw_verdict,
 };
-use bpfw::datapath::cells::cells_of;
+use bpfw::datapath::cells::{cells_of, hash};
 use bpfw::datapath::counters;
 use bpfw::datapath::map_names::{CONN_CELLS, CONN_MAP, CONN_RESTS, COUNTERS, HOP_INDEX, TOPOLOGY};
 use bpfw::datapath::sys::read_mapped;
@@ -82,9 +82,8 @@ impl Maps {
 
     /// The number of the cell with this tuple, and what is in it.
     fn cell(&self, key: &bpfw_tuple) -> Option<(u32, bpfw_cell)> {
-        let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
         let cells = self.named(CONN_CELLS);
-        cells_of(key, self.settings.get_or_init(read)).find_map(|number| {
+        cells_of(key, self.settings()).find_map(|number| {
             let cell: bpfw_cell = self.value(cells, number.bytes())?;
             (cell.tuple.bytes() == key.bytes()).then_some((number, cell))
         })
@@ -92,7 +91,13 @@ impl Maps {
 
     /// What is in `conn_map` under this tuple.
     fn spilled(&self, key: &bpfw_tuple) -> Option<bpfw_conn> {
-        self.value(self.named(CONN_MAP), key.bytes())
+        let conn = self.value(self.named(CONN_MAP), hash(key, self.settings()).bytes());
+        conn.filter(|conn: &bpfw_conn| conn.cell.tuple == *key)
+    }
+
+    fn settings(&self) -> &bpfw_settings {
+        let read = || self.value(self.named(SETTINGS), &[0; 4]).expect("readable");
+        self.settings.get_or_init(read)
     }
 
     /// This direction of a connection, if it is offloaded.
