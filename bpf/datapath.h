@@ -51,7 +51,7 @@ static __always_inline int check_connection(const struct packet *pkt, const stru
 		return BPFW_PASS_UNASSURED;
 	if (was_idle(conn, now))
 		return BPFW_PASS_IDLE;
-	if (pkt->tuple->protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags))
+	if (pkt->tuple->head.protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags))
 		return BPFW_GO_ON;
 	if (pkt->tcp_flags & (TCPHDR_FIN | TCPHDR_RST))
 		finish(pkt, conn, snap, now);
@@ -168,7 +168,7 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 
 static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 {
-	struct packet_key key;
+	struct packet_key key = {};
 	struct packet pkt = {.key = &key, .tuple = &key.signal.tuple, .l2_len = l2_len};
 	__u64 now = bpf_jiffies64();
 	struct bpfw_generation generation;

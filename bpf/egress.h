@@ -43,7 +43,7 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 	hash = ipv4_hash(&tuple);
 	if (!find_conn(&tuple, &hash, &reply) || take_snapshot(hash, reply.cell, &snap))
 		return BPFW_NO_TESTIMONY;
-	ipv4_reverse_rewritten(&snap.rewrite, sent.protocol, &tuple);
+	ipv4_reverse_rewritten(&snap.rewrite, sent.head.protocol, &tuple);
 	hash = ipv4_hash(&tuple);
 	if (!find_conn(&tuple, &hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
 	    conn.rest->id != reply.rest->id)

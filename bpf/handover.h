@@ -27,14 +27,14 @@ static __always_inline int hand_unknown(const struct packet *pkt, __u64 now)
 {
 	struct bpfw_refused *refused;
 
-	if (pkt->tuple->protocol == IPPROTO_TCP && !is_plain_segment(pkt->tcp_flags))
+	if (pkt->tuple->head.protocol == IPPROTO_TCP && !is_plain_segment(pkt->tcp_flags))
 		return BPFW_PASS_UNKNOWN;
 	refused = bpf_map_lookup_elem(&refused_map, &pkt->key->hash);
 	if (refused && (__s64)(refused->until - now) > 0)
 		return BPFW_PASS_REFUSED;
 	if (!bpf_map_lookup_elem(&new_conn_map, &pkt->key->hash)) {
-		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple->protocol,
-			 pkt->tuple->src_port, pkt->tuple->dst_port);
+		LOG_INFO("signal: protocol %u, ports %x -> %x", pkt->tuple->head.protocol,
+			 pkt->tuple->head.src_port, pkt->tuple->head.dst_port);
 		signal(pkt, now, BPF_NOEXIST);
 	}
 	return BPFW_PASS_UNKNOWN;
@@ -65,13 +65,13 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 	struct conn other;
 	__u64 hash;
 
-	ipv4_reverse_rewritten(&snap->rewrite, pkt->tuple->protocol, &reverse);
+	ipv4_reverse_rewritten(&snap->rewrite, pkt->tuple->head.protocol, &reverse);
 	end_one(conn);
 	hash = ipv4_hash(&reverse);
 	if (find_conn(&reverse, &hash, &other))
 		end_one(&other);
 	signal(pkt, now, BPF_ANY);
-	LOG_INFO("finished: ports %x -> %x", pkt->tuple->src_port, pkt->tuple->dst_port);
+	LOG_INFO("finished: ports %x -> %x", pkt->tuple->head.src_port, pkt->tuple->head.dst_port);
 }
 
 /*
@@ -86,7 +86,7 @@ static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *r
 	if (rest->finished) {
 		if (rest->passed_up != now)
 			signal(pkt, now, BPF_ANY);
-	} else if (pkt->tuple->protocol == IPPROTO_TCP &&
+	} else if (pkt->tuple->head.protocol == IPPROTO_TCP &&
 		   !bpf_map_lookup_elem(&new_conn_map, &pkt->key->hash)) {
 		signal(pkt, now | BPFW_SIGNAL_SEGMENT, BPF_NOEXIST);
 	}

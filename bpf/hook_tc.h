@@ -72,7 +72,7 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 
 	if (!skb->gso_size)
 		return pkt->ip_len;
-	if (pkt->tuple->protocol != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
+	if (pkt->tuple->head.protocol != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
 		return pkt->ip_len;
 	return ipv4_segment_len(tcp_header_len(tcp), skb->gso_size);
 }
@@ -88,7 +88,7 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 {
 	__u32 mtu = 0;
 
-	if (!skb->gso_size || pkt->tuple->protocol != IPPROTO_UDP ||
+	if (!skb->gso_size || pkt->tuple->head.protocol != IPPROTO_UDP ||
 	    ipv4_segment_len(sizeof(struct udp_header), skb->gso_size) > hop->mtu)
 		return 0;
 	if (bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) || mtu > hop->mtu)
@@ -144,7 +144,7 @@ static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt
 	__u32 offset = l4 + __builtin_offsetof(struct tcp_header, check);
 	__u64 flags = 0;
 
-	if (pkt->tuple->protocol == IPPROTO_UDP) {
+	if (pkt->tuple->head.protocol == IPPROTO_UDP) {
 		offset = l4 + __builtin_offsetof(struct udp_header, check);
 		flags = BPF_F_MARK_MANGLED_0;
 	}
@@ -192,7 +192,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 			if (verdict)
 				return verdict;
 		} else {
-			fix_complete(skb, check, rewrite, pkt->tuple->protocol);
+			fix_complete(skb, check, rewrite, pkt->tuple->head.protocol);
 		}
 	}
 	if ((__u8 *)ipv4_l4(pkt) + sizeof(struct l4_ports) > pkt->end)

@@ -127,7 +127,7 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 	if ((__u8 *)(check + 1) > pkt->end)
 		return BPFW_DROP_ERROR;
 	if (rewrite->flags & BPFW_CONN_NAT)
-		fix_check(check, rewrite->l4_delta, pkt->tuple->protocol);
+		fix_check(check, rewrite->l4_delta, pkt->tuple->head.protocol);
 	return BPFW_GO_ON;
 }
 
@@ -149,7 +149,7 @@ static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused
 	if (!check)
 		return BPFW_GO_ON;
 	check = update(check, rewrite->l4_delta);
-	if (!check && pkt->tuple->protocol == IPPROTO_UDP)
+	if (!check && pkt->tuple->head.protocol == IPPROTO_UDP)
 		check = 0xffff;
 	*pkt->check = check;
 	return BPFW_GO_ON;

@@ -55,9 +55,9 @@ static __always_inline void ipv4_note_addresses(struct packet *pkt, const struct
 {
 	const int shift = bpf_htons(1) == 1 ? 24 : 0;
 
-	pkt->tuple->src_addr = ip->saddr;
-	pkt->tuple->dst_addr = ip->daddr;
-	*(__u32 *)&pkt->tuple->protocol = (__u32)ip->protocol << shift;
+	pkt->tuple->head.src_addr = ip->saddr;
+	pkt->tuple->head.dst_addr = ip->daddr;
+	*(__u32 *)&pkt->tuple->head.protocol = (__u32)ip->protocol << shift;
 }
 
 /* What ip_rcv would drop, and what only the stack can handle, is passed up. */
@@ -154,11 +154,11 @@ static __always_inline void ipv4_reverse_tuple(const struct bpfw_tuple *tuple,
 					       struct bpfw_tuple *reverse)
 {
 	*reverse = (struct bpfw_tuple){
-		.src_addr = tuple->dst_addr,
-		.dst_addr = tuple->src_addr,
-		.src_port = tuple->dst_port,
-		.dst_port = tuple->src_port,
-		.protocol = tuple->protocol,
+		.head.src_addr = tuple->head.dst_addr,
+		.head.dst_addr = tuple->head.src_addr,
+		.head.src_port = tuple->head.dst_port,
+		.head.dst_port = tuple->head.src_port,
+		.head.protocol = tuple->head.protocol,
 	};
 }
 
@@ -167,11 +167,11 @@ static __always_inline void ipv4_reverse_rewritten(const struct bpfw_rewrite *re
 						   __u8 protocol, struct bpfw_tuple *reverse)
 {
 	*reverse = (struct bpfw_tuple){
-		.src_addr = rewrite->dst_addr,
-		.dst_addr = rewrite->src_addr,
-		.src_port = rewrite->dst_port,
-		.dst_port = rewrite->src_port,
-		.protocol = protocol,
+		.head.src_addr = rewrite->dst_addr,
+		.head.dst_addr = rewrite->src_addr,
+		.head.src_port = rewrite->dst_port,
+		.head.dst_port = rewrite->src_port,
+		.head.protocol = protocol,
 	};
 }
 
@@ -179,8 +179,10 @@ static __always_inline void ipv4_reverse_rewritten(const struct bpfw_rewrite *re
 static __always_inline int ipv4_is_translated(const struct bpfw_tuple *tuple,
 					      const struct bpfw_rewrite *rewrite)
 {
-	return tuple->src_addr != rewrite->src_addr || tuple->dst_addr != rewrite->dst_addr ||
-	       tuple->src_port != rewrite->src_port || tuple->dst_port != rewrite->dst_port;
+	const struct bpfw_head *head = &tuple->head;
+
+	return head->src_addr != rewrite->src_addr || head->dst_addr != rewrite->dst_addr ||
+	       head->src_port != rewrite->src_port || head->dst_port != rewrite->dst_port;
 }
 
 /*
@@ -215,13 +217,13 @@ static __always_inline void ipv4_ask_forward(struct bpf_fib_lookup *fib, const s
 {
 	*fib = (struct bpf_fib_lookup){
 		.family = AF_INET,
-		.l4_protocol = pkt->tuple->protocol,
-		.sport = pkt->tuple->src_port,
+		.l4_protocol = pkt->tuple->head.protocol,
+		.sport = pkt->tuple->head.src_port,
 		.dport = rewrite->dst_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
 		.tos = pkt->tos,
-		.ipv4_src = pkt->tuple->src_addr,
+		.ipv4_src = pkt->tuple->head.src_addr,
 		.ipv4_dst = rewrite->dst_addr,
 	};
 }
@@ -232,14 +234,14 @@ static __always_inline void ipv4_ask_back(struct bpf_fib_lookup *fib, const stru
 {
 	*fib = (struct bpf_fib_lookup){
 		.family = AF_INET,
-		.l4_protocol = pkt->tuple->protocol,
+		.l4_protocol = pkt->tuple->head.protocol,
 		.sport = rewrite->dst_port,
-		.dport = pkt->tuple->src_port,
+		.dport = pkt->tuple->head.src_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
 		.tos = pkt->tos,
 		.ipv4_src = rewrite->dst_addr,
-		.ipv4_dst = pkt->tuple->src_addr,
+		.ipv4_dst = pkt->tuple->head.src_addr,
 	};
 }
 

@@ -166,7 +166,7 @@ static __always_inline int note_hop(const struct conn *conn, struct snapshot *sn
 {
 	__sync_val_compare_and_swap(&conn->cell->hop_word, snap->hop_word, hop_word);
 	snap->hop_word = hop_word;
-	if (*(volatile __u32 *)&conn->rest->finished) {
+	if (*(volatile __u16 *)&conn->rest->finished) {
 		__sync_lock_test_and_set(&conn->cell->hop_word, 0);
 		return BPFW_PASS_FINISHED;
 	}

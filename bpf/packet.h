@@ -118,7 +118,7 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
 
 static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
 {
-	*(__u32 *)&pkt->tuple->src_port = ports->both;
+	*(__u32 *)&pkt->tuple->head.src_port = ports->both;
 }
 
 static __always_inline __u32 tcp_header_len(const struct tcp_header *tcp)

@@ -41,7 +41,7 @@ static __always_inline int parse_l4(struct packet *pkt)
 {
 	__u32 l4_len = ipv4_l4_len(pkt);
 
-	switch (pkt->tuple->protocol) {
+	switch (pkt->tuple->head.protocol) {
 	case IPPROTO_TCP:
 		return parse_tcp(pkt, l4_len);
 	case IPPROTO_UDP:
@@ -57,7 +57,7 @@ static __always_inline __u16 *l4_check(const struct packet *pkt)
 	struct tcp_header *tcp = ipv4_l4(pkt);
 	struct udp_header *udp = ipv4_l4(pkt);
 
-	return pkt->tuple->protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
+	return pkt->tuple->head.protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
 }
 
 /*

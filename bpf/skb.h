@@ -53,7 +53,7 @@ static __always_inline int parse_skb(struct __sk_buff *skb, struct packet *pkt)
 	if (parse_l2(pkt) || ipv4_parse(pkt, skb->len) || parse_l4(pkt))
 		return 0;
 	pkt->hash = ipv4_hash(pkt->tuple);
-	return pkt->tuple->protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags);
+	return pkt->tuple->head.protocol != IPPROTO_TCP || is_plain_segment(pkt->tcp_flags);
 }
 
 #endif

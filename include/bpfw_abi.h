@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 12
+#define BPFW_ABI_VERSION 13
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -46,21 +46,31 @@
 /* In how many cells, one behind the other, a tuple may be; a power of two. */
 #define BPFW_PROBES 4
 
-/* One direction of a connection as conntrack knows it: the packet before any translation. */
-struct bpfw_tuple {
+/* Not 0 for IPv6, so that no packet of IPv4 ever equals the head of an entry of IPv6. */
+#define BPFW_FAMILY_IPV4 0
+#define BPFW_FAMILY_IPV6 6
+
+/* What cells of both families begin with. */
+struct bpfw_head {
+	/* IPv6: together, the first half of the source address. */
 	__be32 src_addr;
 	__be32 dst_addr;
 	__be16 src_port;
 	__be16 dst_port;
 	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
-	__u8 reserved[3];
+	__u8 family;   /* BPFW_FAMILY_* */
+	__u16 idle;    /* IPv6, in cells only: as in struct bpfw_rewrite */
+} __attribute__((aligned(8)));
+
+/* One direction of a connection as conntrack knows it: the packet before any translation. */
+struct bpfw_tuple {
+	struct bpfw_head head;
+	/* IPv6: the second half of the source address, then the destination. */
+	__be32 more[6];
 } __attribute__((aligned(8)));
 
 #define BPFW_CONN_NAT   (1 << 0) /* addresses or ports change */
 #define BPFW_CONN_PORTS (1 << 1) /* ports change */
-/* Of no matter to the program. */
-#define BPFW_CONN_REPLY   (1 << 2) /* this is the reply direction */
-#define BPFW_CONN_ASSURED (1 << 3) /* conntrack's ASSURED bit at the time of the insert */
 
 /*
  * What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. Those
@@ -90,7 +100,8 @@ struct bpfw_rewrite {
  */
 struct bpfw_cell {
 	/* Written by the daemon before the insert, never changed. */
-	struct bpfw_tuple tuple;
+	struct bpfw_head head;
+	/* IPv6 is not translated: its tuple's other words are here. */
 	struct bpfw_rewrite rewrite;
 	/*
 	 * Written by BPF. The hop word: hop slot << 32 | generation, stored by atomic operations
@@ -110,6 +121,9 @@ struct bpfw_cell {
 	__u32 last_seen;
 };
 
+#define BPFW_REST_REPLY   (1 << 0) /* this is the reply direction */
+#define BPFW_REST_ASSURED (1 << 1) /* conntrack's ASSURED bit at the time of the insert */
+
 /* Value of conn_rests, under the number of the cell: what only the full lane and the daemon need.
  */
 struct bpfw_rest {
@@ -124,9 +138,10 @@ struct bpfw_rest {
 	 * of this direction (bpf/proof.h); 0: it has sent none yet.
 	 */
 	__u64 proof;
-	__u32 finished; /* FIN or RST was seen */
 	__u32 way_back; /* where answers would leave, as the last packet that asked has found */
+	__u16 finished; /* FIN or RST was seen */
 	/* Written by the daemon before the insert, never changed. */
+	__u16 flags;      /* BPFW_REST_*, of no matter to the program */
 	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
 	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
@@ -212,7 +227,9 @@ struct bpfw_hop {
 /* Value of egress_map, by L3 interface: how a packet leaves through it. */
 struct bpfw_egress {
 	__u32 port;
-	__u32 mtu; /* smallest route mtu metric of this interface, or its own MTU */
+	/* The smallest route mtu metric of this interface, or its own MTU. */
+	__u32 mtu;
+	__u32 mtu6; /* for IPv6 */
 	__u16 vlan_id;
 	__be16 vlan_proto;
 	__u32 flags; /* BPFW_EGRESS_* */
@@ -316,17 +333,18 @@ enum bpfw_testimony {
 #define BPFW_SIZE_IS(type, size)                                                                   \
 	_Static_assert(sizeof(struct type) == (size), "the layout of " #type " has changed")
 
-BPFW_SIZE_IS(bpfw_tuple, 16);
+BPFW_SIZE_IS(bpfw_head, 16);
+BPFW_SIZE_IS(bpfw_tuple, 40);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
 BPFW_SIZE_IS(bpfw_cell, 64);
 BPFW_SIZE_IS(bpfw_rest, 56);
 BPFW_SIZE_IS(bpfw_conn, 120);
-BPFW_SIZE_IS(bpfw_signal, 24);
+BPFW_SIZE_IS(bpfw_signal, 48);
 BPFW_SIZE_IS(bpfw_hop_hot, 64);
 BPFW_SIZE_IS(bpfw_hop, 88);
 BPFW_SIZE_IS(bpfw_link_key, 8);
 BPFW_SIZE_IS(bpfw_link, 16);
-BPFW_SIZE_IS(bpfw_egress, 24);
+BPFW_SIZE_IS(bpfw_egress, 28);
 BPFW_SIZE_IS(bpfw_generation, 16);
 BPFW_SIZE_IS(bpfw_refused, 16);
 BPFW_SIZE_IS(bpfw_settings, 40);

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 12;
+pub const BPFW_ABI_VERSION: u32 = 13;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -14,10 +14,12 @@ pub const BPFW_COUNTERS: u32 = 64;
 pub const BPFW_SEEN_SLOTS: u32 = 1024;
 pub const BPFW_FACTOR: i64 = -7046029254386353131;
 pub const BPFW_PROBES: u32 = 4;
+pub const BPFW_FAMILY_IPV4: u32 = 0;
+pub const BPFW_FAMILY_IPV6: u32 = 6;
 pub const BPFW_CONN_NAT: u32 = 1;
 pub const BPFW_CONN_PORTS: u32 = 2;
-pub const BPFW_CONN_REPLY: u32 = 4;
-pub const BPFW_CONN_ASSURED: u32 = 8;
+pub const BPFW_REST_REPLY: u32 = 1;
+pub const BPFW_REST_ASSURED: u32 = 2;
 pub const BPFW_VOLUME_FULL: u32 = 2147483648;
 pub const BPFW_SIGNAL_SEGMENT: i64 = -9223372036854775808;
 pub const BPFW_L2_ROOM: u32 = 30;
@@ -41,36 +43,57 @@ pub struct __be32(pub __u32);
 #[repr(C)]
 #[repr(align(8))]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
-pub struct bpfw_tuple {
+pub struct bpfw_head {
     pub src_addr: __be32,
     pub dst_addr: __be32,
     pub src_port: __be16,
     pub dst_port: __be16,
     pub protocol: __u8,
-    pub reserved: [__u8; 3usize],
+    pub family: __u8,
+    pub idle: __u16,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_tuple"][::std::mem::size_of::<bpfw_tuple>() - 16usize];
+    ["Size of bpfw_head"][::std::mem::size_of::<bpfw_head>() - 16usize];
+    ["Alignment of bpfw_head"][::std::mem::align_of::<bpfw_head>() - 8usize];
+    [
+        "Offset of field: bpfw_head::src_addr",
+    ][::std::mem::offset_of!(bpfw_head, src_addr) - 0usize];
+    [
+        "Offset of field: bpfw_head::dst_addr",
+    ][::std::mem::offset_of!(bpfw_head, dst_addr) - 4usize];
+    [
+        "Offset of field: bpfw_head::src_port",
+    ][::std::mem::offset_of!(bpfw_head, src_port) - 8usize];
+    [
+        "Offset of field: bpfw_head::dst_port",
+    ][::std::mem::offset_of!(bpfw_head, dst_port) - 10usize];
+    [
+        "Offset of field: bpfw_head::protocol",
+    ][::std::mem::offset_of!(bpfw_head, protocol) - 12usize];
+    [
+        "Offset of field: bpfw_head::family",
+    ][::std::mem::offset_of!(bpfw_head, family) - 13usize];
+    [
+        "Offset of field: bpfw_head::idle",
+    ][::std::mem::offset_of!(bpfw_head, idle) - 14usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_tuple {
+    pub head: bpfw_head,
+    pub more: [__be32; 6usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_tuple"][::std::mem::size_of::<bpfw_tuple>() - 40usize];
     ["Alignment of bpfw_tuple"][::std::mem::align_of::<bpfw_tuple>() - 8usize];
     [
-        "Offset of field: bpfw_tuple::src_addr",
-    ][::std::mem::offset_of!(bpfw_tuple, src_addr) - 0usize];
+        "Offset of field: bpfw_tuple::head",
+    ][::std::mem::offset_of!(bpfw_tuple, head) - 0usize];
     [
-        "Offset of field: bpfw_tuple::dst_addr",
-    ][::std::mem::offset_of!(bpfw_tuple, dst_addr) - 4usize];
-    [
-        "Offset of field: bpfw_tuple::src_port",
-    ][::std::mem::offset_of!(bpfw_tuple, src_port) - 8usize];
-    [
-        "Offset of field: bpfw_tuple::dst_port",
-    ][::std::mem::offset_of!(bpfw_tuple, dst_port) - 10usize];
-    [
-        "Offset of field: bpfw_tuple::protocol",
-    ][::std::mem::offset_of!(bpfw_tuple, protocol) - 12usize];
-    [
-        "Offset of field: bpfw_tuple::reserved",
-    ][::std::mem::offset_of!(bpfw_tuple, reserved) - 13usize];
+        "Offset of field: bpfw_tuple::more",
+    ][::std::mem::offset_of!(bpfw_tuple, more) - 16usize];
 };
 #[repr(C)]
 #[repr(align(8))]
@@ -125,7 +148,7 @@ const _: () = {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct bpfw_cell {
-    pub tuple: bpfw_tuple,
+    pub head: bpfw_head,
     pub rewrite: bpfw_rewrite,
     pub hop_word: __u64,
     pub volume: __u64,
@@ -137,8 +160,8 @@ const _: () = {
     ["Size of bpfw_cell"][::std::mem::size_of::<bpfw_cell>() - 64usize];
     ["Alignment of bpfw_cell"][::std::mem::align_of::<bpfw_cell>() - 8usize];
     [
-        "Offset of field: bpfw_cell::tuple",
-    ][::std::mem::offset_of!(bpfw_cell, tuple) - 0usize];
+        "Offset of field: bpfw_cell::head",
+    ][::std::mem::offset_of!(bpfw_cell, head) - 0usize];
     [
         "Offset of field: bpfw_cell::rewrite",
     ][::std::mem::offset_of!(bpfw_cell, rewrite) - 16usize];
@@ -162,8 +185,9 @@ pub struct bpfw_rest {
     pub packets: __u64,
     pub bytes: __u64,
     pub proof: __u64,
-    pub finished: __u32,
     pub way_back: __u32,
+    pub finished: __u16,
+    pub flags: __u16,
     pub pass_from: __u32,
     pub idle_limit: __u32,
     pub id: __u32,
@@ -186,11 +210,14 @@ const _: () = {
         "Offset of field: bpfw_rest::proof",
     ][::std::mem::offset_of!(bpfw_rest, proof) - 24usize];
     [
-        "Offset of field: bpfw_rest::finished",
-    ][::std::mem::offset_of!(bpfw_rest, finished) - 32usize];
-    [
         "Offset of field: bpfw_rest::way_back",
-    ][::std::mem::offset_of!(bpfw_rest, way_back) - 36usize];
+    ][::std::mem::offset_of!(bpfw_rest, way_back) - 32usize];
+    [
+        "Offset of field: bpfw_rest::finished",
+    ][::std::mem::offset_of!(bpfw_rest, finished) - 36usize];
+    [
+        "Offset of field: bpfw_rest::flags",
+    ][::std::mem::offset_of!(bpfw_rest, flags) - 38usize];
     [
         "Offset of field: bpfw_rest::pass_from",
     ][::std::mem::offset_of!(bpfw_rest, pass_from) - 40usize];
@@ -227,7 +254,7 @@ pub struct bpfw_signal {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_signal"][::std::mem::size_of::<bpfw_signal>() - 24usize];
+    ["Size of bpfw_signal"][::std::mem::size_of::<bpfw_signal>() - 48usize];
     ["Alignment of bpfw_signal"][::std::mem::align_of::<bpfw_signal>() - 8usize];
     [
         "Offset of field: bpfw_signal::time",
@@ -355,6 +382,7 @@ const _: () = {
 pub struct bpfw_egress {
     pub port: __u32,
     pub mtu: __u32,
+    pub mtu6: __u32,
     pub vlan_id: __u16,
     pub vlan_proto: __be16,
     pub flags: __u32,
@@ -363,7 +391,7 @@ pub struct bpfw_egress {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of bpfw_egress"][::std::mem::size_of::<bpfw_egress>() - 24usize];
+    ["Size of bpfw_egress"][::std::mem::size_of::<bpfw_egress>() - 28usize];
     ["Alignment of bpfw_egress"][::std::mem::align_of::<bpfw_egress>() - 4usize];
     [
         "Offset of field: bpfw_egress::port",
@@ -372,20 +400,23 @@ const _: () = {
         "Offset of field: bpfw_egress::mtu",
     ][::std::mem::offset_of!(bpfw_egress, mtu) - 4usize];
     [
+        "Offset of field: bpfw_egress::mtu6",
+    ][::std::mem::offset_of!(bpfw_egress, mtu6) - 8usize];
+    [
         "Offset of field: bpfw_egress::vlan_id",
-    ][::std::mem::offset_of!(bpfw_egress, vlan_id) - 8usize];
+    ][::std::mem::offset_of!(bpfw_egress, vlan_id) - 12usize];
     [
         "Offset of field: bpfw_egress::vlan_proto",
-    ][::std::mem::offset_of!(bpfw_egress, vlan_proto) - 10usize];
+    ][::std::mem::offset_of!(bpfw_egress, vlan_proto) - 14usize];
     [
         "Offset of field: bpfw_egress::flags",
-    ][::std::mem::offset_of!(bpfw_egress, flags) - 12usize];
+    ][::std::mem::offset_of!(bpfw_egress, flags) - 16usize];
     [
         "Offset of field: bpfw_egress::asked",
-    ][::std::mem::offset_of!(bpfw_egress, asked) - 16usize];
+    ][::std::mem::offset_of!(bpfw_egress, asked) - 20usize];
     [
         "Offset of field: bpfw_egress::stamped",
-    ][::std::mem::offset_of!(bpfw_egress, stamped) - 20usize];
+    ][::std::mem::offset_of!(bpfw_egress, stamped) - 24usize];
 };
 #[repr(C)]
 #[repr(align(8))]

@@ -38,6 +38,8 @@ pub unsafe trait Pod: Copy + Default {
 
 // SAFETY: each is made of integers and arrays of these, and bpfw_abi.h asserts its size to be the
 // sum of its fields: no padding.
+unsafe impl Pod for bpfw_head {}
+// SAFETY: as above.
 unsafe impl Pod for bpfw_tuple {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_rewrite {}
@@ -69,9 +71,50 @@ unsafe impl Pod for u32 {}
 unsafe impl Pod for u64 {}
 
 impl bpfw_tuple {
-    /// The tuple as the two words that BPF takes it for.
-    pub fn words(&self) -> [u64; 2] {
+    /// The tuple as the five words that BPF takes it for; IPv4 has two.
+    pub fn words(&self) -> [u64; 5] {
         words(self)
+    }
+
+    /// Whether it is IPv6's.
+    pub fn is_ipv6(&self) -> bool {
+        self.head.is_ipv6()
+    }
+}
+
+impl bpfw_head {
+    /// Whether it is of a tuple of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        u32::from(self.family) == BPFW_FAMILY_IPV6
+    }
+}
+
+impl bpfw_cell {
+    /// How packets of this direction come in.
+    pub fn tuple(&self) -> bpfw_tuple {
+        let head = bpfw_head { idle: 0, ..self.head };
+        let mut more = <[__be32; 6]>::default();
+        if head.is_ipv6() {
+            for (word, bytes) in more.iter_mut().zip(self.rewrite.bytes().chunks_exact(4)) {
+                *word = __be32(u32::from_ne_bytes(array(bytes)));
+            }
+        }
+        bpfw_tuple { head, more }
+    }
+
+    /// The cell's tuple, and what the datapath adds to it: IPv6 has its tuple's other words in place of
+    /// a rewrite.
+    pub fn of(tuple: &bpfw_tuple, rewrite: bpfw_rewrite) -> Self {
+        if !tuple.is_ipv6() {
+            return Self { head: tuple.head, rewrite, ..Self::default() };
+        }
+        let head = bpfw_head { idle: rewrite.idle, ..tuple.head };
+        let more = &tuple.bytes()[size_of::<bpfw_head>()..];
+        Self {
+            head,
+            rewrite: bpfw_rewrite::from_bytes(more).unwrap_or_default(),
+            ..Self::default()
+        }
     }
 }
 
@@ -85,17 +128,26 @@ impl bpfw_rewrite {
 fn words<const N: usize>(value: &impl Pod) -> [u64; N] {
     let mut words = [0; N];
     for (word, bytes) in words.iter_mut().zip(value.bytes().chunks_exact(8)) {
-        let mut aligned = [0; 8];
-        aligned.copy_from_slice(bytes);
-        *word = u64::from_ne_bytes(aligned);
+        *word = u64::from_ne_bytes(array(bytes));
     }
     words
 }
 
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
+}
+
 impl bpfw_conn {
+    /// How packets of this direction come in.
+    pub fn tuple(&self) -> bpfw_tuple {
+        self.cell.tuple()
+    }
+
     /// How packets of the connection's first sender come in.
     pub fn original(&self) -> bpfw_tuple {
-        if self.is_reply() { self.reverse() } else { self.cell.tuple }
+        if self.is_reply() { self.reverse() } else { self.tuple() }
     }
 
     /// The next hop's slot that BPF chose for this direction, if it ever did and it goes on.
@@ -105,7 +157,7 @@ impl bpfw_conn {
         (word as u32 != 0).then_some((word >> 32) as u32)
     }
 
-    /// Packets that were forwarded, and their bytes, IPv4 header included.
+    /// Packets that were forwarded, and their bytes, IP header included.
     pub fn volume(&self) -> (u64, u64) {
         let volume = self.cell.volume;
         (self.rest.packets + (volume >> 32), self.rest.bytes + u64::from(volume as u32))
@@ -128,25 +180,28 @@ impl bpfw_conn {
 
     /// Whether this is the reply direction.
     pub fn is_reply(&self) -> bool {
-        u32::from(self.cell.rewrite.flags) & BPFW_CONN_REPLY != 0
+        u32::from(self.rest.flags) & BPFW_REST_REPLY != 0
     }
 
     /// Conntrack's ASSURED bit at the time of the insert.
     pub fn is_assured(&self) -> bool {
-        u32::from(self.cell.rewrite.flags) & BPFW_CONN_ASSURED != 0
+        u32::from(self.rest.flags) & BPFW_REST_ASSURED != 0
     }
 
     /// The tuple of this connection's other direction.
     pub fn reverse(&self) -> bpfw_tuple {
-        let bpfw_cell { tuple, rewrite, .. } = &self.cell;
-        bpfw_tuple {
+        let bpfw_cell { head, rewrite, .. } = &self.cell;
+        if head.is_ipv6() {
+            return self.tuple().turned_around();
+        }
+        let head = bpfw_head {
             src_addr: rewrite.dst_addr,
             dst_addr: rewrite.src_addr,
             src_port: rewrite.dst_port,
             dst_port: rewrite.src_port,
-            protocol: tuple.protocol,
-            reserved: [0; 3],
-        }
+            ..*head
+        };
+        bpfw_tuple { head, ..Default::default() }
     }
 }
 

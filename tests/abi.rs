@@ -61,6 +61,7 @@ fn all_four_objects_lay_out_the_maps_alike() {
 fn the_daemon_lays_them_out_as_the_objects_do() {
     let objects = layouts("xdp", "le");
     let sizes = [
+        ("bpfw_head", size_of::<abi::bpfw_head>()),
         ("bpfw_tuple", size_of::<abi::bpfw_tuple>()),
         ("bpfw_rewrite", size_of::<abi::bpfw_rewrite>()),
         ("bpfw_cell", size_of::<abi::bpfw_cell>()),

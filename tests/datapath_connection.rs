@@ -19,7 +19,7 @@ fn key(flow: &Flow, reply: bool) -> bpfw_tuple {
     bpfw_tuple::from(flow.tuple(reply))
 }
 
-fn finished(datapath: &Datapath<'_>, flow: &Flow) -> [u32; 2] {
+fn finished(datapath: &Datapath<'_>, flow: &Flow) -> [u16; 2] {
     DIRECTIONS.map(|reply| datapath.entry(flow, reply).rest.finished)
 }
 

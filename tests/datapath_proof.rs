@@ -334,7 +334,7 @@ const PARTS: [Part; 14] = [
         "0 * stamp",
     ),
     (others_prove_nothing, "egress.h", "!bpf_map_lookup_elem(&egress_map, &way.ingress) ||", ""),
-    (others_prove_nothing, "skb.h", "pkt->tuple->protocol != IPPROTO_TCP ||", "1 ||"),
+    (others_prove_nothing, "skb.h", "pkt->tuple->head.protocol != IPPROTO_TCP ||", "1 ||"),
     (period, "proof.h", ">> generation_now.period", ">> 63"),
 ];
 

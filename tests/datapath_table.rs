@@ -42,7 +42,7 @@ fn tuples(connection: &Connection) -> [bpfw_tuple; 2] {
 fn walk(table: &ConnMap) -> BTreeMap<u32, Vec<Tuple>> {
     let (mut walk, mut found) = (Walk::default(), BTreeMap::<u32, Vec<Tuple>>::new());
     let mut note = |conn: bpfw::abi::bpfw_conn| {
-        found.entry(conn.rest.id).or_default().push(conn.cell.tuple.decode().expect("a tuple"));
+        found.entry(conn.rest.id).or_default().push(conn.tuple().decode().expect("a tuple"));
     };
     while !table.walk_batch(&mut walk, &mut note).expect("walking") {}
     found
@@ -58,7 +58,7 @@ fn expect(table: &ConnMap, model: &BTreeMap<u32, Connection>) {
         for tuple in [connection.original, connection.reply] {
             assert!(found[id].contains(&tuple), "{tuple} is missing");
             let entry = table.get(&tuple.into()).expect("reading").expect("an entry");
-            assert_eq!((entry.rest.id, entry.cell.tuple.decode()), (*id, Some(tuple)));
+            assert_eq!((entry.rest.id, entry.tuple().decode()), (*id, Some(tuple)));
         }
     }
 }

@@ -348,9 +348,9 @@ fn hazard_21_the_liberal_flag_stays_until_the_connection_ends(hook: &str, test: 
 /// Packets and bytes of a connection so far: of the original direction, and of the other one.
 fn counted(daemon: &Daemon, port: u16) -> [(u64, u64); 2] {
     let connections = Maps::of(daemon.pid()).connections();
-    let is_original = |conn: &&bpfw_conn| conn.cell.tuple.src_port == port.into();
+    let is_original = |conn: &&bpfw_conn| conn.cell.head.src_port == port.into();
     let original = connections.iter().find(is_original).expect("it is offloaded");
-    let reply = connections.iter().find(|conn| conn.cell.tuple == original.reverse());
+    let reply = connections.iter().find(|conn| conn.tuple() == original.reverse());
     [original.volume(), reply.expect("both directions").volume()]
 }
 

@@ -99,7 +99,7 @@ fn hazard_09_a_forged_packet_is_not_forwarded(hook: &str, test: &str) {
     let maps = Maps::of(fast.daemon.pid());
     let trace = || {
         let connections = maps.connections();
-        let lan = connections.into_iter().find(|conn| conn.cell.tuple.src_port == FROM.into());
+        let lan = connections.into_iter().find(|conn| conn.cell.head.src_port == FROM.into());
         lan.map(|abi::bpfw_conn { cell, rest }| {
             (cell.hop_word, cell.last_seen, cell.volume, rest.finished)
         })

@@ -134,7 +134,7 @@ impl Offload {
 
     fn packets(&self, conn: &bpfw_conn, now: Jiffies) -> Packets {
         let (last, by_stack) = (conn.last_packet(now), conn.passed_up());
-        let remembered = self.conn_map.refreshed(&conn.cell.tuple);
+        let remembered = self.conn_map.refreshed(&conn.tuple());
         let refreshed = match remembered {
             Some(0) => Jiffies::NEVER,
             Some(low) => now.widen(low),
@@ -164,7 +164,7 @@ impl Offload {
 
     fn remember_refresh(&mut self, conn: &bpfw_conn, last: Jiffies) {
         // 0 stands for never. A jiffy more does not matter.
-        self.conn_map.set_refreshed(&conn.cell.tuple, last.low().max(1));
+        self.conn_map.set_refreshed(&conn.tuple(), last.low().max(1));
     }
 }
 

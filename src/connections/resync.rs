@@ -102,7 +102,7 @@ impl Offload {
                 }
             })?;
             for conn in stale {
-                self.remove(&conn.cell.tuple, &conn.reverse(), conn.rest.id)?;
+                self.remove(&conn.tuple(), &conn.reverse(), conn.rest.id)?;
             }
             if complete || Instant::now() >= until {
                 return Ok(complete);

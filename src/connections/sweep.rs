@@ -150,9 +150,9 @@ impl Offload {
     fn sweep_one(&mut self, conn: &bpfw_conn, now: Jiffies) -> Result<()> {
         let bpfw_conn { cell, rest } = conn;
         if rest.finished != 0 {
-            return self.look_at(&cell.tuple, conn.passed_up());
+            return self.look_at(&conn.tuple(), conn.passed_up());
         }
-        let Some(protocol) = Protocol::from_number(cell.tuple.protocol) else {
+        let Some(protocol) = Protocol::from_number(cell.head.protocol) else {
             return Ok(());
         };
         let reply = conn.is_reply();
@@ -167,10 +167,10 @@ impl Offload {
         // The timeouts were longer when it was offloaded.
         let is_outdated = rest.idle_limit > self.idle_limit(protocol, assured);
         if is_outdated || silence > FORGOTTEN || self.is_long_silent(conn, protocol, now)? {
-            return self.remove(&cell.tuple, &conn.reverse(), rest.id);
+            return self.remove(&conn.tuple(), &conn.reverse(), rest.id);
         }
         if self.lacks_room() && self.is_in_the_way(conn, now)? {
-            return self.remove(&cell.tuple, &conn.reverse(), rest.id);
+            return self.remove(&conn.tuple(), &conn.reverse(), rest.id);
         }
         self.sweep.unassured |= !assured && protocol == Protocol::Udp;
         self.refresh(conn, protocol, now)

@@ -108,6 +108,7 @@ impl View<'_> {
         let untagged = bpfw_egress {
             port: link.index,
             mtu,
+            mtu6: link.mtu,
             flags: abi::BPFW_EGRESS_REDIRECT | self.header_flag(link),
             ..Default::default()
         };

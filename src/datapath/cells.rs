@@ -14,7 +14,7 @@ use libbpf_rs::Object;
 
 use super::map_names;
 use super::typed_map::TypedMap;
-use crate::abi::{self, Pod, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
+use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
 use crate::error::{Error, Result};
 
 /// How many cells a walk reads in one slice.
@@ -52,11 +52,22 @@ pub fn loaded_settings(object: &Object) -> Result<bpfw_settings> {
     Ok(settings.get(&0)?.unwrap_or_default())
 }
 
-/// As `ipv4_hash` in bpf/ipv4.h.
+/// As `ipv4_hash` in bpf/ipv4.h and `ipv6_hash` in bpf/ipv6.h.
 pub fn hash(tuple: &bpfw_tuple, settings: &bpfw_settings) -> u64 {
-    let [first, second] = tuple.words();
-    let hash = (first ^ settings.seed).wrapping_mul(abi::BPFW_FACTOR as u64);
-    (hash ^ hash >> 32).wrapping_add(second.to_le()).wrapping_mul(settings.seed)
+    let [first, ports, more @ ..] = tuple.words();
+    let hash = if tuple.is_ipv6() {
+        [first].into_iter().chain(more).fold(settings.seed, hash_step)
+    } else {
+        let hash = (first ^ settings.seed).wrapping_mul(abi::BPFW_FACTOR as u64);
+        hash ^ hash >> 32
+    };
+    hash.wrapping_add(ports.to_le()).wrapping_mul(settings.seed)
+}
+
+/// Both halves of the sum, multiplied: as `hash_step` in bpf/ipv6.h.
+fn hash_step(hash: u64, word: u64) -> u64 {
+    let sum = hash.wrapping_add(word);
+    u64::from(sum as u32).wrapping_mul(sum >> 32)
 }
 
 /// The first of the cells that a tuple may be in, as in bpf/conn_table.h; and a number of its own
@@ -129,7 +140,7 @@ impl Cells {
             return Ok(None);
         };
         let conn = self.read(number)?;
-        Ok(conn.filter(|conn| conn.cell.tuple.bytes() == tuple.bytes()))
+        Ok(conn.filter(|conn| conn.tuple() == *tuple))
     }
 
     /// Conntrack's id of the entry of a tuple, or of another one that has its tag.
@@ -161,7 +172,7 @@ impl Cells {
 
     /// Takes a free cell, to be filled by the next [`Cells::fill`].
     pub fn reserve(&mut self, number: u32, conn: &bpfw_conn) {
-        self.tags[number as usize] = place(&conn.cell.tuple, &self.settings).tag;
+        self.tags[number as usize] = place(&conn.tuple(), &self.settings).tag;
         self.refreshed[number as usize] = 0;
         self.taken += 1;
         self.reserved.push((number, *conn));

@@ -10,7 +10,7 @@ use super::cells::{self, Cells, Room};
 use super::map_names;
 use super::overflow::Overflow;
 use super::typed_map::{Cursor, Inserted, TypedMap};
-use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite, bpfw_settings, bpfw_tuple};
+use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
 use crate::clock::Jiffies;
 use crate::error::Result;
 use crate::flow::translation::Translation;
@@ -43,23 +43,22 @@ impl Connection {
             if reply { (self.reply, self.original) } else { (self.original, self.reply) };
         let mut rewrite = Translation::new(tuple, other).rewrite();
         let tuple = bpfw_tuple::from(tuple);
-        for (set, flag) in [(reply, abi::BPFW_CONN_REPLY), (self.assured, abi::BPFW_CONN_ASSURED)] {
-            rewrite.flags |= if set { flag as u16 } else { 0 };
-        }
         rewrite.idle = self.express_idle();
-        let seal = seal(cells::hash(&tuple, settings), &rewrite);
+        let cell = bpfw_cell::of(&tuple, rewrite);
         let cell = bpfw_cell {
-            tuple,
-            rewrite,
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(number) << 32,
-            seal,
+            seal: seal(cells::hash(&tuple, settings), &cell),
             last_seen: self.seen.before(1).low(),
-            ..Default::default()
+            ..cell
         };
+        let assured = (self.assured, abi::BPFW_REST_ASSURED);
+        let flags = [(reply, abi::BPFW_REST_REPLY), assured].into_iter();
+        let flags = flags.filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag as u16);
         let rest = bpfw_rest {
             passed_up: self.seen.0,
             // 0 is "never", and comes up once in 2^32 jiffies.
+            flags,
             pass_from: self.pass_from.map_or(0, |at| at.low().max(1)),
             idle_limit: self.idle_limit,
             id: self.id,
@@ -77,9 +76,12 @@ impl Connection {
 }
 
 /// See `struct bpfw_cell`: what makes tuple and rewrite recognisable as belonging together. As
-/// `take_snapshot` in bpf/connection.h.
-fn seal(hash: u64, rewrite: &bpfw_rewrite) -> u32 {
-    let [first, second, third] = rewrite.words();
+/// `take_snapshot` in bpf/connection.h. IPv6 has no rewrite, but its idle limit.
+fn seal(hash: u64, cell: &bpfw_cell) -> u32 {
+    if cell.head.is_ipv6() {
+        return (seal_step(hash.wrapping_add(cell.head.idle.into()), 0) >> 32) as u32;
+    }
+    let [first, second, third] = cell.rewrite.words();
     let seal = seal_step(seal_step(hash.wrapping_add(first), second), third);
     (seal_step(seal, 0) >> 32) as u32
 }
@@ -245,7 +247,7 @@ impl ConnMap {
             return Ok(None);
         }
         let conn = self.map.get(&self.cells.hash_of(tuple))?;
-        Ok(conn.filter(|conn| conn.cell.tuple == *tuple))
+        Ok(conn.filter(|conn| conn.tuple() == *tuple))
     }
 
     /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;

@@ -36,14 +36,16 @@ impl Translation {
         if self.incoming != self.outgoing {
             flags |= abi::BPFW_CONN_NAT as u16;
         }
-        if (before.src_port, before.dst_port) != (after.src_port, after.dst_port) {
+        if (before.head.src_port, before.head.dst_port)
+            != (after.head.src_port, after.head.dst_port)
+        {
             flags |= abi::BPFW_CONN_PORTS as u16;
         }
         bpfw_rewrite {
-            src_addr: after.src_addr,
-            dst_addr: after.dst_addr,
-            src_port: after.src_port,
-            dst_port: after.dst_port,
+            src_addr: after.head.src_addr,
+            dst_addr: after.head.dst_addr,
+            src_port: after.head.src_port,
+            dst_port: after.head.dst_port,
             // Not 0: a sum is 0 only if both parts are.
             ip_delta: add(addresses, !u16::from_ne_bytes(TTL_STEP)),
             addr_delta: addresses,
@@ -57,15 +59,15 @@ impl Translation {
 
 fn addresses(tuple: &bpfw_tuple) -> [u8; 8] {
     let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&tuple.src_addr.0.to_ne_bytes());
-    bytes[4..].copy_from_slice(&tuple.dst_addr.0.to_ne_bytes());
+    bytes[..4].copy_from_slice(&tuple.head.src_addr.0.to_ne_bytes());
+    bytes[4..].copy_from_slice(&tuple.head.dst_addr.0.to_ne_bytes());
     bytes
 }
 
 fn ports(tuple: &bpfw_tuple) -> [u8; 4] {
     let mut bytes = [0; 4];
-    bytes[..2].copy_from_slice(&tuple.src_port.0.to_ne_bytes());
-    bytes[2..].copy_from_slice(&tuple.dst_port.0.to_ne_bytes());
+    bytes[..2].copy_from_slice(&tuple.head.src_port.0.to_ne_bytes());
+    bytes[2..].copy_from_slice(&tuple.head.dst_port.0.to_ne_bytes());
     bytes
 }
 

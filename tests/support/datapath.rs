@@ -8,7 +8,7 @@ use super::live::root_or_skip;
 use super::netns::Namespace;
 use super::prelude::Prelude;
 use bpfw::abi::{
-    BPFW_EGRESS_REDIRECT, BPFW_FACTOR, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, Pod, bpfw_cell,
+    BPFW_EGRESS_REDIRECT, BPFW_FACTOR, BPFW_FORWARDED, BPFW_PROBES, BPFW_VERDICTS, bpfw_cell,
     bpfw_conn, bpfw_egress, bpfw_link, bpfw_link_key, bpfw_rest, bpfw_testimony, bpfw_tuple,
     bpfw_verdict,
 };
@@ -439,10 +439,10 @@ impl<'obj> Datapath<'obj> {
         let object = self.object.object();
         let cells = TypedMap::<u32, bpfw_cell>::new(object, map_names::CONN_CELLS).expect("map");
         let rests = TypedMap::<u32, bpfw_rest>::new(object, map_names::CONN_RESTS).expect("map");
-        let tuple = &entry.cell.tuple;
+        let tuple = &entry.tuple();
         let holds = |number: &u32| {
             let cell = cells.get(number).expect("reading").expect("a cell");
-            cell.tuple.bytes() == tuple.bytes()
+            cell.tuple() == *tuple
         };
         match (0..ALL_CELLS).find(holds) {
             Some(number) => {
@@ -598,7 +598,7 @@ pub fn egress(side: Side, vlan_id: u16, vlan_proto: u16, mtu: u32) -> (u32, bpfw
     let port = side.ifindex();
     let vlan_proto = vlan_proto.into();
     let flags = BPFW_EGRESS_REDIRECT;
-    (port, bpfw_egress { port, mtu, vlan_id, vlan_proto, flags, ..Default::default() })
+    (port, bpfw_egress { port, mtu, mtu6: mtu, vlan_id, vlan_proto, flags, ..Default::default() })
 }
 
 fn put(bytes: &mut [u8], offset: usize, value: u32) {

@@ -61,7 +61,7 @@ impl Maps {
             let (mut found, mut indices, mut index) = (Vec::new(), Vec::new(), 0..);
             let keep = |cell: bpfw_cell| {
                 let index = index.next().expect("endless");
-                if cell.tuple.protocol != 0 {
+                if cell.head.protocol != 0 {
                     found.push(cell);
                     indices.push(index);
                 }
@@ -85,14 +85,14 @@ impl Maps {
         let cells = self.named(CONN_CELLS);
         cells_of(key, self.settings()).find_map(|number| {
             let cell: bpfw_cell = self.value(cells, number.bytes())?;
-            (cell.tuple.bytes() == key.bytes()).then_some((number, cell))
+            (cell.tuple() == *key).then_some((number, cell))
         })
     }
 
     /// What is in `conn_map` under this tuple.
     fn spilled(&self, key: &bpfw_tuple) -> Option<bpfw_conn> {
         let conn = self.value(self.named(CONN_MAP), hash(key, self.settings()).bytes());
-        conn.filter(|conn: &bpfw_conn| conn.cell.tuple == *key)
+        conn.filter(|conn: &bpfw_conn| conn.tuple() == *key)
     }
 
     fn settings(&self) -> &bpfw_settings {

@@ -108,7 +108,7 @@ impl FastPath {
     fn check_map(&self, model: &Model, entries: &[Entry]) -> Result<(), String> {
         let conns = self.maps.connections();
         for conn in &conns {
-            let tuple = conn.cell.tuple.decode().ok_or("a tuple of no protocol")?;
+            let tuple = conn.tuple().decode().ok_or("a tuple of no protocol")?;
             let (known, reply) =
                 owner(tuple).ok_or_else(|| format!("a stranger in the map: {tuple}"))?;
             let entry = tracked::entry_of(entries, known)
@@ -120,7 +120,7 @@ impl FastPath {
                 return Err(format!("{known:?} must not be in the map: {entry:?}"));
             }
             check_translation(conn, known, reply)?;
-            if !conns.iter().any(|other| other.cell.tuple == conn.reverse()) {
+            if !conns.iter().any(|other| other.tuple() == conn.reverse()) {
                 return Err(format!("{known:?} has one direction only"));
             }
         }
