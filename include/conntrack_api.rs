@@ -146,6 +146,13 @@ unsafe extern "C" {
     pub fn nfct_destroy(ct: *mut nf_conntrack);
 }
 unsafe extern "C" {
+    pub fn nfct_set_attr(
+        ct: *mut nf_conntrack,
+        type_: nf_conntrack_attr,
+        value: *const ::std::os::raw::c_void,
+    );
+}
+unsafe extern "C" {
     pub fn nfct_set_attr_u8(ct: *mut nf_conntrack, type_: nf_conntrack_attr, value: u8);
 }
 unsafe extern "C" {

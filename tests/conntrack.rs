@@ -31,7 +31,7 @@ const RULES: &str = "table inet t {
 }";
 
 /// Runs `body` in a new network namespace in which conntrack works; it ends with the thread.
-fn in_namespace(test: &str, body: fn()) {
+fn in_namespace(test: &str, body: impl FnOnce() + Send + 'static) {
     if !live::root_or_skip(test) {
         return;
     }
@@ -142,11 +142,10 @@ fn set_mark(tuple: &Tuple, mark: u32) {
 
 #[test]
 fn events_of_both_protocols_arrive() {
-    in_namespace("events_of_both_protocols_arrive", || {
-        for address in ANYWHERE {
-            events_arrive(address);
-        }
-    });
+    // The end of a connection sends events of its own.
+    for address in ANYWHERE {
+        in_namespace("events_of_both_protocols_arrive", move || events_arrive(address));
+    }
 }
 
 fn events_arrive(address: &str) {
