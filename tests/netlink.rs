@@ -773,10 +773,13 @@ fn hazard_43_an_expired_route_is_noticed() {
         let age = |at: Instant| at.duration_since(begin).as_millis();
         let first = age(next_expiry(&mut monitor));
         assert!((1900..2200).contains(&first), "as it was told first: {first} ms");
+        let wait = later.wait(Instant::now()).expect("the time that is left");
+        assert!(wait < Duration::from_secs(1), "{wait:?}");
         for (who, monitor) in [("the events", &mut monitor), ("a dump", &mut later)] {
             let second = age(next_expiry(monitor));
             assert!((2900..3300).contains(&second), "by {who}: {second} ms");
             assert_eq!(read(monitor), Changes { drained: true, ..Changes::default() });
+            assert_eq!(monitor.wait(Instant::now()), None);
         }
         assert!(output("ip -6 route show 2001:db8:7::/48").1.contains("expires"), "still listed");
     });

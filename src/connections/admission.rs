@@ -59,7 +59,7 @@ impl Offload {
 
     /// The decision on an entry as it stands.
     pub(super) fn decide(&self, entry: &Entry) -> Decision {
-        if let Some(reason) = self.forbidden {
+        if let Some(reason) = self.why_forbidden(&entry.original) {
             return Decision::Refuse(reason);
         }
         let Some(status) = entry.status else {
@@ -73,7 +73,8 @@ impl Offload {
             watched: entry.has_helper || entry.has_seqadj || entry.has_synproxy,
             zone: entry.zone,
             mark_wanted: self.mark.is_none_or(|mark| mark.matches(entry.mark)),
-            unmarked: self.route_mark.required && self.route_mark.of(entry.mark) == 0,
+            unmarked: self.route_mark.required[entry.original.family()]
+                && self.route_mark.of(entry.mark) == 0,
             ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
         decide(&facts, |address| self.local_addresses.contains(&address))

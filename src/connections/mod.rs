@@ -30,6 +30,7 @@ use crate::datapath::conn_map::ConnMap;
 use crate::datapath::signals::Signals;
 use crate::error::Result;
 use crate::flow::expiry::Timeouts;
+use crate::flow::family::{Family, PerFamily};
 use crate::flow::mark::OffloadMark;
 use crate::flow::selector::Selectors;
 use crate::flow::tuple::Tuple;
@@ -47,7 +48,7 @@ struct RouteMark {
     /// The bits that packets are routed by, 0 if the look-ups heed none.
     mask: u32,
     /// There are rules that go by them: a connection without any may be marked packet by packet.
-    required: bool,
+    required: PerFamily<bool>,
 }
 
 impl RouteMark {
@@ -69,8 +70,8 @@ pub struct Offload {
     provocations: Requests,
     mark: Option<OffloadMark>,
     route_mark: RouteMark,
-    /// Why no connection at all may be offloaded for now.
-    forbidden: Option<Refusal>,
+    /// Why no connection of a family may be offloaded for now.
+    forbidden: PerFamily<Option<Refusal>>,
     /// What IPsec policies may cover.
     ipsec: Selectors,
     /// Conntrack sends events (`nf_conntrack_events` is not 0).
@@ -113,8 +114,8 @@ impl Offload {
             requests: Requests::open()?,
             provocations: Requests::open()?,
             mark,
-            route_mark: RouteMark { mask: route_mark_mask, required: false },
-            forbidden: None,
+            route_mark: RouteMark { mask: route_mark_mask, required: PerFamily::default() },
+            forbidden: PerFamily::default(),
             ipsec: Selectors::default(),
             events_sent: events_are_sent(sysctls),
             timeouts: timeouts(sysctls),
@@ -166,20 +167,21 @@ impl Offload {
         self.timeout_policies = exist;
     }
 
-    /// Sets or lifts a reason to offload nothing at all; `true` if that is a change, which a
+    /// Sets or lifts a reason to offload nothing of this family; `true` if that is a change, which a
     /// resync must carry out.
-    pub fn forbid(&mut self, reason: Option<Refusal>) -> bool {
-        if self.forbidden == reason {
-            return false;
-        }
-        self.forbidden = reason;
-        true
+    pub fn forbid(&mut self, family: Family, reason: Option<Refusal>) -> bool {
+        std::mem::replace(&mut self.forbidden[family], reason) != reason
     }
 
-    /// Says whether routing rules go by the marks of connections; `true` if that is a change, which
-    /// a resync must carry out.
-    pub fn require_route_mark(&mut self, required: bool) -> bool {
-        std::mem::replace(&mut self.route_mark.required, required) != required
+    /// Why nothing of this tuple's family may be offloaded, if so.
+    fn why_forbidden(&self, tuple: &Tuple) -> Option<Refusal> {
+        self.forbidden[tuple.family()]
+    }
+
+    /// Says whether routing rules of this family go by the marks of connections; `true` if that is a
+    /// change, which a resync must carry out.
+    pub fn require_route_mark(&mut self, family: Family, required: bool) -> bool {
+        std::mem::replace(&mut self.route_mark.required[family], required) != required
     }
 
     /// The datapath's time at a heartbeat just now.

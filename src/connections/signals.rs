@@ -93,7 +93,7 @@ impl Offload {
             Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
             None => {}
         }
-        if let Some(reason) = self.forbidden {
+        if let Some(reason) = self.why_forbidden(&plain) {
             self.refuse_tuple(&plain, reason);
             return Ok(());
         }

@@ -143,7 +143,7 @@ impl Direction {
     }
 
     fn set(&self, object: &mut Object, tuple: &Tuple) {
-        let family = Family::of(tuple.source.ip()).number();
+        let family = tuple.family().number();
         object.set_u8(self.family, family).set_u8(self.protocol, tuple.protocol.number());
         self.source.set(object, tuple.source);
         self.destination.set(object, tuple.destination);
@@ -213,7 +213,7 @@ pub(super) mod tests {
         REPLY.set(&mut object, &tuple.invert());
         more(&mut object);
         let mut bytes = Vec::new();
-        object.append_to(Family::of(tuple.source.ip()), HEADER, &mut bytes).unwrap();
+        object.append_to(tuple.family(), HEADER, &mut bytes).unwrap();
         append(&mut bytes, 12, &0x1234_5678_u32.to_be_bytes());
         bytes
     }

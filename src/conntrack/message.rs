@@ -5,7 +5,6 @@ use std::io;
 
 use super::entry::{BE_LIBERAL, MAXACK_SET, named};
 use super::ffi::{U8, U32};
-use crate::flow::family::Family;
 use crate::flow::tuple::{Protocol, Tuple};
 use crate::netlink::message::Header;
 
@@ -49,8 +48,9 @@ pub(super) fn append(
             .set_u8(U8::TCP_FLAGS_REPLY, BE_LIBERAL)
             .set_u8(U8::TCP_MASK_REPLY, TCP_FLAG_MASK);
     }
-    let family = Family::of(original.source.ip());
-    object.append_to(family, header, out).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    object
+        .append_to(original.family(), header, out)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use crate::error::Result;
 use crate::firewall::statements::Kind;
 use crate::firewall::walk::{self, Findings};
-use crate::flow::family::Family;
+use crate::flow::family::{Families, Family, PerFamily};
 use crate::netlink::firewall::Firewall;
 use crate::netlink::link::Link;
 use crate::netlink::ruleset::Chain;
@@ -13,7 +13,7 @@ use crate::netlink::ruleset::Chain;
 /// The firewall, and what was found in it.
 pub(super) struct Rules {
     pub(super) firewall: Firewall,
-    findings: Findings,
+    findings: PerFamily<Findings>,
     /// Those at the ingress or egress of interfaces.
     device_chains: Vec<Chain>,
     /// That iptables-legacy is in use was said.
@@ -25,7 +25,7 @@ impl Rules {
     pub(super) fn open() -> Result<Self> {
         Ok(Self {
             firewall: Firewall::open()?,
-            findings: Findings::new(),
+            findings: PerFamily::default(),
             device_chains: Vec::new(),
             said_legacy: false,
         })
@@ -38,18 +38,22 @@ impl Rules {
         };
         let (chains, rules) = (ruleset.chains.len(), ruleset.rules.len());
         tracing::debug!("the firewall has {chains} chains and {rules} rules");
-        // The datapath forwards no others.
-        let findings = walk::find(&ruleset, Family::Ipv4);
-        for (kind, found) in &findings {
-            // With copies nothing is offloaded, and that is said.
-            if *kind != Kind::Copy && !self.findings.contains_key(kind) {
-                tracing::warn!(
-                    "rules do not see offloaded packets: {kind}, in {} {}. --offload-mark keeps \
-                     connections away from the fast path",
-                    found.table,
-                    found.chain
-                );
+        let mut findings = PerFamily::default();
+        for family in Families::FORWARDED.iter() {
+            let of_family = walk::find(&ruleset, family);
+            for (kind, found) in &of_family {
+                // With copies nothing is offloaded, and that is said.
+                let is_known = is_among(*kind, &self.findings) || is_among(*kind, &findings);
+                if *kind != Kind::Copy && !is_known {
+                    tracing::warn!(
+                        "rules do not see offloaded packets: {kind}, in {} {}. --offload-mark keeps \
+                         connections away from the fast path",
+                        found.table,
+                        found.chain
+                    );
+                }
             }
+            findings[family] = of_family;
         }
         self.findings = findings;
         let chains = ruleset.chains.into_iter().filter(Chain::is_at_device).collect();
@@ -66,20 +70,30 @@ impl Rules {
         })
     }
 
+    /// What of the rules decides whether connections are offloaded, for each family.
+    pub(super) fn what_decides(&self) -> PerFamily<(bool, bool)> {
+        let mut all = PerFamily::default();
+        for family in Families::FORWARDED.iter() {
+            all[family] = (self.marks_packets(family), self.copies_packets(family));
+        }
+        all
+    }
+
     /// Whether rules mark packets of established connections. Those of iptables-legacy are not read:
     /// its table for that is enough.
-    pub(super) fn marks_packets(&self) -> bool {
-        self.findings.contains_key(&Kind::Mark) || has_legacy_mangle()
+    pub(super) fn marks_packets(&self, family: Family) -> bool {
+        let has_legacy_mangle = || legacy_tables(family).iter().any(|table| table == "mangle");
+        self.findings[family].contains_key(&Kind::Mark) || has_legacy_mangle()
     }
 
     /// Whether rules send copies of packets of established connections.
-    pub(super) fn copies_packets(&self) -> bool {
-        self.findings.contains_key(&Kind::Copy)
+    pub(super) fn copies_packets(&self, family: Family) -> bool {
+        self.findings[family].contains_key(&Kind::Copy)
     }
 
     /// Says once that iptables-legacy is in use: nothing is known of its rules.
     pub(super) fn report_legacy(&mut self) {
-        let tables = legacy_tables();
+        let tables: Vec<_> = Families::FORWARDED.iter().flat_map(legacy_tables).collect();
         if self.said_legacy || tables.is_empty() {
             return;
         }
@@ -92,13 +106,17 @@ impl Rules {
     }
 }
 
-/// The tables of iptables-legacy that are in use in this network namespace.
-fn legacy_tables() -> Vec<String> {
-    let tables = std::fs::read_to_string("/proc/self/net/ip_tables_names").unwrap_or_default();
-    tables.lines().map(str::to_owned).collect()
+/// Whether such a statement was found for packets of any family.
+fn is_among(kind: Kind, findings: &PerFamily<Findings>) -> bool {
+    Family::ALL.into_iter().any(|family| findings[family].contains_key(&kind))
 }
 
-/// Whether one of them can mark packets.
-fn has_legacy_mangle() -> bool {
-    legacy_tables().iter().any(|table| table == "mangle")
+/// The tables of iptables-legacy, or of ip6tables-legacy, that are in use in this network namespace.
+fn legacy_tables(family: Family) -> Vec<String> {
+    let list = match family {
+        Family::Ipv4 => "/proc/self/net/ip_tables_names",
+        Family::Ipv6 => "/proc/self/net/ip6_tables_names",
+    };
+    let tables = std::fs::read_to_string(list).unwrap_or_default();
+    tables.lines().map(str::to_owned).collect()
 }

@@ -30,9 +30,9 @@ impl Daemon<'_> {
 
     pub(super) fn read_rules(&mut self) -> Result<()> {
         let rules = &mut self.policy.rules;
-        let before = (rules.marks_packets(), rules.copies_packets());
+        let before = rules.what_decides();
         let chains_changed = rules.read()?;
-        let changed = (rules.marks_packets(), rules.copies_packets()) != before;
+        let changed = rules.what_decides() != before;
         let timeout_policies = rules.firewall.has_timeout_policies();
         if changed {
             self.check_policies()?;
@@ -54,7 +54,7 @@ impl Daemon<'_> {
         }
         let change = match changes {
             Changes { policy: true, .. } => Some(Change::Policy),
-            Changes { routing: true, .. } if Policy::has_foreign_rules(network, Family::Ipv4) => {
+            Changes { routing: true, .. } if Policy::has_foreign_rules(network) => {
                 Some(Change::Policy)
             }
             Changes { forwarding: true, .. } => Some(Change::Topology),
@@ -126,21 +126,33 @@ impl Daemon<'_> {
     /// Some kinds of policy are not looked at packet by packet: with them nothing is offloaded, or
     /// not the connections that they cover. `true` if that takes a resync.
     pub(super) fn forbid_by_policy(&mut self) -> Result<bool> {
-        let network = self.monitor.network();
-        let refusal = self.policy.refusal(network, Family::Ipv4);
-        let by_marks = network.rules.ipv4.fwmark_bits != 0 && self.policy.route_mark != 0;
-        let offload = &mut self.connections.offload;
-        let other_marks = offload.require_route_mark(by_marks);
-        let changed = offload.forbid(refusal);
-        match refusal {
-            Some(refusal) if changed => {
-                tracing::warn!("nothing is offloaded: {}", refusal.reason().line());
-            }
-            None if changed => tracing::info!("nothing stands against offloading any more"),
-            _ => {}
+        let mut changed = false;
+        for family in Families::FORWARDED.iter() {
+            changed |= self.forbid_family_by_policy(family);
         }
         let selectors = &self.policy.xfrm.policies().selectors;
+        let offload = &mut self.connections.offload;
         let covers_more = offload.set_ipsec_selectors(selectors, Instant::now() + SLICE)?;
-        Ok(changed || other_marks || covers_more)
+        Ok(changed || covers_more)
+    }
+
+    fn forbid_family_by_policy(&mut self, family: Family) -> bool {
+        let network = self.monitor.network();
+        let refusal = self.policy.refusal(network, family);
+        let by_marks = network.rules[family].fwmark_bits != 0 && self.policy.route_mark != 0;
+        let offload = &mut self.connections.offload;
+        let other_marks = offload.require_route_mark(family, by_marks);
+        let changed = offload.forbid(family, refusal);
+        let of_family = if family == Family::Ipv4 { "" } else { " of IPv6" };
+        match refusal {
+            Some(refusal) if changed => {
+                tracing::warn!("nothing{of_family} is offloaded: {}", refusal.reason().line());
+            }
+            None if changed => {
+                tracing::info!("nothing stands against offloading{of_family} any more");
+            }
+            _ => {}
+        }
+        changed || other_marks
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Policies that are not looked at packet by packet. With some of them nothing is offloaded.
 
-use crate::flow::family::{Family, PerFamily};
+use crate::flow::family::{Families, Family, PerFamily};
 use crate::netlink::monitor::Network;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::{Policies, Xfrm};
@@ -27,8 +27,8 @@ impl Policy {
             ipsec: self.xfrm.policies(),
             sysctls: &self.sysctls[family],
             route_mark: self.route_mark,
-            marks_packets: &|| self.rules.marks_packets(),
-            copies_packets: self.rules.copies_packets(),
+            marks_packets: &|| self.rules.marks_packets(family),
+            copies_packets: self.rules.copies_packets(family),
         }
         .refusal()
     }
@@ -37,9 +37,12 @@ impl Policy {
     /// concern what a proof does not hold. rp_filter asks without the mark (`__fib_validate_source` in
     /// fib_frontend.c), nftables' `fib` also without ports (`nft_fib4_eval` in nft_fib_ipv4.c). Both take any next
     /// hop of several.
-    pub(super) fn has_foreign_rules(network: &Network, family: Family) -> bool {
-        let rules = &network.rules[family];
-        rules.fwmark_bits != 0 || rules.interfaces || rules.ports || network.has_multipath(family)
+    pub(super) fn has_foreign_rules(network: &Network) -> bool {
+        Families::FORWARDED.iter().any(|family| {
+            let rules = &network.rules[family];
+            let by_more = rules.fwmark_bits != 0 || rules.interfaces || rules.ports;
+            by_more || network.has_multipath(family)
+        })
     }
 }
 
@@ -119,8 +122,7 @@ mod tests {
         assert_eq!(router.refusal(), None, "no rule goes by marks");
         router.network.rules.ipv4.fwmark_bits = 0x3f00;
         assert_eq!(router.refusal(), Some(Refusal::PolicyRouting));
-        assert!(Policy::has_foreign_rules(&router.network, Family::Ipv4));
-        assert!(!Policy::has_foreign_rules(&router.network, Family::Ipv6));
+        assert!(Policy::has_foreign_rules(&router.network));
         assert_eq!(router.refusal_of(Family::Ipv6), None, "it has rules of its own");
         router.route_mark = 0xff00;
         assert_eq!(router.refusal(), None, "look-ups know these bits");

@@ -41,8 +41,9 @@ impl Daemon<'_> {
     /// What restricts the fast path comes before what extends it.
     fn turn(&mut self, ready: &Ready) -> Result<()> {
         let tick = self.schedule.is_tick_due(Instant::now());
+        let has_expired = self.monitor.wait(Instant::now()).is_some_and(|wait| wait.is_zero());
         // Once a tick in any case: what failed before is tried again.
-        let network = ready.network || tick;
+        let network = ready.network || has_expired || tick;
         self.notice_lateness()?;
         if network {
             self.read_firewall()?;
@@ -108,7 +109,8 @@ impl Daemon<'_> {
         }
         let signals = self.connections.offload.expects_signals().then_some(SIGNALS);
         let scan = self.interfaces.scans.wait();
-        let due = [signals, scan, self.generations.wait(now)].into_iter().flatten();
+        let due = [signals, scan, self.generations.wait(now), self.monitor.wait(now)];
+        let due = due.into_iter().flatten();
         due.chain([self.schedule.until_tick(now)]).min().unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::family::{Families, Family};
+use super::family::Families;
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
@@ -76,7 +76,7 @@ pub fn decide(facts: &Facts, is_local: impl Fn(IpAddr) -> bool) -> Decision {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
-    } else if !Families::FORWARDED.contains(Family::of(facts.original.source.ip())) {
+    } else if !Families::FORWARDED.contains(facts.original.family()) {
         Refusal::Ipv6
     } else {
         return decide_on_state(facts, assured);

@@ -55,6 +55,11 @@ impl Families {
         self == Self::Both || family == Family::Ipv4
     }
 
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Family> {
+        Family::ALL.into_iter().filter(move |family| self.contains(*family))
+    }
+
     /// The number that asks the kernel for objects of all of them: AF_UNSPEC stands for any family.
     /// Answers to it may be about families that are not among [`Family::ALL`].
     pub fn number(self) -> u8 {
@@ -110,6 +115,8 @@ mod tests {
         }
         assert_eq!(Family::from_number(0), None);
         assert!(!Families::Ipv4.contains(Family::Ipv6));
+        assert_eq!(Families::Ipv4.iter().collect::<Vec<_>>(), [Family::Ipv4]);
+        assert_eq!(Families::Both.iter().collect::<Vec<_>>(), Family::ALL);
         assert_eq!((Families::Ipv4.number(), Families::Both.number()), (2, 0));
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::family::Family;
 use crate::abi::{self, __be32, bpfw_head, bpfw_tuple};
 
 /// The transport protocols that can be offloaded.
@@ -62,6 +63,11 @@ impl Tuple {
         destination: impl Into<SocketAddr>,
     ) -> Self {
         Self { protocol, source: source.into(), destination: destination.into() }
+    }
+
+    /// The address family of both ends.
+    pub fn family(&self) -> Family {
+        Family::of(self.source.ip())
     }
 
     /// The same tuple with source and destination swapped.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::message::messages;
 use super::neighbor::Keeper;
@@ -71,6 +71,11 @@ impl Monitor {
     /// The network as of the last [`read`](Self::read).
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// How long it is until [`read`](Self::read) has something to report without an event.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        self.network.until_routes_expire(now)
     }
 
     /// Applies what is waiting, until nothing is or the time is over, and what has changed without an

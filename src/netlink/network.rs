@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::BitOrAssign;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::address::Addresses;
 use super::attribute::u32_at;
@@ -114,6 +114,11 @@ impl Network {
     /// Whether routes of IPv6 expired, or events about them did not tell all.
     pub(super) fn must_read_routes(&self, now: Instant) -> bool {
         self.routes.ipv6.must_be_read(now)
+    }
+
+    /// How long it is until that holds without an event.
+    pub(super) fn until_routes_expire(&self, now: Instant) -> Option<Duration> {
+        self.routes.ipv6.until_reading(now)
     }
 
     /// Reads the routes of IPv6 again.

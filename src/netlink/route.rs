@@ -96,7 +96,13 @@ impl RouteFacts {
 
     /// Whether the routes must be read again: one has expired, or events did not tell all.
     pub(super) fn must_be_read(&self, now: Instant) -> bool {
-        self.unclear || self.expires_at.is_some_and(|at| at <= now)
+        self.until_reading(now).is_some_and(|wait| wait.is_zero())
+    }
+
+    /// How long it is until the routes must be read again, as far as that is known.
+    pub(super) fn until_reading(&self, now: Instant) -> Option<Duration> {
+        let until_expiry = self.expires_at.map(|at| at.saturating_duration_since(now));
+        if self.unclear { Some(Duration::ZERO) } else { until_expiry }
     }
 
     /// Nothing asks for another reading any more.

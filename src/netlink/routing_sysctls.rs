@@ -31,7 +31,7 @@ impl RoutingSysctls {
     /// Reads those of these families in this network namespace, for interfaces with these names.
     pub fn read(families: Families, interfaces: &[&str]) -> Result<PerFamily<Self>> {
         let mut all = PerFamily::default();
-        for family in Family::ALL.into_iter().filter(|family| families.contains(*family)) {
+        for family in families.iter() {
             all[family] = Self::of(family, interfaces)?;
         }
         Ok(all)
