@@ -127,8 +127,18 @@ impl UdpClient {
     }
 }
 
+/// A socket that was closed holds its port for a moment longer if another test forks: the child has it until
+/// it runs a program.
 fn bound(namespace: &Namespace, address: SocketAddrV4) -> UdpSocket {
-    let socket = namespace.enter(|| UdpSocket::bind(address));
+    let bind = || namespace.enter(|| UdpSocket::bind(address));
+    let mut socket = bind();
+    let end = Instant::now() + Duration::from_secs(5);
+    while socket.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+        && Instant::now() < end
+    {
+        std::thread::sleep(Duration::from_millis(10));
+        socket = bind();
+    }
     socket.unwrap_or_else(|error| panic!("UDP socket {address}: {error}"))
 }
 
