@@ -11,7 +11,7 @@
 #ifndef CONN_TABLE_H
 #define CONN_TABLE_H
 
-#include "ipv4.h"
+#include "ip.h"
 #include "maps.h"
 #include "settings.h"
 
@@ -25,8 +25,8 @@ static __always_inline __u32 first_cell(__u64 hash)
 }
 
 /* The cell, and its number. */
-static __always_inline struct bpfw_cell *find_cell(const struct bpfw_tuple *tuple, __u64 hash,
-						   __u32 *number)
+static __always_inline struct bpfw_cell *
+find_cell(const __u8 family, const struct bpfw_tuple *tuple, __u64 hash, __u32 *number)
 {
 	*number = first_cell(hash);
 
@@ -36,7 +36,7 @@ static __always_inline struct bpfw_cell *find_cell(const struct bpfw_tuple *tupl
 
 		if (!cell)
 			return 0;
-		if (ipv4_is_of(cell, tuple))
+		if (ip_is_of(family, cell, tuple))
 			return cell;
 	}
 	return 0;
@@ -49,19 +49,19 @@ struct conn {
 };
 
 /* Whether there is one. */
-static __always_inline int find_conn(const struct bpfw_tuple *tuple, const __u64 *hash,
-				     struct conn *conn)
+static __always_inline int find_conn(const __u8 family, const struct bpfw_tuple *tuple,
+				     const __u64 *hash, struct conn *conn)
 {
 	struct bpfw_conn *spilled;
 	__u32 number;
 
-	conn->cell = find_cell(tuple, *hash, &number);
+	conn->cell = find_cell(family, tuple, *hash, &number);
 	if (conn->cell) {
 		conn->rest = bpf_map_lookup_elem(&conn_rests, &number);
 		return conn->rest != 0;
 	}
 	spilled = bpf_map_lookup_elem(&conn_map, hash);
-	if (!spilled || !ipv4_is_of(&spilled->cell, tuple))
+	if (!spilled || !ip_is_of(family, &spilled->cell, tuple))
 		return 0;
 	conn->cell = &spilled->cell;
 	conn->rest = &spilled->rest;

@@ -29,7 +29,7 @@ static __always_inline void take_hop_word(struct bpfw_cell *cell, struct snapsho
  * not read again later what may have changed meanwhile. The seal over both makes the order in
  * which the memory's new owner becomes visible irrelevant, on weakly ordered machines too.
  */
-static __always_inline int take_snapshot(__u64 hash, struct bpfw_cell *cell, struct snapshot *snap)
+static __always_inline int take_rewrite(__u64 hash, struct bpfw_cell *cell, struct snapshot *snap)
 {
 	volatile __u64 *rewrite = (volatile __u64 *)&cell->rewrite;
 	__u64 words[3], seal = hash;
@@ -47,6 +47,22 @@ static __always_inline int take_snapshot(__u64 hash, struct bpfw_cell *cell, str
 		return BPFW_PASS_REUSED;
 	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
 	return BPFW_GO_ON;
+}
+
+/* The same for IPv6, where there is no rewrite: all words of the tuple have been compared. */
+static __always_inline int take_untranslated(__u64 hash, struct bpfw_cell *cell,
+					     struct snapshot *snap)
+{
+	snap->rewrite = (struct bpfw_rewrite){};
+	snap->seal = ipv6_seal(hash, cell);
+	return snap->seal == *(volatile __u32 *)&cell->seal ? BPFW_GO_ON : BPFW_PASS_REUSED;
+}
+
+static __always_inline int take_snapshot(const __u8 family, __u64 hash, struct bpfw_cell *cell,
+					 struct snapshot *snap)
+{
+	return family == BPFW_FAMILY_IPV6 ? take_untranslated(hash, cell, snap)
+					  : take_rewrite(hash, cell, snap);
 }
 
 /* Whether conntrack must see a packet, to call this connection a stream. */

@@ -10,7 +10,7 @@
 #include "express_lane.h"
 #include "handover.h"
 #include "heartbeat.h"
-#include "ipv4.h"
+#include "ip.h"
 #include "next_hop.h"
 #include "parse_l2.h"
 #include "parse_l4.h"
@@ -25,7 +25,7 @@ static __always_inline int parse(hook_ctx *ctx, struct packet *pkt)
 	verdict = parse_l2(pkt);
 	if (verdict)
 		return verdict;
-	verdict = ipv4_parse(pkt, hook_frame_len(ctx));
+	verdict = ip_parse(pkt, hook_frame_len(ctx));
 	if (verdict)
 		return verdict;
 	return parse_l4(pkt);
@@ -80,7 +80,7 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->rewrite);
 	if (verdict)
 		return verdict;
-	ipv4_translate(pkt, &snap->rewrite);
+	ip_translate(pkt, &snap->rewrite);
 	hook_write_l2(pkt, hop);
 	return BPFW_GO_ON;
 }
@@ -138,12 +138,12 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	int verdict;
 
 	take_hop_word(conn->cell, &snap);
-	verdict = take_snapshot(pkt->hash, conn->cell, &snap);
+	verdict = take_snapshot(pkt->family, pkt->key->hash, conn->cell, &snap);
 	if (verdict)
 		return verdict;
 	if (conn->rest->finished ||
 	    hop_generation(snap.hop_word) !=
-		    hop_generation_now(generation->current, pkt->hash, now)) {
+		    hop_generation_now(generation->current, pkt->key->hash, now)) {
 		verdict = find_hop(ctx, pkt, conn, &snap, generation, now);
 		if (verdict)
 			return verdict;
@@ -166,10 +166,11 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	return BPFW_FORWARDED;
 }
 
-static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
+static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, const __u8 family, __u32 *port)
 {
 	struct packet_key key = {};
-	struct packet pkt = {.key = &key, .tuple = &key.signal.tuple, .l2_len = l2_len};
+	struct packet pkt = {
+		.key = &key, .tuple = &key.signal.tuple, .l2_len = l2_len, .family = family};
 	__u64 now = bpf_jiffies64();
 	struct bpfw_generation generation;
 	struct conn conn;
@@ -183,8 +184,8 @@ static __always_inline int walk(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
 	verdict = parse(ctx, &pkt);
 	if (verdict)
 		return verdict;
-	pkt.hash = key.hash = ipv4_hash(pkt.tuple);
-	if (!find_conn(pkt.tuple, &key.hash, &conn))
+	key.hash = ip_hash(family, pkt.tuple);
+	if (!find_conn(family, pkt.tuple, &key.hash, &conn))
 		return pass_unknown(&pkt, now);
 	return forward(ctx, &pkt, &conn, &generation, now, port);
 }
@@ -202,43 +203,65 @@ static __always_inline int act(hook_ctx *ctx, int verdict, __u32 port)
 	return hook_pass(ctx, verdict);
 }
 
-static __always_inline int full_lane(hook_ctx *ctx, const __u32 l2_len)
+static __always_inline int full_lane(hook_ctx *ctx, const __u32 l2_len, const __u8 family)
 {
 	__u32 port = 0;
-	int verdict = walk(ctx, l2_len, &port);
+	int verdict = walk(ctx, l2_len, family, &port);
 
+	if (verdict == OTHER_FAMILY)
+		return OTHER_FAMILY;
 	LOG_DEBUG("verdict %d", verdict);
 	return act(ctx, verdict, port);
 }
 
-static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len)
+static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len, const __u8 family)
 {
 	__u32 port = 0;
-	int verdict = express_lane(ctx, l2_len, &port);
+	int verdict = express_lane(ctx, l2_len, family, &port);
 
+	if (verdict == OTHER_FAMILY)
+		return OTHER_FAMILY;
 	return verdict ? act(ctx, verdict, port) : NO_ACTION;
 }
 
 /*
- * An entry point, for packets with this many bytes in front of the IP header. The full lane is a
- * function of its own, so that it takes no registers and no stack from the express lane.
+ * An entry point, for packets with this many bytes in front of the IP header. Each lane is made for
+ * IPv4 and for IPv6. IPv4's come first, and tell when a packet is IPv6's. The full lanes are
+ * functions of their own, so that they take no registers and no stack from the express lane; so is
+ * IPv6's express lane.
  */
 #define ENTRY_POINT(section, name, l2_len)                                                         \
 	static __attribute__((noinline)) int name##_full(hook_ctx *ctx)                            \
 	{                                                                                          \
-		return full_lane(ctx, l2_len);                                                     \
+		return full_lane(ctx, l2_len, BPFW_FAMILY_IPV4);                                   \
+	}                                                                                          \
+                                                                                                   \
+	static __attribute__((noinline)) int name##_full_ipv6(hook_ctx *ctx)                       \
+	{                                                                                          \
+		return full_lane(ctx, l2_len, BPFW_FAMILY_IPV6);                                   \
 	}                                                                                          \
                                                                                                    \
 	static HOOK_EXPRESS int name##_express(hook_ctx *ctx)                                      \
 	{                                                                                          \
-		return try_express_lane(ctx, l2_len);                                              \
+		return try_express_lane(ctx, l2_len, BPFW_FAMILY_IPV4);                            \
+	}                                                                                          \
+                                                                                                   \
+	static __attribute__((noinline)) int name##_express_ipv6(hook_ctx *ctx)                    \
+	{                                                                                          \
+		return try_express_lane(ctx, l2_len, BPFW_FAMILY_IPV6);                            \
 	}                                                                                          \
                                                                                                    \
 	SEC(section) int name(hook_ctx *ctx)                                                       \
 	{                                                                                          \
 		int action = name##_express(ctx);                                                  \
                                                                                                    \
-		return action == NO_ACTION ? name##_full(ctx) : action;                            \
+		if (action == NO_ACTION)                                                           \
+			action = name##_full(ctx);                                                 \
+		else if (action == OTHER_FAMILY)                                                   \
+			action = name##_express_ipv6(ctx);                                         \
+		if (action == NO_ACTION || action == OTHER_FAMILY)                                 \
+			action = name##_full_ipv6(ctx);                                            \
+		return action;                                                                     \
 	}
 
 #endif

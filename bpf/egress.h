@@ -13,10 +13,11 @@
  * A packet that the stack sends: its tuple turned around is how answers come in, and their entry
  * tells how the packet itself came in.
  */
-static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_len, __u32 stamp)
+static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_len,
+					const __u8 family, __u32 stamp)
 {
 	struct bpfw_tuple sent, tuple;
-	struct packet pkt = {.tuple = &sent, .l2_len = l2_len};
+	struct packet pkt = {.tuple = &sent, .l2_len = l2_len, .family = family};
 	struct bpfw_link_key from; /* the packet itself stays in registers */
 	struct bpfw_generation generation;
 	struct way way = {.ingress = skb->ingress_ifindex};
@@ -27,10 +28,16 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 	struct snapshot snap;
 	/* A proof covers both MAC addresses: here there are none. */
 	struct eth_header no_macs = {};
+	int verdict;
 
 	read_generation(&generation);
 	/* The machine's own packets have no ingress; others may bring a stamp of another's. */
-	if (!bpf_map_lookup_elem(&egress_map, &way.ingress) || !parse_skb(skb, &pkt))
+	if (!bpf_map_lookup_elem(&egress_map, &way.ingress))
+		return BPFW_NO_TESTIMONY;
+	verdict = parse_skb_l2(skb, &pkt);
+	if (verdict == OTHER_FAMILY)
+		return OTHER_FAMILY;
+	if (verdict || !parse_skb(skb, &pkt))
 		return BPFW_NO_TESTIMONY;
 	from = pkt.from;
 	link = bpf_map_lookup_elem(&link_map, &from);
@@ -39,14 +46,15 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 	egress = bpf_map_lookup_elem(&egress_map, &link->ifindex);
 	if (egress)
 		__sync_fetch_and_add(&egress->stamped, 1);
-	ipv4_reverse_tuple(&sent, &tuple);
-	hash = ipv4_hash(&tuple);
-	if (!find_conn(&tuple, &hash, &reply) || take_snapshot(hash, reply.cell, &snap))
+	ip_reverse_tuple(family, &sent, &tuple);
+	hash = ip_hash(family, &tuple);
+	if (!find_conn(family, &tuple, &hash, &reply) ||
+	    take_snapshot(family, hash, reply.cell, &snap))
 		return BPFW_NO_TESTIMONY;
-	ipv4_reverse_rewritten(&snap.rewrite, sent.head.protocol, &tuple);
-	hash = ipv4_hash(&tuple);
-	if (!find_conn(&tuple, &hash, &conn) || take_snapshot(hash, conn.cell, &snap) ||
-	    conn.rest->id != reply.rest->id)
+	ip_reverse_rewritten(family, &tuple, &snap.rewrite, &tuple);
+	hash = ip_hash(family, &tuple);
+	if (!find_conn(family, &tuple, &hash, &conn) ||
+	    take_snapshot(family, hash, conn.cell, &snap) || conn.rest->id != reply.rest->id)
 		return BPFW_NO_TESTIMONY;
 	way.back = *(volatile __u32 *)&conn.rest->way_back;
 	if (is_paused(generation.current) ||
@@ -76,15 +84,26 @@ static __always_inline __u32 take_stamp(struct __sk_buff *skb)
 #define WAY_OUT(name, l2_len)                                                                      \
 	static __attribute__((noinline)) int name##_testimony(struct __sk_buff *skb, __u32 stamp)  \
 	{                                                                                          \
-		return bear_witness(skb, l2_len, stamp);                                           \
+		return bear_witness(skb, l2_len, BPFW_FAMILY_IPV4, stamp);                         \
+	}                                                                                          \
+                                                                                                   \
+	static __attribute__((noinline)) int name##_testimony_ipv6(struct __sk_buff *skb,          \
+								   __u32 stamp)                    \
+	{                                                                                          \
+		return bear_witness(skb, l2_len, BPFW_FAMILY_IPV6, stamp);                         \
 	}                                                                                          \
                                                                                                    \
 	SEC("tc") int name(struct __sk_buff *skb)                                                  \
 	{                                                                                          \
 		__u32 stamp = take_stamp(skb);                                                     \
+		int testimony;                                                                     \
                                                                                                    \
-		if (stamp)                                                                         \
-			count(name##_testimony(skb, stamp));                                       \
+		if (!stamp)                                                                        \
+			return TC_ACT_UNSPEC;                                                      \
+		testimony = name##_testimony(skb, stamp);                                          \
+		if (testimony == OTHER_FAMILY)                                                     \
+			testimony = name##_testimony_ipv6(skb, stamp);                             \
+		count(testimony);                                                                  \
 		return TC_ACT_UNSPEC;                                                              \
 	}
 

@@ -11,7 +11,7 @@
 #define EXPRESS_LANE_H
 
 #include "handover.h"
-#include "ipv4.h"
+#include "ip.h"
 #include "next_hop.h"
 #include "parse_l4.h"
 
@@ -29,14 +29,14 @@ static __always_inline int parse_plain_udp(struct packet *pkt, struct udp_header
 
 	/* Or Clang makes 16 bits of this and TCP's, and extends them again. */
 	opaque(check);
-	return bpf_ntohs(udp->len) == ipv4_l4_len(pkt) && note_check(pkt, &udp->check, check);
+	return bpf_ntohs(udp->len) == ip_l4_len(pkt) && note_check(pkt, &udp->check, check);
 }
 
 /* A checksum of 0 is rare, and here it shall say that there is none, as UDP's does. */
 static __always_inline int parse_plain_tcp(struct packet *pkt, struct tcp_header *tcp)
 {
 	__u32 header_len = tcp_header_len(tcp);
-	__u32 least = sizeof(*tcp), most = ipv4_l4_len(pkt);
+	__u32 least = sizeof(*tcp), most = ip_l4_len(pkt);
 	__u64 check = tcp->check;
 
 	/* There is a whole header, so most is not below least: one comparison is enough. */
@@ -44,36 +44,45 @@ static __always_inline int parse_plain_tcp(struct packet *pkt, struct tcp_header
 	       note_check(pkt, &tcp->check, check);
 }
 
-/* What parse() and check_size() find in order, without saying what is wrong with the rest. */
+/*
+ * What parse() and check_size() find in order. What is wrong with the rest the full lane says,
+ * except that it is of the other family.
+ */
 static __always_inline int parse_plain(hook_ctx *ctx, struct packet *pkt)
 {
 	struct eth_header *eth = (void *)pkt->data;
-	struct ipv4_header *ip = (void *)(pkt->data + pkt->l2_len);
-	struct tcp_header *tcp = (void *)(ip + 1);
+	/* A shorter UDP packet of IPv4 has padding behind it, except on virtual links. */
+	const __u64 least = is_ipv6(pkt) ? sizeof(struct udp_header) : sizeof(struct tcp_header);
+	struct tcp_header *tcp;
+	int verdict;
 
-	/* A UDP packet this short has padding behind it, except on virtual links. */
-	if ((__u8 *)(tcp + 1) > pkt->end || pkt->from.vlan_proto)
-		return 0;
-	pkt->l3 = (__u8 *)ip;
-	if ((pkt->l2_len ? eth->h_proto : pkt->type) != bpf_htons(ETH_P_IP) || !ipv4_read_len(pkt))
-		return 0;
-	if (pkt->ip_len != hook_frame_len(ctx) - pkt->l2_len || !ipv4_parse_plain(pkt))
-		return 0;
+	pkt->l3 = pkt->data + pkt->l2_len;
+	tcp = ip_l4(pkt);
+	if ((__u8 *)tcp + least > pkt->end || pkt->from.vlan_proto)
+		return BPFW_PASS_SHORT;
+	verdict = check_type(pkt, pkt->l2_len ? eth->h_proto : pkt->type);
+	if (verdict)
+		return verdict;
+	if (!ip_read_len(pkt) || pkt->ip_len != hook_frame_len(ctx) - pkt->l2_len ||
+	    !ip_parse_plain(pkt))
+		return BPFW_PASS_IP_HEADER;
 	note_ports(pkt, (void *)tcp);
-	switch (ip->protocol) {
+	switch (ip_protocol(pkt)) {
 	case IPPROTO_TCP:
-		return parse_plain_tcp(pkt, tcp);
+		if ((__u8 *)(tcp + 1) > pkt->end)
+			return BPFW_PASS_SHORT;
+		return parse_plain_tcp(pkt, tcp) ? BPFW_GO_ON : BPFW_PASS_L4_HEADER;
 	case IPPROTO_UDP:
-		return parse_plain_udp(pkt, (void *)tcp);
+		return parse_plain_udp(pkt, (void *)tcp) ? BPFW_GO_ON : BPFW_PASS_L4_HEADER;
 	default:
-		return 0;
+		return BPFW_PASS_PROTOCOL;
 	}
 }
 
 /* As check_connection(), which knows better what silence is; a finished one has no next hop. */
-static __always_inline int is_alive(const struct bpfw_cell *cell, __u64 now)
+static __always_inline int is_alive(const __u8 family, const struct bpfw_cell *cell, __u64 now)
 {
-	return (__u32)now - cell->last_seen < cell->rewrite.idle && !is_volume_full(cell);
+	return (__u32)now - cell->last_seen < ip_idle(family, cell) && !is_volume_full(cell);
 }
 
 /* As check_ingress() and check_size(). */
@@ -84,11 +93,13 @@ static __always_inline int fits(hook_ctx *ctx, const struct packet *pkt,
 	       hook_segment_len(ctx, pkt) <= hop->express_mtu;
 }
 
-static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, __u32 *port)
+static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, const __u8 family,
+					__u32 *port)
 {
 	struct bpfw_tuple tuple;
 	/* Other segments are not plain. */
-	struct packet pkt = {.tuple = &tuple, .l2_len = l2_len, .tcp_flags = TCPHDR_ACK};
+	struct packet pkt = {
+		.tuple = &tuple, .l2_len = l2_len, .family = family, .tcp_flags = TCPHDR_ACK};
 	__u64 now = bpf_jiffies64();
 	struct snapshot snap;
 	struct bpfw_cell *cell;
@@ -99,20 +110,21 @@ static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, __u32
 	if (is_late(now))
 		return BPFW_GO_ON;
 	hook_read(ctx, &pkt);
-	if (!parse_plain(ctx, &pkt))
-		return BPFW_GO_ON;
-	pkt.hash = ipv4_hash(&tuple);
-	cell = find_cell(&tuple, pkt.hash, &number);
+	verdict = parse_plain(ctx, &pkt);
+	if (verdict)
+		return verdict == OTHER_FAMILY ? OTHER_FAMILY : BPFW_GO_ON;
+	pkt.hash = ip_hash(family, &tuple);
+	cell = find_cell(family, &tuple, pkt.hash, &number);
 	pkt.from.ifindex = hook_ifindex(ctx);
 	if (!cell)
 		return BPFW_GO_ON;
 	take_hop_word(cell, &snap);
 	if (hop_generation(snap.hop_word) !=
 		    hop_generation_now(generation_now.current, pkt.hash, now) ||
-	    !is_alive(cell, now))
+	    !is_alive(family, cell, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));
-	if (!fits(ctx, &pkt, hop) || take_snapshot(pkt.hash, cell, &snap))
+	if (!fits(ctx, &pkt, hop) || take_snapshot(family, pkt.hash, cell, &snap))
 		return BPFW_GO_ON;
 	verdict = hook_make_room(ctx, &pkt);
 	if (verdict)
@@ -120,7 +132,7 @@ static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, __u32
 	verdict = hook_express(ctx, &pkt, &snap.rewrite);
 	if (verdict)
 		return verdict;
-	ipv4_translate(&pkt, &snap.rewrite);
+	ip_translate(&pkt, &snap.rewrite);
 	copy_eth(pkt.data, hop->l2);
 	note_forwarded(&pkt, cell, now);
 	*port = hop->port;

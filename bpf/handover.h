@@ -65,10 +65,10 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 	struct conn other;
 	__u64 hash;
 
-	ipv4_reverse_rewritten(&snap->rewrite, pkt->tuple->head.protocol, &reverse);
+	ip_reverse_rewritten(pkt->family, pkt->tuple, &snap->rewrite, &reverse);
 	end_one(conn);
-	hash = ipv4_hash(&reverse);
-	if (find_conn(&reverse, &hash, &other))
+	hash = ip_hash(pkt->family, &reverse);
+	if (find_conn(pkt->family, &reverse, &hash, &other))
 		end_one(&other);
 	signal(pkt, now, BPF_ANY);
 	LOG_INFO("finished: ports %x -> %x", pkt->tuple->head.src_port, pkt->tuple->head.dst_port);

@@ -11,7 +11,7 @@
 #define HOOK BPFW_HOOK_TC
 
 #include "checksum.h"
-#include "ipv4.h"
+#include "ip.h"
 #include "packet.h"
 #include "parse_l4.h"
 #include "proof.h"
@@ -68,13 +68,13 @@ static __always_inline __u64 hook_frame_len(struct __sk_buff *skb)
  */
 static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struct packet *pkt)
 {
-	const struct tcp_header *tcp = ipv4_l4(pkt);
+	const struct tcp_header *tcp = ip_l4(pkt);
 
 	if (!skb->gso_size)
 		return pkt->ip_len;
 	if (pkt->tuple->head.protocol != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
 		return pkt->ip_len;
-	return ipv4_segment_len(tcp_header_len(tcp), skb->gso_size);
+	return ip_segment_len(pkt, tcp_header_len(tcp), skb->gso_size);
 }
 
 /*
@@ -89,7 +89,7 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 	__u32 mtu = 0;
 
 	if (!skb->gso_size || pkt->tuple->head.protocol != IPPROTO_UDP ||
-	    ipv4_segment_len(sizeof(struct udp_header), skb->gso_size) > hop->mtu)
+	    ip_segment_len(pkt, sizeof(struct udp_header), skb->gso_size) > hop->mtu)
 		return 0;
 	if (bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) || mtu > hop->mtu)
 		return 0;
@@ -115,7 +115,7 @@ static __always_inline int hook_make_room(struct __sk_buff *skb, struct packet *
 }
 
 /*
- * Cut what follows the IPv4 packet, and take the old tag off; the egress device adds its own. Then
+ * Cut what follows the IP packet, and take the old tag off; the egress device adds its own. Then
  * make room.
  */
 static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt,
@@ -180,14 +180,32 @@ static __always_inline void set_priority(struct __sk_buff *skb, const struct pac
 		skb->priority = priorities >> (ipv4_tos(pkt) & 0x18) & 0xff;
 }
 
-/* Leaves the IPv4 header and the ports readable. */
+/*
+ * A sum over the packet that the device gave (CHECKSUM_COMPLETE) falls with the hop limit; IPv4's
+ * header checksum makes up for that. The stack forgets such a sum when it forwards
+ * (skb_forward_csum in ip6_forward), which a program cannot do: a veth would hand it to the other
+ * side, wrong.
+ */
+static __always_inline void count_hop(struct __sk_buff *skb)
+{
+	bpf_csum_update(skb, ~(__u32)bpf_htons(1));
+}
+
+/*
+ * Leaves the IP header and the ports readable. Of IPv6 no checksum changes, and ip6_forward sets no
+ * priority.
+ */
 static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 				   const struct bpfw_rewrite *rewrite, __u16 *check)
 {
 	int verdict;
 
+	if (is_ipv6(pkt)) {
+		count_hop(skb);
+		return BPFW_GO_ON;
+	}
 	if (rewrite->flags & BPFW_CONN_NAT) {
-		if (ipv4_looks_partial(pkt, *check)) {
+		if (ip_looks_partial(pkt, *check)) {
 			verdict = fix_partial(skb, pkt, rewrite);
 			if (verdict)
 				return verdict;
@@ -195,7 +213,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 			fix_complete(skb, check, rewrite, pkt->tuple->head.protocol);
 		}
 	}
-	if ((__u8 *)ipv4_l4(pkt) + sizeof(struct l4_ports) > pkt->end)
+	if ((__u8 *)ip_l4(pkt) + sizeof(struct l4_ports) > pkt->end)
 		return BPFW_DROP_ERROR;
 	set_priority(skb, pkt);
 	return BPFW_GO_ON;

@@ -6,7 +6,7 @@
 #define HOOK BPFW_HOOK_XDP
 
 #include "checksum.h"
-#include "ipv4.h"
+#include "ip.h"
 #include "maps.h"
 #include "packet.h"
 #include "parse_l4.h"
@@ -94,7 +94,7 @@ static __always_inline int hook_make_room(struct xdp_md *xdp __attribute__((unus
 	return BPFW_GO_ON;
 }
 
-/* Cut what follows the IPv4 packet, and make room for the new Ethernet header. */
+/* Cut what follows the IP packet, and make room for the new Ethernet header. */
 static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 				       const struct bpfw_hop_hot *hop)
 {
@@ -104,7 +104,7 @@ static __always_inline int hook_resize(struct xdp_md *xdp, struct packet *pkt,
 
 	if ((__u8 *)(check + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
-	if (ipv4_looks_partial(pkt, *check))
+	if (ip_looks_partial(pkt, *check))
 		return BPFW_PASS_PARTIAL_SUM;
 	if (padding > 0 && bpf_xdp_adjust_tail(xdp, -padding))
 		return BPFW_PASS_RESIZE;
@@ -134,7 +134,7 @@ static __always_inline int hook_fix_l4_checksum(struct xdp_md *xdp __attribute__
 /* Whether the checksum is one that hook_express() can change. */
 static __always_inline int hook_likes_check(const struct packet *pkt, __u64 check)
 {
-	return !ipv4_looks_partial(pkt, check);
+	return !ip_looks_partial(pkt, check);
 }
 
 /*
@@ -146,7 +146,7 @@ static __always_inline int hook_express(struct xdp_md *xdp __attribute__((unused
 {
 	__u16 check = *pkt->check;
 
-	if (!check)
+	if (is_ipv6(pkt) || !check)
 		return BPFW_GO_ON;
 	check = update(check, rewrite->l4_delta);
 	if (!check && pkt->tuple->head.protocol == IPPROTO_UDP)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * All that is special about IPv4: how its packets are read and rewritten, which words of an entry
- * hold its tuple, what routing is asked. A second family needs its own wherever the other files
- * call something that begins with ipv4_, and where they name ETH_P_IP.
+ * hold its tuple, what routing is asked. ip.h chooses between this and ipv6.h.
  */
 #ifndef IPV4_H
 #define IPV4_H
@@ -78,7 +77,7 @@ static __always_inline int ipv4_parse(struct packet *pkt, __u64 frame_len)
 		return BPFW_PASS_IP_HEADER;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 		return BPFW_PASS_FRAGMENT;
-	pkt->tos = ip->tos;
+	pkt->flow = ip->tos;
 	pkt->ttl = ip->ttl;
 	ipv4_note_addresses(pkt, ip);
 	return BPFW_GO_ON;
@@ -202,13 +201,6 @@ static __always_inline void ipv4_translate(struct packet *pkt, const struct bpfw
 }
 
 /*
- * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
- * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
- * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
- */
-#define ASK_FOR_MTU 1
-
-/*
  * As in PREROUTING's order, the destination is translated before the routing decision, the source
  * after it.
  */
@@ -222,7 +214,7 @@ static __always_inline void ipv4_ask_forward(struct bpf_fib_lookup *fib, const s
 		.dport = rewrite->dst_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
-		.tos = pkt->tos,
+		.tos = pkt->flow,
 		.ipv4_src = pkt->tuple->head.src_addr,
 		.ipv4_dst = rewrite->dst_addr,
 	};
@@ -239,7 +231,7 @@ static __always_inline void ipv4_ask_back(struct bpf_fib_lookup *fib, const stru
 		.dport = pkt->tuple->head.src_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
-		.tos = pkt->tos,
+		.tos = pkt->flow,
 		.ipv4_src = rewrite->dst_addr,
 		.ipv4_dst = pkt->tuple->head.src_addr,
 	};

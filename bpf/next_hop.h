@@ -6,7 +6,7 @@
 #include "connection.h"
 #include "handover.h"
 #include "heartbeat.h"
-#include "ipv4.h"
+#include "ip.h"
 #include "log.h"
 #include "proof.h"
 #include "settings.h"
@@ -41,14 +41,14 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 {
 	long answer;
 
-	ipv4_ask_forward(fib, pkt, &snap->rewrite, ifindex);
+	ip_ask_forward(fib, pkt, &snap->rewrite, ifindex);
 	answer = ask_routing(ctx, fib, mark);
 	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		/* An IPv6 gateway of an IPv4 route: the daemon could not keep it in use. */
-		if (fib->family != AF_INET)
+		if (fib->family != ip_address_family(pkt))
 			return BPFW_PASS_NO_ROUTE;
 		return answer ? BPFW_PASS_NO_NEIGHBOR : BPFW_GO_ON;
 	default:
@@ -70,7 +70,7 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 {
 	long answer;
 
-	ipv4_ask_back(fib, pkt, &snap->rewrite, egress);
+	ip_ask_back(fib, pkt, &snap->rewrite, egress);
 	answer = ask_routing(ctx, fib, mark);
 	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return fib->ifindex;
@@ -82,44 +82,46 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
  * comes and goes, and only with it the look-up says the route's MTU: that is in egress_map, too.
  * The addresses of a packet are no part of such a next hop: each of them would have its own.
  */
-static __always_inline void forget_neighbor(struct bpf_fib_lookup *fib,
+static __always_inline void forget_neighbor(const struct packet *pkt, struct bpf_fib_lookup *fib,
 					    const struct bpfw_egress *egress)
 {
-	fib->ipv4_dst = 0;
-	fib->tot_len = egress->mtu;
+	ip_forget_neighbor(pkt, fib);
+	fib->tot_len = ip_mtu(pkt, egress);
 	__builtin_memset(fib->dmac, 0, sizeof(fib->dmac));
 	__builtin_memset(fib->smac, 0, sizeof(fib->smac));
 }
 
 /* What routing says of the way out. */
-static __always_inline void note_route(struct bpfw_hop *hop, const struct bpf_fib_lookup *fib)
+static __always_inline void note_route(const struct packet *pkt, struct bpfw_hop *hop,
+				       const struct bpf_fib_lookup *fib)
 {
 	struct eth_header *eth = (void *)hop->hot.l2;
 
 	hop->egress = fib->ifindex;
-	hop->neighbor[0] = fib->ipv4_dst;
+	ip_note_neighbor(pkt, hop, fib);
 	hop->hot.mtu = fib->tot_len;
 	__builtin_memcpy(eth->h_dest, fib->dmac, sizeof(eth->h_dest));
 	__builtin_memcpy(eth->h_source, fib->smac, sizeof(eth->h_source));
 }
 
 /* What its interface adds to that. */
-static __always_inline void note_egress(struct bpfw_hop_hot *hop, const struct bpfw_egress *egress)
+static __always_inline void note_egress(const struct packet *pkt, struct bpfw_hop_hot *hop,
+					const struct bpfw_egress *egress)
 {
 	struct eth_header *eth = (void *)hop->l2;
 	struct vlan_header *tag = (void *)(eth + 1);
 
 	hop->port = egress->port;
-	if (egress->mtu < hop->mtu)
-		hop->mtu = egress->mtu;
+	if (ip_mtu(pkt, egress) < hop->mtu)
+		hop->mtu = ip_mtu(pkt, egress);
 	hop->l2_len = sizeof(*eth);
 	if (egress->vlan_proto) {
 		eth->h_proto = egress->vlan_proto;
 		tag->h_vlan_TCI = bpf_htons(egress->vlan_id);
-		tag->h_vlan_encapsulated_proto = bpf_htons(ETH_P_IP);
+		tag->h_vlan_encapsulated_proto = ip_type(pkt);
 		hop->l2_len += sizeof(*tag);
 	} else {
-		eth->h_proto = bpf_htons(ETH_P_IP);
+		eth->h_proto = ip_type(pkt);
 	}
 }
 
@@ -211,22 +213,22 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 		return verdict;
 	egress = bpf_map_lookup_elem(&egress_map, &fib.ifindex);
 	if (egress && (egress->flags & BPFW_EGRESS_NO_HEADER))
-		forget_neighbor(&fib, egress);
+		forget_neighbor(pkt, &fib, egress);
 	else if (verdict)
 		return verdict;
-	note_route(&hop, &fib);
+	note_route(pkt, &hop, &fib);
 	/* The stack may tell the sender of a shorter way; not where it translates (nf_nat_core.c).
 	 */
-	if (hop.egress == link->ifindex && !ipv4_is_translated(pkt->tuple, &snap->rewrite))
+	if (hop.egress == link->ifindex && !ip_is_translated(pkt, &snap->rewrite))
 		return BPFW_PASS_SAME_LINK;
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;
 	way_back = look_back(ctx, pkt, snap, hop.egress, mark, &fib);
 	hop.hot.from = pkt->from;
 	__builtin_memcpy(hop.hot.from_mac, link->mac, sizeof(hop.hot.from_mac));
-	note_egress(&hop.hot, egress);
+	note_egress(pkt, &hop.hot, egress);
 	verdict = check_proof(conn->rest, snap, &hop, link, way_back,
-			      epoch_of(generation->policy, pkt->hash, now));
+			      epoch_of(generation->policy, pkt->key->hash, now));
 	if (verdict) {
 		__sync_fetch_and_add(&egress->asked, 1);
 		return verdict;
@@ -238,7 +240,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 		return verdict;
 	return note_hop(conn, snap,
 			(__u64)slot << 32 |
-				hop_generation_now(generation->current, pkt->hash, now));
+				hop_generation_now(generation->current, pkt->key->hash, now));
 }
 
 #endif

@@ -54,6 +54,15 @@ struct ipv4_header {
 	__be32 daddr;
 };
 
+struct ipv6_header {
+	__be32 flow; /* version, traffic class, flow label */
+	__be16 payload_len;
+	__u8 nexthdr;
+	__u8 hop_limit;
+	__be32 saddr[4];
+	__be32 daddr[4];
+};
+
 struct tcp_header {
 	__be16 source;
 	__be16 dest;
@@ -89,7 +98,7 @@ struct packet_key {
 
 struct packet {
 	struct packet_key *key;   /* full lane */
-	struct bpfw_tuple *tuple; /* there; a variable of its own in the express lane */
+	struct bpfw_tuple *tuple; /* there; in the express lane, a variable of its own */
 	__u8 *data;               /* the Ethernet header; set by the hook, anew after each resize */
 	__u8 *end;
 	__u16 *check; /* express lane: the L4 checksum */
@@ -98,9 +107,11 @@ struct packet {
 	__u64 hash;   /* of the tuple */
 	__u32 l2_len; /* bytes in front of the IP header; first as the entry point knows */
 	__be16 type;  /* EtherType, where no Ethernet header tells */
-	__u16 ip_len;
-	__u8 tos;
-	__u8 ttl;
+	__u8 family;  /* BPFW_FAMILY_*: a constant, as the function is made for one */
+	__u8 ttl;     /* of IPv6: the hop limit */
+	__u32 ip_len;
+	__be32 flow; /* what routing asks for: the TOS; of IPv6 traffic class and flow
+			label */
 	__u8 tcp_flags;
 };
 
@@ -115,6 +126,13 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
 	*(__u32 *)(to + 6) = *(const __u32 *)(from + 6);
 	*(__u32 *)(to + 10) = *(const __u32 *)(from + 10);
 }
+
+/*
+ * bpf_fib_lookup compares tot_len with the route's MTU, and answers the MTU only if it was given
+ * one. Any small length makes it answer; the packet's own is compared later, per segment. Without
+ * one it would compare an sk_buff's length with the device's MTU, and find no way for large ones.
+ */
+#define ASK_FOR_MTU 1
 
 static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
 {

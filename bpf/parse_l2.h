@@ -3,6 +3,7 @@
 #ifndef PARSE_L2_H
 #define PARSE_L2_H
 
+#include "ip.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -36,7 +37,7 @@ static __always_inline int parse_l2(struct packet *pkt)
 
 	if (!pkt->l2_len) {
 		pkt->l3 = pkt->data;
-		return pkt->type == bpf_htons(ETH_P_IP) ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
+		return check_type(pkt, pkt->type);
 	}
 	if ((__u8 *)(eth + 1) > pkt->end)
 		return BPFW_PASS_SHORT;
@@ -47,7 +48,7 @@ static __always_inline int parse_l2(struct packet *pkt)
 		if (verdict)
 			return verdict;
 	}
-	return type == bpf_htons(ETH_P_IP) ? BPFW_GO_ON : BPFW_PASS_NOT_IPV4;
+	return check_type(pkt, type);
 }
 
 /*

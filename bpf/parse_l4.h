@@ -3,12 +3,12 @@
 #ifndef PARSE_L4_H
 #define PARSE_L4_H
 
-#include "ipv4.h"
+#include "ip.h"
 #include "packet.h"
 
 static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 {
-	struct tcp_header *tcp = ipv4_l4(pkt);
+	struct tcp_header *tcp = ip_l4(pkt);
 
 	if (l4_len < sizeof(*tcp))
 		return BPFW_PASS_L4_HEADER;
@@ -23,7 +23,7 @@ static __always_inline int parse_tcp(struct packet *pkt, __u32 l4_len)
 
 static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
 {
-	struct udp_header *udp = ipv4_l4(pkt);
+	struct udp_header *udp = ip_l4(pkt);
 	__u32 udp_len;
 
 	if (l4_len < sizeof(*udp))
@@ -39,7 +39,7 @@ static __always_inline int parse_udp(struct packet *pkt, __u32 l4_len)
 
 static __always_inline int parse_l4(struct packet *pkt)
 {
-	__u32 l4_len = ipv4_l4_len(pkt);
+	__u32 l4_len = ip_l4_len(pkt);
 
 	switch (pkt->tuple->head.protocol) {
 	case IPPROTO_TCP:
@@ -54,8 +54,8 @@ static __always_inline int parse_l4(struct packet *pkt)
 /* Where the L4 checksum is, behind all other headers' fields that change. */
 static __always_inline __u16 *l4_check(const struct packet *pkt)
 {
-	struct tcp_header *tcp = ipv4_l4(pkt);
-	struct udp_header *udp = ipv4_l4(pkt);
+	struct tcp_header *tcp = ip_l4(pkt);
+	struct udp_header *udp = ip_l4(pkt);
 
 	return pkt->tuple->head.protocol == IPPROTO_TCP ? &tcp->check : &udp->check;
 }

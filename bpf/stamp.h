@@ -15,20 +15,43 @@
  * Without an entry, this may be the connection's first packet. Rules for new connections let it
  * pass, and that proves nothing about established ones.
  */
-static __attribute__((noinline)) __u32 stamp_for(struct __sk_buff *skb)
+static __always_inline __u32 stamp_of_family(struct __sk_buff *skb, const __u8 family)
 {
 	struct bpfw_tuple tuple;
-	struct packet pkt = {.tuple = &tuple, .l2_len = L2_ETHERNET};
+	struct packet pkt = {.tuple = &tuple, .l2_len = L2_ETHERNET, .family = family};
 	__u32 current = generation_now.current;
 	struct conn conn;
 	__u64 hash;
+	int verdict;
 
-	if (is_paused(current) || !parse_skb(skb, &pkt))
+	if (is_paused(current))
+		return 0;
+	verdict = parse_skb_l2(skb, &pkt);
+	if (verdict == OTHER_FAMILY)
+		return OTHER_FAMILY;
+	if (verdict || !parse_skb(skb, &pkt))
 		return 0;
 	hash = pkt.hash; /* the packet itself stays in registers */
-	if (!find_conn(&tuple, &hash, &conn))
+	if (!find_conn(family, &tuple, &hash, &conn))
 		return 0;
 	return stamp_of(current, conn.rest, conn.rest->way_back, bpf_jiffies64());
+}
+
+static __attribute__((noinline)) __u32 stamp_for_ipv4(struct __sk_buff *skb)
+{
+	return stamp_of_family(skb, BPFW_FAMILY_IPV4);
+}
+
+static __attribute__((noinline)) __u32 stamp_for_ipv6(struct __sk_buff *skb)
+{
+	return stamp_of_family(skb, BPFW_FAMILY_IPV6);
+}
+
+static __always_inline __u32 stamp_for(struct __sk_buff *skb)
+{
+	__u32 stamp = stamp_for_ipv4(skb);
+
+	return stamp == OTHER_FAMILY ? stamp_for_ipv6(skb) : stamp;
 }
 
 SEC("tc") int bpfw_stamp(struct __sk_buff *skb)

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 13
+#define BPFW_ABI_VERSION 14
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -132,7 +132,7 @@ struct bpfw_rest {
 			  */
 	/* Forwarded, together with the cell's volume, which the full lane adds to this in time. */
 	__u64 packets;
-	__u64 bytes; /* of IPv4 packets, header included */
+	__u64 bytes; /* of IP packets, header included */
 	/*
 	 * Written by bpfw_egress, by one store: a keyed hash over what the stack did with a packet
 	 * of this direction (bpf/proof.h); 0: it has sent none yet.
@@ -199,7 +199,7 @@ struct bpfw_link {
 struct bpfw_hop_hot {
 	struct bpfw_link_key from; /* where such packets come in */
 	__u32 port;                /* device that the frame is handed to */
-	__u32 mtu;                 /* largest IPv4 packet */
+	__u32 mtu;                 /* largest IP packet */
 	__u32 express_mtu; /* the same as mtu if the express lane may take such packets, or 0 */
 	__u16 l2_len;      /* how much of l2 is the header: 14 or 18 bytes */
 	__u8 from_mac[6];  /* the MAC address that such packets are sent to */
@@ -217,7 +217,7 @@ struct bpfw_hop {
 	/* Packets do not need these: the daemon keeps the neighbor's entry in use. */
 	__u32 egress; /* L3 interface */
 	__u32 reserved;
-	/* The next hop's address, of IPv4 in the first word; 0 where there are no neighbors. */
+	/* The next hop's address, IPv4's in the first word; 0 where there are no neighbors. */
 	__be32 neighbor[4];
 };
 
@@ -290,11 +290,12 @@ enum bpfw_verdict {
 	BPFW_PASS_HEARTBEAT,   /* the daemon is late */
 	BPFW_PASS_SHORT,       /* the frame ends within a header */
 	BPFW_PASS_TAGS,        /* more VLAN tags than one */
-	BPFW_PASS_NOT_IPV4,    /* another protocol */
+	BPFW_PASS_NOT_IP,      /* neither IPv4 nor IPv6 */
 	BPFW_PASS_LINK,        /* no known L3 interface at this port and tag */
 	BPFW_PASS_MAC,         /* not sent to this router */
-	BPFW_PASS_IP_HEADER,   /* version, length or checksum of the IPv4 header is wrong */
-	BPFW_PASS_IP_OPTIONS,  /* IPv4 options */
+	BPFW_PASS_IP_HEADER,   /* version, length or checksum of the IP header is wrong
+				*/
+	BPFW_PASS_IP_OPTIONS,  /* IPv4 options, IPv6 extension headers */
 	BPFW_PASS_FRAGMENT,    /* a fragment */
 	BPFW_PASS_PROTOCOL,    /* neither TCP nor UDP */
 	BPFW_PASS_L4_HEADER,   /* header lengths of TCP or UDP are wrong */

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 13;
+pub const BPFW_ABI_VERSION: u32 = 14;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -517,7 +517,7 @@ pub const BPFW_PASS_REST: bpfw_verdict = 3;
 pub const BPFW_PASS_HEARTBEAT: bpfw_verdict = 4;
 pub const BPFW_PASS_SHORT: bpfw_verdict = 5;
 pub const BPFW_PASS_TAGS: bpfw_verdict = 6;
-pub const BPFW_PASS_NOT_IPV4: bpfw_verdict = 7;
+pub const BPFW_PASS_NOT_IP: bpfw_verdict = 7;
 pub const BPFW_PASS_LINK: bpfw_verdict = 8;
 pub const BPFW_PASS_MAC: bpfw_verdict = 9;
 pub const BPFW_PASS_IP_HEADER: bpfw_verdict = 10;

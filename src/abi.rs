@@ -3,9 +3,12 @@
 #![allow(unsafe_code)]
 
 use std::mem::size_of;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::clock::Jiffies;
+
+/// As it stands in headers.
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 #[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
 mod bindings {
@@ -207,8 +210,19 @@ impl bpfw_conn {
 
 impl bpfw_hop {
     /// The address of the router or host that takes the packets.
-    pub fn neighbor(&self) -> Ipv4Addr {
-        self.neighbor[0].into()
+    pub fn neighbor(&self) -> IpAddr {
+        if self.is_ipv6() {
+            let words = self.neighbor.map(|word| u128::from(u32::from_be(word.0)));
+            Ipv6Addr::from_bits(words.into_iter().fold(0, |bits, word| bits << 32 | word)).into()
+        } else {
+            Ipv4Addr::from(self.neighbor[0]).into()
+        }
+    }
+
+    /// Whether it takes packets of IPv6: the EtherType ends the header.
+    fn is_ipv6(&self) -> bool {
+        let end = usize::from(self.hot.l2_len).min(self.hot.l2.len());
+        self.hot.l2[..end].ends_with(&ETHERTYPE_IPV6)
     }
 }
 

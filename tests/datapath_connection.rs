@@ -250,7 +250,7 @@ fn a_neighbor_that_went_and_came_back() {
 #[test]
 fn unknown_connections_are_signalled_once() {
     on_both_hooks("unknown", |datapath| {
-        for flow in PROTOCOLS.map(Flow::snat) {
+        for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
             let frame = flow.incoming(false).build();
             for _ in 0..3 {
                 datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_UNKNOWN);
@@ -407,7 +407,7 @@ fn next_hops_are_shared() {
         for (slot, side) in [(0, WAN), (1, LAN)] {
             let hop = hop_in(&hops, slot);
             assert_eq!((hop.egress, hop.hot.port), (side.ifindex(), side.ifindex()));
-            assert_eq!((hop.neighbor(), hop.hot.mtu), (side.host, 1500));
+            assert_eq!((hop.neighbor(), hop.hot.mtu), (side.host.into(), 1500));
         }
     });
 }
@@ -425,7 +425,7 @@ fn neighbors_with_the_same_mac_are_two_next_hops() {
             datapath.add(&flow);
             datapath.expect_flow(&flow, false);
             let hop = hop_in(&hops, slot);
-            assert_eq!((hop.neighbor(), hop.egress), (far.host, LAN.ifindex()));
+            assert_eq!((hop.neighbor(), hop.egress), (far.host.into(), LAN.ifindex()));
         }
     });
 }

@@ -44,7 +44,7 @@ fn expect_passed(datapath: &Datapath<'_>, frame: &[u8]) {
 
 fn add_connections(datapath: &mut Datapath<'_>) {
     datapath.prepare_cuts();
-    for flow in PROTOCOLS.map(Flow::snat) {
+    for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
         datapath.add(&flow);
     }
 }

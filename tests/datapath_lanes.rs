@@ -23,7 +23,10 @@ const L4: usize = 34;
 
 /// Where each bit has a meaning of its own: the version and the header's length, flags of fragments, the data
 /// offset and flags of TCP.
-const FLAGS: [usize; 4] = [IPV4, IPV4 + 6, L4 + 12, L4 + 13];
+fn flags(l4: usize) -> [usize; 4] {
+    [IPV4, IPV4 + 6, l4 + 12, l4 + 13]
+}
+
 const ALL: &[u8] = &[0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff];
 const SOME: &[u8] = &[0x01, 0x80, 0xff];
 
@@ -61,7 +64,7 @@ fn expect_changed_alike(
     change: impl Fn(Packet) -> Packet,
 ) -> usize {
     let mut sent = 0;
-    for flow in [Flow::snat(protocol), Flow::plain(protocol)] {
+    for flow in [Flow::snat(protocol), Flow::plain(protocol), Flow::ipv6(protocol)] {
         for reply in DIRECTIONS {
             let frame = change(flow.incoming(reply).payload(PAYLOAD)).build();
             sent += usize::from(expect_alike(datapath, &flow, flow.ingress(reply), &frame));
@@ -84,15 +87,14 @@ fn fix_ip_checksum(frame: &mut [u8]) {
 fn each_byte_of_the_headers_counts_alike() {
     on_both_hooks("lanes-bytes", |datapath| {
         let mut sent = 0;
-        for protocol in PROTOCOLS {
-            let flow = Flow::snat(protocol);
+        for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
             for reply in DIRECTIONS {
                 let plain = flow.incoming(reply).payload(PAYLOAD).build();
-                for at in 0..L4 + 20 {
-                    for &bits in if FLAGS.contains(&at) { ALL } else { SOME } {
+                for at in 0..flow.l4() + 20 {
+                    for &bits in if flags(flow.l4()).contains(&at) { ALL } else { SOME } {
                         let mut frame = plain.clone();
                         frame[at] ^= bits;
-                        if (IPV4..L4).contains(&at) && at / 2 != (IPV4 + 10) / 2 {
+                        if !flow.ipv6 && (IPV4..L4).contains(&at) && at / 2 != (IPV4 + 10) / 2 {
                             fix_ip_checksum(&mut frame);
                         }
                         sent +=
@@ -125,7 +127,7 @@ fn lengths_count_alike() {
                 expect_changed_alike(datapath, protocol, |packet| packet.payload(&payload));
             }
             let padded = expect_changed_alike(datapath, protocol, |packet| packet.pad_to(100));
-            assert_eq!(padded, 4, "padding is cut");
+            assert_eq!(padded, 6, "padding is cut");
         }
     });
 }
@@ -135,9 +137,9 @@ fn header_fields_count_alike() {
     on_both_hooks("lanes-fields", |datapath| {
         for protocol in PROTOCOLS {
             for byte in 0..=u8::MAX {
-                assert_eq!(expect_changed_alike(datapath, protocol, |p| p.tos(byte)), 4);
+                assert_eq!(expect_changed_alike(datapath, protocol, |p| p.tos(byte)), 6);
                 let sent = expect_changed_alike(datapath, protocol, |p| p.ttl(byte));
-                assert_eq!(sent, if byte > 1 { 4 } else { 0 }, "TTL {byte}");
+                assert_eq!(sent, if byte > 1 { 6 } else { 0 }, "TTL {byte}");
                 expect_changed_alike(datapath, Protocol::Tcp, |p| p.flags(byte));
             }
             for words in 0..16 {
@@ -145,7 +147,7 @@ fn header_fields_count_alike() {
             }
             for (offset, more) in [(0, true), (1, false), (185, true), (8191, false)] {
                 let sent = expect_changed_alike(datapath, protocol, |p| p.fragment(offset, more));
-                assert_eq!(sent, 0, "a fragment");
+                assert_eq!(sent, 2, "a fragment; IPv6 has another header for that");
             }
             for change in [
                 Packet::bad_ip_checksum,
@@ -164,8 +166,10 @@ fn header_fields_count_alike() {
 fn the_ingress_counts_alike() {
     on_both_hooks("lanes-ingress", |datapath| {
         for protocol in PROTOCOLS {
-            let flow = Flow::snat(protocol);
-            for side in [WAN, DMZ] {
+            for (flow, side) in Flow::of_each_family(protocol)
+                .into_iter()
+                .flat_map(|flow| [WAN, DMZ].map(|side| (flow, side)))
+            {
                 // With the right MAC address, and with that of the interface it belongs to.
                 for mac in [side.router_mac, LAN.router_mac] {
                     let forged = flow.incoming(false).payload(PAYLOAD).mac(side.host_mac, mac);

@@ -6,21 +6,22 @@ mod support;
 use bpfw::abi::BPFW_PASS_TOO_BIG;
 use bpfw::datapath::Hook;
 use bpfw::flow::tuple::Protocol;
+use std::net::IpAddr;
 use support::datapath::{Datapath, Input, egress, egresses, links, on_both_hooks, on_hook};
-use support::flow::{Flow, LAN, PROTOCOLS, WAN};
+use support::flow::{Flow, LAN, PROTOCOLS, WAN, ipv6_of};
 
-/// Headers of IPv4 and the protocol.
-fn headers(protocol: Protocol) -> usize {
-    if protocol == Protocol::Tcp { 40 } else { 28 }
+/// Headers of the family and the protocol.
+fn headers(flow: &Flow) -> usize {
+    let ip = if flow.ipv6 { 40 } else { 20 };
+    ip + if flow.protocol == Protocol::Tcp { 20 } else { 8 }
 }
 
-/// The largest packet that is forwarded has `mtu` bytes, in both protocols.
+/// The largest packet that is forwarded has `mtu` bytes, in both protocols and families.
 #[track_caller]
 fn expect_limit(datapath: &Datapath<'_>, mtu: usize) {
-    for protocol in PROTOCOLS {
-        let flow = Flow::snat(protocol);
+    for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
         datapath.add(&flow);
-        let payload = vec![0x77; mtu - headers(protocol)];
+        let payload = vec![0x77; mtu - headers(&flow)];
         let larger = vec![0x77; payload.len() + 1];
         // The larger one first: it must not matter which packet asks for the route.
         let before = flow.incoming(false).payload(&larger).build();
@@ -61,7 +62,9 @@ fn the_mtu_of_the_egress_map_limits() {
 #[test]
 fn hazard_10_a_locked_route_mtu_limits() {
     on_both_hooks("locked-mtu", |datapath| {
-        datapath.namespace.ip(&format!("route add {} dev wan0 mtu lock 1300\n", WAN.host));
+        for host in [WAN.host.into(), IpAddr::from(ipv6_of(WAN.host))] {
+            datapath.namespace.ip(&format!("route add {host} dev wan0 mtu lock 1300\n"));
+        }
         expect_limit(datapath, 1300);
     });
 }
@@ -78,7 +81,8 @@ fn a_larger_ingress_does_not_matter() {
 #[test]
 fn a_smaller_ingress_does_not_matter() {
     on_both_hooks("small-lan", |datapath| {
-        datapath.namespace.ip("link set lan0 mtu 1000\n");
+        // With less than 1280, the interface would have no IPv6.
+        datapath.namespace.ip("link set lan0 mtu 1300\n");
         expect_limit(datapath, 1500);
     });
 }
@@ -99,18 +103,19 @@ fn padding_does_not_count() {
 #[test]
 fn hazard_10_segments_are_judged_one_by_one() {
     on_hook("gso", Hook::Tc, |datapath| {
-        let flow = Flow::snat(Protocol::Tcp);
-        datapath.add(&flow);
-        let [before, after] =
-            [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&[9; 2800]).build());
-        let largest = (1500 - headers(Protocol::Tcp)) as u32;
-        for fits in [1, 1000, largest] {
-            let input = Input { gso_size: fits, ..Input::new(LAN, &before) };
-            datapath.expect_forwarded(input, &after);
-        }
-        for large in [largest + 1, 2000] {
-            let input = Input { gso_size: large, ..Input::new(LAN, &before) };
-            datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
+        for flow in Flow::of_each_family(Protocol::Tcp) {
+            datapath.add(&flow);
+            let [before, after] =
+                [flow.incoming(false), flow.outgoing(false)].map(|p| p.payload(&[9; 2800]).build());
+            let largest = (1500 - headers(&flow)) as u32;
+            for fits in [1, 1000, largest] {
+                let input = Input { gso_size: fits, ..Input::new(LAN, &before) };
+                datapath.expect_forwarded(input, &after);
+            }
+            for large in [largest + 1, 2000] {
+                let input = Input { gso_size: large, ..Input::new(LAN, &before) };
+                datapath.expect_passed(input, BPFW_PASS_TOO_BIG);
+            }
         }
     });
 }

@@ -46,7 +46,7 @@ fn each_direction_needs_a_packet_of_its_own() {
 }
 
 fn own(datapath: &mut Datapath<'_>) {
-    for flow in PROTOCOLS.into_iter().flat_map(|p| [Flow::plain(p), Flow::snat(p)]) {
+    for flow in PROTOCOLS.into_iter().flat_map(|p| [Flow::plain(p), Flow::snat(p), Flow::ipv6(p)]) {
         datapath.add_unproven(&flow);
         for reply in DIRECTIONS {
             for _ in 0..2 {
@@ -66,10 +66,19 @@ fn others(flow: &Flow) -> Vec<(&'static str, Packet)> {
         ("another next hop", right().mac(WAN.router_mac, OTHER_MAC)),
         ("another source MAC", right().mac(OTHER_MAC, WAN.host_mac)),
         ("the untranslated packet", flow.incoming(false).mac(WAN.router_mac, WAN.host_mac)),
-        ("a fragment", right().fragment(0, true)),
-        ("a later fragment", right().fragment(8, false)),
-        ("IP options", right().ip_options(&[1; 4])),
     ];
+    if flow.ipv6 {
+        let number = if flow.protocol == Protocol::Tcp { 6 } else { 17 };
+        let headers = [number, 0, 0, 0, 0, 0, 0, 0];
+        all.push(("a fragment", right().extension(44, &headers)));
+        all.push(("an extension header", right().extension(60, &headers)));
+        // There is no translation that could be missing.
+        all.retain(|(what, _)| *what != "the untranslated packet");
+    } else {
+        all.push(("a fragment", right().fragment(0, true)));
+        all.push(("a later fragment", right().fragment(8, false)));
+        all.push(("IP options", right().ip_options(&[1; 4])));
+    }
     if flow.protocol == Protocol::Tcp {
         let flags = [tcp::SYN, tcp::FIN | tcp::ACK, tcp::RST, tcp::SYN | tcp::ACK, 0];
         all.extend(flags.map(|flags| ("TCP flags", right().flags(flags))));
@@ -83,7 +92,7 @@ fn other_packets_prove_nothing() {
 }
 
 fn others_prove_nothing(datapath: &mut Datapath<'_>) {
-    for flow in PROTOCOLS.map(Flow::snat) {
+    for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
         datapath.add_unproven(&flow);
         expect_asks(datapath, &flow, false);
         for (what, packet) in others(&flow) {
@@ -333,7 +342,12 @@ const PARTS: [Part; 14] = [
         "stamp != stamp_of(generation.current, conn.rest, way.back, now)",
         "0 * stamp",
     ),
-    (others_prove_nothing, "egress.h", "!bpf_map_lookup_elem(&egress_map, &way.ingress) ||", ""),
+    (
+        others_prove_nothing,
+        "egress.h",
+        "if (!bpf_map_lookup_elem(&egress_map, &way.ingress))",
+        "if (0)",
+    ),
     (others_prove_nothing, "skb.h", "pkt->tuple->head.protocol != IPPROTO_TCP ||", "1 ||"),
     (period, "proof.h", ">> generation_now.period", ">> 63"),
 ];

@@ -29,6 +29,7 @@ struct Nat {
 #[derive(Clone, Debug)]
 struct Content {
     tos: u8,
+    flow_label: u32,
     id: u16,
     df: bool,
     ttl: u8,
@@ -73,21 +74,26 @@ fn nat() -> impl Strategy<Value = Nat> {
 
 fn flow() -> impl Strategy<Value = Flow> {
     let ends = (inside(), outside(), anywhere(), anywhere());
-    (any::<bool>(), nat(), ends).prop_map(|(tcp, nat, (client, server, source, dialed))| {
+    (any::<[bool; 2]>(), nat(), ends).prop_map(|([tcp, ipv6], nat, ends)| {
+        let (client, server, source, dialed) = ends;
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
         let dialed = pick(dialed, server, nat.dst_address, nat.dst_port);
         let source = pick(source, client, nat.src_address, nat.src_port);
+        if ipv6 {
+            return Flow { ipv6, ..Flow::new(protocol, (client, server), (client, server)) };
+        }
         Flow::new(protocol, (client, dialed), (source, server))
     })
 }
 
 fn content() -> impl Strategy<Value = Content> {
-    let header = (any::<u8>(), any::<u16>(), any::<bool>(), 2..=255_u8);
-    let length = prop_oneof![4 => 0..40_usize, 1 => 0..1460_usize];
+    let header = (any::<u8>(), any::<u32>(), any::<u16>(), any::<bool>(), 2..=255_u8);
+    let length = prop_oneof![4 => 0..40_usize, 1 => 0..1440_usize];
     let payload = length.prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length));
     (header, payload, any::<bool>(), proptest::bool::weighted(0.1)).prop_map(
-        |((tos, id, df, ttl), payload, padded, without_checksum)| Content {
+        |((tos, flow_label, id, df, ttl), payload, padded, without_checksum)| Content {
             tos,
+            flow_label,
             id,
             df,
             ttl,
@@ -100,7 +106,12 @@ fn content() -> impl Strategy<Value = Content> {
 
 impl Content {
     fn apply(&self, packet: Packet, protocol: Protocol) -> Packet {
-        let packet = packet.tos(self.tos).id(self.id).df(self.df).payload(&self.payload);
+        let packet = packet
+            .tos(self.tos)
+            .flow_label(self.flow_label)
+            .id(self.id)
+            .df(self.df)
+            .payload(&self.payload);
         match protocol {
             Protocol::Udp if self.without_checksum => packet.zero_l4_checksum(),
             _ => packet,
@@ -115,7 +126,7 @@ fn check(datapath: &Datapath<'_>, flow: &Flow, reply: bool, content: &Content) {
     let after = content.apply(flow.outgoing(reply), flow.protocol).ttl(content.ttl - 1).build();
     let input = Input::new(flow.ingress(reply), &before);
     // One right checksum in 65,535 looks like a partial one.
-    let at = if flow.protocol == Protocol::Tcp { 50 } else { 40 };
+    let at = flow.checksum_at();
     let partial = packet.partial_l4_checksum().build();
     if datapath.hook == Hook::Xdp && partial[at..at + 2] == before[at..at + 2] {
         return datapath.expect_passed(input, BPFW_PASS_PARTIAL_SUM);

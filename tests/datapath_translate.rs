@@ -26,6 +26,7 @@ fn flows(protocol: Protocol) -> Vec<(&'static str, Flow)> {
         Flow { near: WAN, far: LAN, ..new((server, WAN.router_at(8080)), (server, LAN.at(80))) };
     vec![
         ("no NAT", Flow::plain(protocol)),
+        ("IPv6", Flow::ipv6(protocol)),
         ("SNAT, same port", new((client, server), (WAN.router_at(40000), server))),
         ("SNAT, other port", Flow::snat(protocol)),
         ("DNAT, same port", new((client, outside(443)), (client, server))),
@@ -83,7 +84,7 @@ fn odd_payload() {
 
 #[test]
 fn full_frames() {
-    expect_all("full", |packet| packet.payload(&[0xa5; 1460]));
+    expect_all("full", |packet| packet.payload(&[0xa5; 1440]));
 }
 
 #[test]
@@ -113,7 +114,7 @@ fn tcp_fields_stay() {
 #[test]
 fn ttl_goes_down_by_one() {
     on_both_hooks("ttl", |datapath| {
-        for flow in PROTOCOLS.map(Flow::snat) {
+        for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
             datapath.add(&flow);
             for ttl in 2..=255 {
                 let before = flow.incoming(false).ttl(ttl).build();
@@ -136,10 +137,9 @@ fn hazard_12_udp_without_checksum_stays_without() {
 }
 
 /// A payload that makes the packet's checksum come to 0.
-fn payload_for_zero(outgoing: &Packet) -> [u8; 2] {
+fn payload_for_zero(outgoing: &Packet, at: usize) -> [u8; 2] {
     // The checksum is what a word is missing to a sum of 0xffff.
     let frame = outgoing.clone().payload(&[0, 0]).build();
-    let at = if frame[23] == 6 { 50 } else { 40 };
     [frame[at], frame[at + 1]]
 }
 
@@ -152,10 +152,10 @@ fn hazard_12_computed_zero() {
                 eprintln!("{protocol:?}, {what}");
                 datapath.add(&flow);
                 for reply in [false, true] {
-                    let payload = payload_for_zero(&flow.outgoing(reply));
+                    let at = flow.checksum_at();
+                    let payload = payload_for_zero(&flow.outgoing(reply), at);
                     let before = flow.incoming(reply).payload(&payload).build();
                     let after = flow.outgoing(reply).payload(&payload).build();
-                    let at = if protocol == Protocol::Tcp { 50 } else { 40 };
                     assert_eq!(after[at..at + 2], field, "the payload is the right one");
                     datapath.expect_forwarded(Input::new(flow.ingress(reply), &before), &after);
                 }
@@ -166,8 +166,7 @@ fn hazard_12_computed_zero() {
 }
 
 /// By how much a frame's L4 checksum is wrong; ones' complement's two zeros are one.
-fn wrong_by(frame: &[u8], right: &[u8]) -> u16 {
-    let at = if frame[23] == 6 { 50 } else { 40 };
+fn wrong_by(frame: &[u8], right: &[u8], at: usize) -> u16 {
     let right = !u16::from_be_bytes([right[at], right[at + 1]]);
     match checksum::sum(&[&frame[at..at + 2], &right.to_be_bytes()].concat()) {
         0xffff => 0,
@@ -181,12 +180,13 @@ fn a_wrong_checksum_stays_wrong() {
         for (what, flow) in PROTOCOLS.into_iter().flat_map(flows) {
             datapath.add(&flow);
             let wrong = flow.incoming(false).payload(b"abc").bad_l4_checksum().build();
-            let difference = wrong_by(&wrong, &flow.incoming(false).payload(b"abc").build());
+            let (right, at) = (flow.incoming(false).payload(b"abc").build(), flow.checksum_at());
+            let difference = wrong_by(&wrong, &right, at);
             let outcome = datapath.run_frame(flow.ingress(false), &wrong);
             assert_eq!(outcome.verdict, BPFW_FORWARDED, "{what}");
             let right = flow.outgoing(false).payload(b"abc").build();
             assert_ne!(difference, 0);
-            assert_eq!(wrong_by(&outcome.frame, &right), difference, "{what}");
+            assert_eq!(wrong_by(&outcome.frame, &right, at), difference, "{what}");
             datapath.remove(&flow);
         }
     });
@@ -195,9 +195,10 @@ fn a_wrong_checksum_stays_wrong() {
 #[test]
 fn without_nat_the_checksum_is_not_touched() {
     on_both_hooks("no-nat-sum", |datapath| {
-        for flow in PROTOCOLS.map(Flow::plain) {
+        let kinds = |protocol| [Flow::plain(protocol), Flow::ipv6(protocol)];
+        for flow in PROTOCOLS.into_iter().flat_map(kinds) {
             datapath.add(&flow);
-            let at = if flow.protocol == Protocol::Tcp { 50 } else { 40 };
+            let at = flow.checksum_at();
             for sum in [0x0000_u16, 0xffff, 0x1234] {
                 let [mut before, mut after] =
                     [flow.incoming(false).build(), flow.outgoing(false).build()];

@@ -43,7 +43,7 @@ verdicts! {
     no_beat_yet: BPFW_PASS_HEARTBEAT on BOTH;
     short: BPFW_PASS_SHORT on BOTH;
     tags: BPFW_PASS_TAGS on BOTH;
-    not_ipv4: BPFW_PASS_NOT_IPV4 on BOTH;
+    not_ip: BPFW_PASS_NOT_IP on BOTH;
     link: BPFW_PASS_LINK on BOTH;
     mac: BPFW_PASS_MAC on BOTH;
     ip_header: BPFW_PASS_IP_HEADER on BOTH;
@@ -196,9 +196,9 @@ mod cases {
         }
     }
 
-    pub fn not_ipv4(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        // ARP, IPv6, PPPoE, MPLS, LLC.
-        for ethertype in [0x0806_u16, 0x86dd, 0x8864, 0x8847, 0x0040] {
+    pub fn not_ip(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+        // ARP, PPPoE, MPLS, LLC.
+        for ethertype in [0x0806_u16, 0x8864, 0x8847, 0x0040] {
             let flow = Flow::snat(Protocol::Udp);
             let mut frame = flow.incoming(false).payload(&[0; 64]).build();
             frame[12..14].copy_from_slice(&ethertype.to_be_bytes());

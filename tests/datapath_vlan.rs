@@ -48,7 +48,7 @@ fn xdp_takes_off_and_puts_on() {
     on_hook("xdp-vlan", Hook::Xdp, |datapath| {
         for (lan, wan) in VLANS.into_iter().flat_map(|lan| VLANS.map(|wan| (lan, wan))) {
             set_vlans(datapath, lan, wan);
-            for flow in PROTOCOLS.map(Flow::snat) {
+            for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
                 datapath.add(&flow);
                 expect_both_ways(datapath, &flow, lan, wan, 0);
                 datapath.remove(&flow);
@@ -142,7 +142,7 @@ fn tc_knows_tags_beside_the_frame() {
         datapath.prepare_tags();
         for vlan in [VLANS[1], VLANS[3]] {
             set_vlans(datapath, vlan, NONE);
-            for flow in PROTOCOLS.map(Flow::snat) {
+            for flow in PROTOCOLS.into_iter().flat_map(Flow::of_each_family) {
                 datapath.add(&flow);
                 let [before, after] = [flow.incoming(false), flow.outgoing(false)]
                     .map(|packet| packet.payload(b"odd").build());

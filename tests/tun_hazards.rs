@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use support::lab::{CLIENT, CLIENT_MAC, show};
 use support::live::root_or_skip;
@@ -108,9 +108,13 @@ fn hazard_39_no_neighbor_is_needed_at_a_tun() {
     let maps = Maps::of(daemon.pid());
     let hop = |conn: &bpfw::abi::bpfw_conn| maps.hop((conn.cell.hop_word >> 32) as u32);
     let hops: Vec<_> = maps.connections().iter().map(hop).collect();
-    let mut neighbors: Vec<Ipv4Addr> = hops.iter().map(|hop| hop.neighbor()).collect();
+    let mut neighbors: Vec<IpAddr> = hops.iter().map(|hop| hop.neighbor()).collect();
     neighbors.sort();
-    assert_eq!(neighbors, [Ipv4Addr::UNSPECIFIED, CLIENT], "the tun's is none's");
+    assert_eq!(
+        neighbors,
+        [IpAddr::from(Ipv4Addr::UNSPECIFIED), CLIENT.into()],
+        "the tun's is none's"
+    );
 }
 
 /// The host at the Ethernet side vanishes: the stack looks for it.

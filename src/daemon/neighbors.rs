@@ -46,7 +46,7 @@ impl Neighbors {
         for hop in self.due.split_off(left) {
             let has_neighbor = !hop.neighbor().is_unspecified();
             if has_neighbor && done.insert((hop.egress, hop.neighbor())) {
-                monitor.keep_in_use(hop.egress, hop.neighbor().into())?;
+                monitor.keep_in_use(hop.egress, hop.neighbor())?;
             }
         }
         Ok(!self.due.is_empty())

@@ -357,7 +357,16 @@ mod tests {
         let host = |n: u32| format!("10.1.{}.{}:4000", n >> 8, n & 255);
         let port = |n: u32| format!("10.0.0.1:{}", 1024 + n);
         let service = || "192.0.2.1:443".to_owned();
-        let patterns: [Vec<bpfw_tuple>; 4] = [
+        let long = |n: u32| format!("[2001:db8::{n:x}]:4000");
+        let net = |n: u32| format!("[2001:db8:0:{n:x}::1]:4000");
+        let long_port = |n: u32| format!("[2001:db8::1]:{}", 1024 + n);
+        let long_service = || "[2001:db8:ffff::1]:443".to_owned();
+        let patterns: [Vec<bpfw_tuple>; 9] = [
+            tuples(|n| (long(n), long_service())).collect(),
+            tuples(|n| (long_service(), long(n))).collect(),
+            tuples(|n| (net(n), long_service())).collect(),
+            tuples(|n| (long_service(), net(n))).collect(),
+            tuples(|n| (long_port(n), long_service())).collect(),
             tuples(|n| (port(n), service())).collect(),
             tuples(|n| (service(), port(n))).collect(),
             tuples(|n| (host(n), service())).collect(),

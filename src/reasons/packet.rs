@@ -14,12 +14,12 @@ pub const VERDICTS: [Reason; abi::BPFW_VERDICTS as usize - 1] = [
         .advise("see that bpfw is not stopped, and give it priority: nice -n -10"),
     Reason::new(abi::BPFW_PASS_SHORT, "short", "short frame"),
     Reason::new(abi::BPFW_PASS_TAGS, "tags", "several VLAN tags"),
-    Reason::new(abi::BPFW_PASS_NOT_IPV4, "not-ipv4", "not IPv4"),
+    Reason::new(abi::BPFW_PASS_NOT_IP, "not-ip", "neither IPv4 nor IPv6"),
     Reason::new(abi::BPFW_PASS_LINK, "link", "no interface for this tag")
         .advise("add a VLAN device for the tag, or name the one there is"),
     Reason::new(abi::BPFW_PASS_MAC, "mac", "sent to another MAC address"),
-    Reason::new(abi::BPFW_PASS_IP_HEADER, "ip-header", "bad IPv4 header"),
-    Reason::new(abi::BPFW_PASS_IP_OPTIONS, "ip-options", "IPv4 options"),
+    Reason::new(abi::BPFW_PASS_IP_HEADER, "ip-header", "bad IP header"),
+    Reason::new(abi::BPFW_PASS_IP_OPTIONS, "ip-options", "IP options or extension headers"),
     Reason::new(abi::BPFW_PASS_FRAGMENT, "fragment", "fragment")
         .advise("have the firewall clamp TCP's MSS to the path MTU"),
     Reason::new(abi::BPFW_PASS_PROTOCOL, "protocol", "neither TCP nor UDP"),
@@ -33,14 +33,14 @@ pub const VERDICTS: [Reason; abi::BPFW_VERDICTS as usize - 1] = [
     Reason::new(abi::BPFW_PASS_INGRESS, "ingress", "wrong ingress")
         .advise("compare the routes of both directions: ip route get"),
     Reason::new(abi::BPFW_PASS_TCP_FLAGS, "tcp-flags", "TCP flags"),
-    Reason::new(abi::BPFW_PASS_TTL, "ttl", "TTL expires"),
+    Reason::new(abi::BPFW_PASS_TTL, "ttl", "TTL or hop limit expires"),
     Reason::new(abi::BPFW_PASS_TOO_BIG, "too-big", "larger than the MTU")
         .advise("have the firewall clamp TCP's MSS to the path MTU"),
     Reason::new(abi::BPFW_PASS_PARTIAL_SUM, "partial-sum", "partial checksum")
         .advise("use the hook tc"),
     Reason::new(abi::BPFW_PASS_NO_ROUTE, "no-route", "no route"),
     Reason::new(abi::BPFW_PASS_NO_NEIGHBOR, "no-neighbor", "neighbor not resolved")
-        .advise("see whether the next hop answers ARP: ip neigh"),
+        .advise("see whether the next hop answers ARP or neighbor discovery: ip neigh"),
     Reason::new(abi::BPFW_PASS_EGRESS, "egress", "egress cannot be redirected to")
         .advise("name the interface when starting bpfw, or see what it warned of"),
     Reason::new(abi::BPFW_PASS_UNPROVEN, "unproven", "the stack must send one first"),
@@ -74,7 +74,7 @@ mod tests {
     fn a_summary_says_what_became_of_the_packets() {
         let summary = |number: u32, packets| summary(&VERDICTS[number as usize - 1], packets);
         assert_eq!(summary(abi::BPFW_FORWARDED, 7), "7 packets forwarded");
-        assert_eq!(summary(abi::BPFW_PASS_TTL, 2), "2 packets passed up: TTL expires");
+        assert_eq!(summary(abi::BPFW_PASS_TTL, 2), "2 packets passed up: TTL or hop limit expires");
         assert!(summary(abi::BPFW_DROP_ERROR, 1).starts_with("1 packets dropped: "));
         let proven = super::summary(&TESTIMONIES[0], 3);
         assert_eq!(proven, "3 packets proved that the stack forwards them");

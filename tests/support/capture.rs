@@ -152,10 +152,12 @@ impl Capture {
 /// `gso_size`, which is for TCP only, it stands for many segments.
 pub fn send_unfinished(namespace: &Namespace, device: &str, frame: &[u8], gso_size: u16) {
     const NEEDS_CHECKSUM: u8 = 1;
-    const L4: u16 = 34;
-    let (checksum_offset, headers) = if frame[23] == 6 { (16, L4 + 20) } else { (6, L4 + 8) };
-    let mut bytes = vec![NEEDS_CHECKSUM, u8::from(gso_size > 0)];
-    for half in [headers, gso_size, L4, checksum_offset] {
+    let is_ipv6 = frame[12..14] == [0x86, 0xdd];
+    // TCP's large packets have a type for each family.
+    let (l4, protocol, large) = if is_ipv6 { (54, frame[20], 4) } else { (34, frame[23], 1) };
+    let (checksum_offset, headers) = if protocol == 6 { (16, l4 + 20) } else { (6, l4 + 8) };
+    let mut bytes = vec![NEEDS_CHECKSUM, if gso_size > 0 { large } else { 0 }];
+    for half in [headers, gso_size, l4, checksum_offset] {
         bytes.extend(half.to_ne_bytes());
     }
     bytes.extend(frame);

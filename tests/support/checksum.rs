@@ -3,7 +3,7 @@
 //!
 //! It shares nothing with the incremental arithmetic under test, so that it can judge it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The ones' complement sum of big-endian 16-bit words, not yet complemented.
 ///
@@ -33,26 +33,35 @@ pub fn ipv4_header(header: &[u8]) -> u16 {
 }
 
 /// The pseudo header that TCP and UDP checksums cover besides the segment.
-fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: usize) -> Vec<u8> {
+fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(12);
-    bytes.extend(src.octets());
-    bytes.extend(dst.octets());
+    for address in [src, dst] {
+        match address {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(address.octets()),
+        }
+    }
     bytes.extend([0, protocol]);
     bytes.extend((length as u16).to_be_bytes());
     bytes
 }
 
 /// The sum of the pseudo header: what a sender that leaves the rest to its NIC writes.
-pub fn partial(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: usize) -> u16 {
-    sum(&pseudo_header(src, dst, protocol, length))
+pub fn partial(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: u8, length: usize) -> u16 {
+    sum(&pseudo_header(src.into(), dst.into(), protocol, length))
 }
 
 /// The checksum that belongs into this TCP (6) or UDP (17) segment, whatever its field holds now.
 ///
 /// For UDP a computed 0 becomes 0xffff, because 0 on the wire means "no checksum".
-pub fn transport(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, segment: &[u8]) -> u16 {
+pub fn transport(
+    src: impl Into<IpAddr>,
+    dst: impl Into<IpAddr>,
+    protocol: u8,
+    segment: &[u8],
+) -> u16 {
     let field = if protocol == 6 { 16 } else { 6 };
-    let mut bytes = pseudo_header(src, dst, protocol, segment.len());
+    let mut bytes = pseudo_header(src.into(), dst.into(), protocol, segment.len());
     let start = bytes.len() + field;
     bytes.extend(segment);
     bytes[start..start + 2].fill(0);

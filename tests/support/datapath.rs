@@ -2,7 +2,7 @@
 //! Single frames through the datapath, by `BPF_PROG_TEST_RUN`: nothing is sent for real, but the
 //! routing look-ups are the kernel's own, in a namespace with one router and no hosts.
 
-use super::flow::{DMZ, Flow, LAN, Side, WAN};
+use super::flow::{DMZ, Flow, LAN, Side, WAN, ipv6_of};
 use super::lab::show;
 use super::live::root_or_skip;
 use super::netns::Namespace;
@@ -28,6 +28,7 @@ use libbpf_rs::{ProgramInput, TC_INGRESS, TcHookBuilder};
 use libbpf_sys::xdp_md;
 use std::cell::RefCell;
 use std::mem::offset_of;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -130,17 +131,24 @@ fn settings(hook: Hook, beat_limit: u32) -> Settings {
 /// A router with three interfaces; their peers swallow what might come.
 fn router(name: &str) -> Namespace {
     let namespace = Namespace::new(name);
+    namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "0");
+    // No addresses of the kernel's own, for which it would send packets.
+    namespace.sysctl("net/ipv6/conf/default/addr_gen_mode", "1");
     let mut commands = String::new();
     for side in [LAN, WAN, DMZ] {
         let (device, mac) = (side.device, show(side.router_mac));
+        let host_mac = show(side.host_mac);
         commands += &format!(
             "link add {device} address {mac} type veth peer name {device}-peer\n\
              link set {device}-peer up\nlink set {device} up\n\
              addr add {}/24 dev {device}\n\
-             neigh add {} lladdr {} dev {device} nud permanent\n",
+             neigh add {} lladdr {host_mac} dev {device} nud permanent\n\
+             addr add {}/120 dev {device} nodad\n\
+             neigh add {} lladdr {host_mac} dev {device} nud permanent\n",
             side.router,
             side.host,
-            show(side.host_mac)
+            ipv6_of(side.router),
+            ipv6_of(side.host),
         );
     }
     commands += &format!(
@@ -150,9 +158,13 @@ fn router(name: &str) -> Namespace {
         LAN.device
     );
     commands += &format!("route add default via {}\n", WAN.host);
-    commands += &format!("route add 10.0.0.0/8 via {}\n", LAN.host);
+    commands += &format!("route add default via {}\n", ipv6_of(WAN.host));
+    let inside = Ipv4Addr::new(10, 0, 0, 0);
+    commands += &format!("route add {inside}/8 via {}\n", LAN.host);
+    commands += &format!("route add {}/104 via {}\n", ipv6_of(inside), ipv6_of(LAN.host));
     namespace.ip(&commands);
     namespace.sysctl("net/ipv4/ip_forward", "1");
+    namespace.sysctl("net/ipv6/conf/all/forwarding", "1");
     // Only then have the devices the receive queues that an XDP test run asks for.
     namespace.sh("for device in lan0 wan0 dmz0; do ethtool -K $device gro on; done");
     namespace

@@ -7,7 +7,7 @@ use bpfw::clock::Jiffies;
 use bpfw::datapath::conn_map::Connection;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use nix::net::if_::if_nametoindex;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
@@ -72,9 +72,17 @@ pub const NEVER_IDLE: u64 = i64::MAX as u64;
 /// Source and destination.
 pub type Ends = (SocketAddrV4, SocketAddrV4);
 
+/// The address that a host or a router has over IPv6: IPv4's is its end.
+pub fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = address.octets().map(u16::from);
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0xfeed, 0xbeef, a << 8 | b, c << 8 | d)
+}
+
 /// A connection through the router.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
+    /// Over IPv6, with the addresses that belong to those of the ends.
+    pub ipv6: bool,
     pub protocol: Protocol,
     /// The first packet as it comes in.
     pub before: Ends,
@@ -98,6 +106,7 @@ impl Flow {
     /// From the LAN to the WAN.
     pub fn new(protocol: Protocol, before: Ends, after: Ends) -> Self {
         Self {
+            ipv6: false,
             protocol,
             before,
             after,
@@ -121,6 +130,26 @@ impl Flow {
         Self::new(protocol, (LAN.at(40000), WAN.at(443)), (WAN.router_at(61000), WAN.at(443)))
     }
 
+    /// As `plain`, over IPv6.
+    pub fn ipv6(protocol: Protocol) -> Self {
+        Self { ipv6: true, ..Self::plain(protocol) }
+    }
+
+    /// One of each family, where each family's is most work.
+    pub fn of_each_family(protocol: Protocol) -> [Self; 2] {
+        [Self::snat(protocol), Self::ipv6(protocol)]
+    }
+
+    /// Where the TCP or UDP header is in a frame without a tag.
+    pub fn l4(&self) -> usize {
+        if self.ipv6 { 54 } else { 34 }
+    }
+
+    /// Where its checksum is.
+    pub fn checksum_at(&self) -> usize {
+        self.l4() + if self.protocol == Protocol::Tcp { 16 } else { 6 }
+    }
+
     /// As the daemon hands it to the datapath.
     pub fn connection(&self) -> Connection {
         Connection {
@@ -138,7 +167,10 @@ impl Flow {
     /// Conntrack's tuple of one direction.
     pub fn tuple(&self, reply: bool) -> Tuple {
         let (source, destination) = self.ends_in(reply);
-        Tuple::new(self.protocol, source, destination)
+        let end = |end: SocketAddrV4| -> SocketAddr {
+            if self.ipv6 { (ipv6_of(*end.ip()), end.port()).into() } else { end.into() }
+        };
+        Tuple::new(self.protocol, end(source), end(destination))
     }
 
     fn ends_in(&self, reply: bool) -> Ends {
@@ -172,9 +204,10 @@ impl Flow {
     }
 
     fn packet(&self, (src, dst): Ends) -> Packet {
-        match self.protocol {
+        let packet = match self.protocol {
             Protocol::Tcp => Packet::tcp(src, dst),
             Protocol::Udp => Packet::udp(src, dst),
-        }
+        };
+        if self.ipv6 { packet.over_ipv6() } else { packet }
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A builder of Ethernet frames with an IPv4 packet, good ones and spoiled ones.
+//! A builder of Ethernet frames with an IP packet, good ones and spoiled ones.
 
 use super::checksum;
+use super::flow::ipv6_of;
 use bpfw::flow::tuple::{Protocol, Tuple};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -56,6 +57,11 @@ pub struct Packet {
     vlans: Vec<Tag>,
     src: SocketAddrV4,
     dst: SocketAddrV4,
+    /// Both addresses as [`ipv6_of`] makes them.
+    ipv6: bool,
+    flow_label: u32,
+    /// IPv6: what the header says of the next one, and what stands before TCP or UDP.
+    extension: Option<(u8, Vec<u8>)>,
     tos: u8,
     id: u16,
     fragment: u16,
@@ -83,6 +89,9 @@ impl Packet {
             vlans: Vec::new(),
             src,
             dst,
+            ipv6: false,
+            flow_label: 0,
+            extension: None,
             tos: 0,
             id: 1,
             fragment: DF,
@@ -147,6 +156,27 @@ impl Packet {
     #[must_use]
     pub fn tos(mut self, tos: u8) -> Self {
         self.tos = tos;
+        self
+    }
+
+    /// IPv6 in place of IPv4, with the addresses that belong to these.
+    #[must_use]
+    pub fn over_ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// IPv6: the flow label.
+    #[must_use]
+    pub fn flow_label(mut self, label: u32) -> Self {
+        self.flow_label = label & 0xf_ffff;
+        self
+    }
+
+    /// IPv6: another number in place of the protocol's, and these bytes behind the header.
+    #[must_use]
+    pub fn extension(mut self, next_header: u8, bytes: &[u8]) -> Self {
+        self.extension = Some((next_header, bytes.to_vec()));
         self
     }
 
@@ -303,11 +333,30 @@ impl Packet {
             bytes.extend(tag.proto.to_be_bytes());
             bytes.extend((u16::from(tag.pcp) << 13 | tag.id & 0x0fff).to_be_bytes());
         }
-        bytes.extend(0x0800_u16.to_be_bytes());
+        let ethertype: u16 = if self.ipv6 { 0x86dd } else { 0x0800 };
+        bytes.extend(ethertype.to_be_bytes());
         bytes
     }
 
     fn ip_header(&self, segment_length: usize) -> Vec<u8> {
+        if self.ipv6 { self.ipv6_header(segment_length) } else { self.ipv4_header(segment_length) }
+    }
+
+    /// The length that a test sets is the payload's.
+    fn ipv6_header(&self, segment_length: usize) -> Vec<u8> {
+        let (next, extension) = self.extension.clone().unwrap_or((self.protocol(), Vec::new()));
+        let first = 6 << 28 | u32::from(self.tos) << 20 | self.flow_label;
+        let length = self.total_length.unwrap_or((extension.len() + segment_length) as u16);
+        let mut bytes = first.to_be_bytes().to_vec();
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([next, self.ttl]);
+        bytes.extend(ipv6_of(*self.src.ip()).octets());
+        bytes.extend(ipv6_of(*self.dst.ip()).octets());
+        bytes.extend(extension);
+        bytes
+    }
+
+    fn ipv4_header(&self, segment_length: usize) -> Vec<u8> {
         let length = 20 + self.ip_options.len();
         let words = self.header_words.unwrap_or((length / 4) as u8);
         let total = self.total_length.unwrap_or((length + segment_length) as u16);
@@ -359,7 +408,10 @@ impl Packet {
     }
 
     fn l4_field(&self, segment: &[u8]) -> u16 {
-        let (src, dst, protocol) = (*self.src.ip(), *self.dst.ip(), self.protocol());
+        let address = |end: SocketAddrV4| -> IpAddr {
+            if self.ipv6 { ipv6_of(*end.ip()).into() } else { (*end.ip()).into() }
+        };
+        let (src, dst, protocol) = (address(self.src), address(self.dst), self.protocol());
         let right = checksum::transport(src, dst, protocol, segment);
         match self.l4_checksum {
             L4Sum::Right => right,
