@@ -134,9 +134,12 @@ fn hazard_13_other_policies_do_not_matter(hook: &str, test: &str) {
     let (_site, client) = covered_echo(&lab);
     wait_until_fast(&lab, &client);
     policy(&lab, &format!("add src {SITE_NET} dst {LAN_NET} dir in action block"));
-    policy(&lab, "add src 2001:db8:1::/48 dst 2001:db8:2::/48 dir out action block");
     std::thread::sleep(Duration::from_millis(300));
     assert!((0..20).all(|number| echo_is_fast(&lab, &client, number)), "not forwarding");
+    // Connections of IPv6 are compared with this one, after a pause.
+    policy(&lab, "add src 2001:db8:1::/48 dst 2001:db8:2::/48 dir out action block");
+    wait_until_fast(&lab, &client);
+    assert!((0..20).all(|number| echo_is_fast(&lab, &client, number)), "not IPv6");
     let mark = daemon.mark();
     policy(
         &lab,

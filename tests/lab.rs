@@ -121,7 +121,7 @@ fn dnat_reaches_the_client() {
     }
     let lab = Lab::new("dnat", Offloads::Default);
     lab.nft(&rules::dnat_rules(8080, at(CLIENT, 80)));
-    let path = Path { listen: at(CLIENT, 80), connect: at(ROUTER_WAN, 8080) };
+    let path = Path { listen: at(CLIENT, 80).into(), connect: at(ROUTER_WAN, 8080).into() };
     let pair = TcpPair::open(&lab.server, &lab.client, path);
     pair.exchange();
     assert_eq!(peer(&pair.server), SERVER);
@@ -140,7 +140,7 @@ fn hairpin_comes_back_into_the_lan() {
     }
     let lab = Lab::with_switch("hairpin", Offloads::Plain);
     lab.nft(&rules::hairpin_rules(8080, at(HOST2, 80)));
-    let path = Path { listen: at(HOST2, 80), connect: at(ROUTER_WAN, 8080) };
+    let path = Path { listen: at(HOST2, 80).into(), connect: at(ROUTER_WAN, 8080).into() };
     let pair = TcpPair::open(&lab.client, lab.host2(), path);
     pair.exchange();
     assert_eq!(peer(&pair.server), ROUTER_LAN);

@@ -47,7 +47,7 @@ fn to_the_client(hook: &str, test: &str, rules: &str) {
     let _server = udp_echo(&lab.client, service);
     let entrance = at(ROUTER_WAN, 8080);
     let client = UdpClient::open(&lab.server, at(SERVER, 40000), entrance);
-    let path = Path { listen: service, connect: entrance };
+    let path = Path { listen: service.into(), connect: entrance.into() };
     let ends = Ends { client: &lab.server, server: &lab.client };
     try_both_protocols(&lab, hook, client, path, ends);
 }
@@ -69,7 +69,7 @@ fn hairpin(hook: &str, test: &str) {
     let _server = udp_echo(lab.host2(), service);
     let entrance = at(ROUTER_WAN, 8080);
     let client = UdpClient::open(&lab.client, at(CLIENT, 40000), entrance);
-    let path = Path { listen: service, connect: entrance };
+    let path = Path { listen: service.into(), connect: entrance.into() };
     let ends = Ends { client: &lab.client, server: lab.host2() };
     try_both_protocols(&lab, hook, client, path, ends);
 }

@@ -6,8 +6,7 @@ mod support;
 
 use bpfw::abi;
 use bpfw::flow::tuple::{Protocol, Tuple};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use support::capture::Capture;
@@ -17,7 +16,6 @@ use support::lab::{
     CLIENT, CLIENT_MAC, Lab, ROUTER_LAN_MAC, ROUTER_WAN_MAC, SERVER, SERVER_MAC, show,
 };
 use support::maps::Maps;
-use support::netns::Namespace;
 use support::packet::{Mac, Packet};
 use support::router::*;
 use support::rules::no_nat_rules;
@@ -28,7 +26,6 @@ use support::wait::eventually;
 on_both_hooks!(
     hazard_16_a_flood_takes_nothing_from_the_fast_path,
     hazard_30_storms_of_changes_are_bounded,
-    hazard_42_connections_of_ipv6_wake_nobody,
     hazard_55_all_whose_route_moves_prove_themselves_anew,
 );
 
@@ -162,84 +159,6 @@ fn hazard_30_storms_of_changes_are_bounded(hook: &str, test: &str) {
         assert!(bumps > 0 && forwarded(&daemon) > fast, "the fast path goes on in between");
         eventually(LIMIT, "and afterwards", || echo_is_fast(&lab, &client, 2));
     }
-}
-
-/// The lab's IPv6 side: the router tracks connections of it, too.
-fn add_ipv6(lab: &Lab) {
-    for (namespace, interfaces) in [
-        (&lab.client, &[("eth0", "fd00:1::2/64")][..]),
-        (&lab.router, &[("lan0", "fd00:1::1/64"), ("wan0", "fd00:2::1/64")]),
-        (&lab.server, &[("eth0", "fd00:2::2/64")]),
-    ] {
-        for (interface, address) in interfaces {
-            namespace.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0");
-            namespace.ip(&format!("addr add {address} dev {interface} nodad\n"));
-        }
-    }
-    lab.router.sysctl("net/ipv6/conf/all/forwarding", "1");
-    lab.client.ip("route add ::/0 via fd00:1::1\n");
-    lab.server.ip("route add ::/0 via fd00:2::1\n");
-    lab.nft(
-        "table ip6 tracked {
-            chain forward {
-                type filter hook forward priority 0; policy accept;
-                ct state established counter accept
-            }
-        }",
-    );
-}
-
-/// Short connections from these ports, one after the other; each is answered.
-fn connect_by_ipv6(lab: &Lab, ports: Range<u16>) {
-    let open = |namespace: &Namespace, address| {
-        let socket = namespace.enter(|| UdpSocket::bind(address)).expect("a socket");
-        socket.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        socket
-    };
-    let server = open(&lab.server, "[fd00:2::2]:7");
-    lab.client.enter(|| {
-        for port in ports {
-            let client = UdpSocket::bind(format!("[fd00:1::2]:{port}")).expect("a socket");
-            client.send_to(&[1], "[fd00:2::2]:7").expect("sent");
-            let (_, from) = server.recv_from(&mut [0]).expect("the question");
-            server.send_to(&[2], from).expect("answered");
-            client.recv_from(&mut [0]).expect("the answer");
-        }
-    });
-}
-
-/// How often the daemon's only working thread went to sleep, and so was woken up.
-fn sleeps(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
-    let status = status.expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    line.and_then(|number| number.trim().parse().ok()).expect("a number")
-}
-
-/// Conntrack sends events about them: that they were answered, and that they are gone.
-fn hazard_42_connections_of_ipv6_wake_nobody(hook: &str, test: &str) {
-    const CONNECTIONS: u16 = 20_000;
-    const FIRST: u16 = 10_000;
-    let lab = lab(hook, test, &no_nat_rules());
-    add_ipv6(&lab);
-    let daemon = start(&lab, hook, &["--interval", "1000", "--log-level", "info"]);
-    // Neighbors come by events, which are wanted.
-    connect_by_ipv6(&lab, FIRST - 1..FIRST);
-    let (before, slept, started) = (cost(&daemon), sleeps(&daemon), Instant::now());
-    connect_by_ipv6(&lab, FIRST..FIRST + CONNECTIONS);
-    let tracked = lab.router.sh("cat /proc/sys/net/netfilter/nf_conntrack_count");
-    assert!(tracked.trim().parse::<u32>().expect("a number") > u32::from(CONNECTIONS));
-    lab.conntrack(&["-F", "conntrack"]);
-    let woken = sleeps(&daemon) - slept;
-    report(
-        &format!("{hook}, {CONNECTIONS} IPv6 connections: woken {woken} times"),
-        &daemon,
-        before,
-        started,
-    );
-    // Neighbors are confirmed now and then, and the daemon has an interval.
-    let expected = 20 * (started.elapsed().as_secs() + 2);
-    assert!(woken < expected, "woken {woken} times by {CONNECTIONS} connections");
 }
 
 /// Another gateway for all connections at once: none takes the new way fast before the stack has, and

@@ -42,6 +42,8 @@ pub struct View<'a> {
     pub can_transmit: &'a dyn Fn(u32) -> bool,
     /// The smallest MTU among the routes through this interface that name one.
     pub route_mtu: &'a dyn Fn(u32) -> Option<u32>,
+    /// The interface's MTU for IPv6, where that is another one.
+    pub mtu6: &'a dyn Fn(&Link) -> Option<u32>,
     /// Whether something at this interface must see all of its packets.
     pub left_out: &'a dyn Fn(u32) -> bool,
     /// How many entries either map can have.
@@ -108,7 +110,7 @@ impl View<'_> {
         let untagged = bpfw_egress {
             port: link.index,
             mtu,
-            mtu6: link.mtu,
+            mtu6: (self.mtu6)(link).map_or(link.mtu, |mtu| mtu.min(link.mtu)),
             flags: abi::BPFW_EGRESS_REDIRECT | self.header_flag(link),
             ..Default::default()
         };
@@ -229,6 +231,7 @@ mod tests {
             attached: &|index| index <= 2,
             can_transmit: &|index| index <= 2,
             route_mtu: &|index| (index == 2).then_some(1280),
+            mtu6: &|link| (link.index == 2).then_some(1300),
             left_out: &|index| index == 4,
             room,
         }
@@ -361,5 +364,6 @@ mod tests {
         let devices = devices(Hook::Tc, vec![link(1, "a"), link(2, "b")]);
         assert_eq!(egress(&devices, 1).unwrap().mtu, 1500);
         assert_eq!(egress(&devices, 2).unwrap().mtu, 1280);
+        assert_eq!([1, 2].map(|index| egress(&devices, index).unwrap().mtu6), [1500, 1300]);
     }
 }

@@ -120,6 +120,7 @@ impl Daemon<'_> {
         }
         self.policy.sysctls = sysctls;
         self.generations.ask(Change::Policy);
+        self.update_devices()?;
         self.check_policies()
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::family::Families;
+use super::family::Family;
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
@@ -76,8 +76,8 @@ pub fn decide(facts: &Facts, is_local: impl Fn(IpAddr) -> bool) -> Decision {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
-    } else if !Families::FORWARDED.contains(facts.original.family()) {
-        Refusal::Ipv6
+    } else if is_translated_ipv6(facts) {
+        Refusal::TranslatedIpv6
     } else {
         return decide_on_state(facts, assured);
     };
@@ -103,6 +103,11 @@ fn is_translated_as_it_differs(facts: &Facts) -> bool {
     let destination_stays = original.destination == reply.source;
     (source_stays || status.contains(Status::SRC_NAT))
         && (destination_stays || status.contains(Status::DST_NAT))
+}
+
+/// An entry of IPv6 has no room for what its packets become (`struct bpfw_cell`).
+fn is_translated_ipv6(facts: &Facts) -> bool {
+    facts.original.family() == Family::Ipv6 && facts.reply != facts.original.invert()
 }
 
 /// Whether both ends have addresses that packets are forwarded from and to.
@@ -194,11 +199,6 @@ mod tests {
             for (number, (change, refusal)) in cases.into_iter().enumerate() {
                 let mut facts = facts_between(Protocol::Tcp, ends);
                 change(&mut facts);
-                // What IPv6 would be refused for without a guard.
-                let refusal = match (refusal, ends) {
-                    (Refusal::NotEstablished, ENDS6) => Refusal::Ipv6,
-                    (refusal, _) => refusal,
-                };
                 assert_eq!(decide(&facts, nobody), Decision::Refuse(refusal), "case {number}");
             }
         }
@@ -218,9 +218,6 @@ mod tests {
             ("febf::1", Refusal::NotUnicast),
             ("::", Refusal::NotUnicast),
             ("::1", Refusal::NotUnicast),
-            ("fec0::1", Refusal::Ipv6),
-            ("fd00::1", Refusal::Ipv6),
-            ("2001:db8::", Refusal::Ipv6),
         ];
         for (address, refusal) in cases {
             let address: IpAddr = address.parse().unwrap();
@@ -266,8 +263,8 @@ mod tests {
                         || destination && !bits.contains(Status::DST_NAT);
                     let expected = if refused {
                         Decision::Refuse(Refusal::NotTranslated)
-                    } else if ends == ENDS6 {
-                        Decision::Refuse(Refusal::Ipv6)
+                    } else if ends == ENDS6 && (source || destination) {
+                        Decision::Refuse(Refusal::TranslatedIpv6)
                     } else {
                         Decision::Offload { assured: true }
                     };

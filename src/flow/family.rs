@@ -48,7 +48,7 @@ pub enum Families {
 
 impl Families {
     /// Those whose packets the datapath can forward.
-    pub const FORWARDED: Self = Self::Ipv4;
+    pub const FORWARDED: Self = Self::Both;
 
     /// Whether this family is among them.
     pub fn contains(self, family: Family) -> bool {

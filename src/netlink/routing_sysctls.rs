@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Sysctls that the kernel's routing asks (ip-sysctl.rst), and whose change no event tells of.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 
@@ -23,11 +24,16 @@ pub struct RoutingSysctls {
     /// One of the interfaces accepts ICMP redirects, and so another gateway for forwarded packets.
     /// Look-ups do not heed it.
     pub accepts_redirects: bool,
-    /// Each interface's MTU for IPv6, which may be smaller than the interface's own.
-    mtus: Vec<Option<String>>,
+    /// Each interface's MTU for IPv6, by its name.
+    mtus: BTreeMap<String, u32>,
 }
 
 impl RoutingSysctls {
+    /// This interface's MTU for IPv6, which may be smaller than the interface's own.
+    pub fn mtu(&self, name: &str) -> Option<u32> {
+        self.mtus.get(name).copied()
+    }
+
     /// Reads those of these families in this network namespace, for interfaces with these names.
     pub fn read(families: Families, interfaces: &[&str]) -> Result<PerFamily<Self>> {
         let mut all = PerFamily::default();
@@ -46,7 +52,13 @@ impl RoutingSysctls {
                 accepts_redirects |= accepts_as_router(family, name)?;
             }
         }
-        let mtu = |name: &&str| read(family, &format!("conf/{name}/mtu"));
+        let mut mtus = BTreeMap::new();
+        for name in interfaces.iter().filter(|_| is_ipv6) {
+            let mtu = read(family, &format!("conf/{name}/mtu"))?;
+            mtus.extend(
+                mtu.and_then(|text| text.parse().ok()).map(|mtu| ((*name).to_owned(), mtu)),
+            );
+        }
         Ok(Self {
             // A kernel without this one has no routes over several next hops.
             spreads_by_address: !is_ipv6 && !is_set(family, "fib_multipath_hash_policy")?,
@@ -57,7 +69,7 @@ impl RoutingSysctls {
             ],
             forwards_by_path_mtu: is_set(family, "ip_forward_use_pmtu")?,
             accepts_redirects,
-            mtus: interfaces.iter().filter(|_| is_ipv6).map(mtu).collect::<Result<_>>()?,
+            mtus,
         })
     }
 }

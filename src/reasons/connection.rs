@@ -78,8 +78,9 @@ reasons! {
         /// There is no room for more connections.
         Full = 27, "full", "too many connections",
             "raise --max-connections";
-        /// It is one of IPv6, which the datapath does not forward yet.
-        Ipv6 = 28, "ipv6", "IPv6";
+        /// NAT66 or masquerading: the datapath does not change addresses of IPv6.
+        TranslatedIpv6 = 28, "translated-ipv6", "IPv6 with translation of addresses or ports (NAT66)",
+            "route without NAT, if the network allows it";
     }
 }
 
@@ -98,7 +99,7 @@ impl Refusal {
                 | Self::NotTranslated
                 | Self::Ipsec
                 | Self::Full
-                | Self::Ipv6
+                | Self::TranslatedIpv6
         )
     }
 }

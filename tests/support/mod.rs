@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod flow;
 pub mod injection;
+pub mod ipv6;
 pub mod lab;
 pub mod live;
 pub mod maps;

@@ -6,7 +6,7 @@ use super::wait::becomes_true;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// No single connect, read or write may take longer.
@@ -21,13 +21,14 @@ const BLOCK: usize = 64 << 10;
 /// Where the server listens, and the address by which the client reaches it.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    pub listen: SocketAddrV4,
-    pub connect: SocketAddrV4,
+    pub listen: SocketAddr,
+    pub connect: SocketAddr,
 }
 
 impl Path {
     /// Without destination NAT, both are the same.
-    pub fn direct(address: SocketAddrV4) -> Self {
+    pub fn direct(address: impl Into<SocketAddr>) -> Self {
+        let address = address.into();
         Self { listen: address, connect: address }
     }
 }
@@ -54,7 +55,7 @@ impl TcpPair {
     /// Connects, or tells why not; `limit` of the connect is ten seconds.
     pub fn try_open(client: &Namespace, server: &Namespace, path: Path) -> io::Result<Self> {
         let listener = server.enter(|| TcpListener::bind(path.listen))?;
-        let client = client.enter(|| TcpStream::connect_timeout(&path.connect.into(), LIMIT))?;
+        let client = client.enter(|| TcpStream::connect_timeout(&path.connect, LIMIT))?;
         listener.set_nonblocking(true)?;
         let mut server = Err(io::ErrorKind::TimedOut.into());
         becomes_true(LIMIT, || {

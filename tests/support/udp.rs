@@ -17,8 +17,8 @@ pub struct UdpEcho {
 }
 
 /// Starts an echo server on `address` in the namespace.
-pub fn udp_echo(namespace: &Namespace, address: SocketAddrV4) -> UdpEcho {
-    let socket = bound(namespace, address);
+pub fn udp_echo(namespace: &Namespace, address: impl Into<SocketAddr>) -> UdpEcho {
+    let socket = bound(namespace, address.into());
     socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
     let (stop, sources) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
     let (stop2, sources2) = (Arc::clone(&stop), Arc::clone(&sources));
@@ -39,7 +39,7 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, sources: &Mutex<Vec<SocketAddrV4
 }
 
 impl UdpEcho {
-    /// Where each datagram so far came from, as the server saw it.
+    /// Where each datagram of IPv4 so far came from, as the server saw it.
     pub fn sources(&self) -> Vec<SocketAddrV4> {
         self.sources.lock().expect("not poisoned").clone()
     }
@@ -62,8 +62,12 @@ pub struct UdpClient {
 
 impl UdpClient {
     /// A socket bound to `local` (port 0: any) and connected to `remote`.
-    pub fn open(namespace: &Namespace, local: SocketAddrV4, remote: SocketAddrV4) -> Self {
-        let socket = bound(namespace, local);
+    pub fn open(
+        namespace: &Namespace,
+        local: impl Into<SocketAddr>,
+        remote: impl Into<SocketAddr>,
+    ) -> Self {
+        let (socket, remote) = (bound(namespace, local.into()), remote.into());
         socket.connect(remote).unwrap_or_else(|error| panic!("connecting to {remote}: {error}"));
         Self { socket, size: 64 }
     }
@@ -129,7 +133,7 @@ impl UdpClient {
 
 /// A socket that was closed holds its port for a moment longer if another test forks: the child has it until
 /// it runs a program.
-fn bound(namespace: &Namespace, address: SocketAddrV4) -> UdpSocket {
+fn bound(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
     let bind = || namespace.enter(|| UdpSocket::bind(address));
     let mut socket = bind();
     let end = Instant::now() + Duration::from_secs(5);

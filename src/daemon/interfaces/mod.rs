@@ -29,7 +29,7 @@ use crate::netlink::monitor::Network;
 use crate::reasons::interface::{Found, Problem};
 
 use super::Daemon;
-use super::firewall::Rules;
+use super::policy::Policy;
 use drivers::DriverWatch;
 use follow::Failure;
 use review::{LeftOut, Named, Review, States};
@@ -136,13 +136,13 @@ impl Interfaces {
     }
 
     /// Decides about all interfaces, and tells the user what has changed; what the device maps should hold.
-    fn review(&mut self, network: &Network, rules: &Rules) -> topology::Devices {
+    fn review(&mut self, network: &Network, policy: &Policy) -> topology::Devices {
         let transmitting = self.drivers.ask(self.hook, &self.attachments);
         let left_out = LeftOut {
             found: &self.scans.found,
-            chain_at: &|link| rules.chain_at(link).map(ToString::to_string),
+            chain_at: &|link| policy.rules.chain_at(link).map(ToString::to_string),
         };
-        let devices = self.devices_for(network, &left_out, &transmitting);
+        let devices = self.devices_for(network, policy, &left_out, &transmitting);
         let review = Review {
             hook: self.hook,
             links: &network.links,
@@ -164,6 +164,7 @@ impl Interfaces {
     fn devices_for(
         &self,
         network: &Network,
+        policy: &Policy,
         left_out: &LeftOut<'_>,
         transmitting: &[Transmitting],
     ) -> topology::Devices {
@@ -180,6 +181,7 @@ impl Interfaces {
             },
             can_transmit: &|index| all_generic || positions.get(&index).is_some_and(is_trusted),
             route_mtu: &|index| network.routes.ipv4.smallest_mtu(index),
+            mtu6: &|link| policy.sysctls.ipv6.mtu(&link.name),
             left_out: &|index| {
                 network.links.get(&index).is_some_and(|link| left_out.reason(link).is_some())
             },
@@ -242,7 +244,7 @@ impl Daemon<'_> {
     /// Decides about all interfaces. The device maps change in a pause: a packet must not see half of the
     /// change.
     pub(super) fn update_devices(&mut self) -> Result<()> {
-        let devices = self.interfaces.review(self.monitor.network(), &self.policy.rules);
+        let devices = self.interfaces.review(self.monitor.network(), &self.policy);
         if self.interfaces.devices.as_ref() == Some(&devices) {
             return Ok(());
         }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! IPv6, end to end on both hooks: as IPv4, without translation.
+
+mod support;
+
+use bpfw::abi;
+use std::time::Duration;
+use support::daemon::Daemon;
+use support::ipv6::*;
+use support::lab::Lab;
+use support::maps::Maps;
+use support::router::*;
+use support::rules::no_nat_rules;
+use support::tcp::{Direction, Path, TcpPair};
+use support::udp::{UdpClient, UdpEcho, udp_echo};
+use support::wait::eventually;
+
+on_both_hooks!(
+    hazard_42_udp_and_tcp_of_ipv6_are_fast,
+    hazard_42_a_hop_limit_that_ends_here_is_the_stacks,
+    hazard_48_a_smaller_mtu_is_told_to_the_sender,
+    hazard_46_translated_connections_of_ipv6_stay,
+    hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast,
+    hazard_56_a_new_drop_counts_for_ipv6,
+);
+
+const BYTES: u64 = 4 << 20;
+
+fn lab6(hook: &str, test: &str) -> Lab {
+    let lab = lab(hook, test, &no_nat_rules());
+    add_ipv6(&lab);
+    lab
+}
+
+fn echo6(lab: &Lab) -> (UdpEcho, UdpClient) {
+    let server = udp_echo(&lab.server, ECHO6);
+    (server, UdpClient::open(&lab.client, at6(CLIENT6, 40000), ECHO6))
+}
+
+/// Until echoes are fast for longer than conntrack takes to call them a stream.
+fn wait_until_fast6(lab: &Lab, client: &UdpClient) {
+    let (mut number, mut in_a_row) = (1_000_000, 0);
+    eventually(LIMIT, "echoes take the fast path, as a stream", || {
+        number += 1;
+        in_a_row = if echo_is_fast(lab, client, number) { in_a_row + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(50));
+        in_a_row > 50
+    });
+}
+
+fn hazard_42_udp_and_tcp_of_ipv6_are_fast(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo6(&lab);
+    wait_until_fast6(&lab, &client);
+    let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at6(SERVER6, 5001)));
+    wait_until_tcp_fast(&lab, &pair);
+    let (before, counted) = (lab.stack_packets(), forwarded(&daemon));
+    for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
+        pair.transfer(direction, BYTES, seed);
+    }
+    let (stack, fast) = (lab.stack_packets() - before, forwarded(&daemon) - counted);
+    println!("{hook}: {fast} packets on the fast path, {stack} by the stack");
+    assert!(stack * 50 <= fast, "{stack} of {fast} packets went by the stack");
+    assert!(daemon.stop(LIMIT).success());
+}
+
+fn hazard_42_a_hop_limit_that_ends_here_is_the_stacks(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo6(&lab);
+    wait_until_fast6(&lab, &client);
+    let before = Maps::of(daemon.pid()).packets(abi::BPFW_PASS_TTL);
+    client.socket().set_ttl(1).expect("of IPv4 alone, where it does no harm");
+    nix::sys::socket::setsockopt(client.socket(), nix::sys::socket::sockopt::Ipv6Ttl, &1)
+        .expect("a hop limit");
+    client.send(1);
+    assert_eq!(client.recv(Duration::from_millis(300)), None);
+    assert_eq!(Maps::of(daemon.pid()).packets(abi::BPFW_PASS_TTL), before + 1);
+}
+
+/// "Packet too big" comes from the stack, so TCP goes on in smaller segments.
+fn hazard_48_a_smaller_mtu_is_told_to_the_sender(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    let _daemon = start(&lab, hook, &[]);
+    let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at6(SERVER6, 5001)));
+    wait_until_tcp_fast(&lab, &pair);
+    lab.router.sysctl("net/ipv6/conf/wan0/mtu", "1300");
+    std::thread::sleep(Duration::from_millis(1500));
+    pair.transfer(Direction::ToServer, BYTES, 3);
+    let route = lab.client.sh("ip -6 route get fd00:2::2");
+    assert!(route.contains("mtu 1300"), "the client has learned it: {route}");
+}
+
+fn hazard_46_translated_connections_of_ipv6_stay(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    lab.nft(
+        "table ip6 nat {
+            chain c { type nat hook postrouting priority 100; policy accept; oifname wan0 masquerade; }
+        }",
+    );
+    let daemon = start(&lab, hook, &["--log-level", "debug"]);
+    let (_server, client) = echo6(&lab);
+    for number in 0..60 {
+        assert!(!echo_is_fast(&lab, &client, number), "echo {number}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(offloaded(&daemon), 0);
+}
+
+fn drops(lab: &Lab, rule: &str) {
+    lab.nft(&format!("insert rule ip6 tracked forward {rule} drop"));
+}
+
+fn nothing_is_forwarded(lab: &Lab, daemon: &Daemon, client: &UdpClient) {
+    let before = forwarded(daemon);
+    for number in 0..10 {
+        assert!(!client.echoes(number, Duration::from_millis(50)), "the rule drops it");
+    }
+    let both = lab.stack_packets();
+    assert!(both > 0 && forwarded(daemon) <= before + 10, "the other direction alone");
+}
+
+fn hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    drops(&lab, "iifname wan0 udp sport 7");
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo6(&lab);
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..5 {
+        nothing_is_forwarded(&lab, &daemon, &client);
+    }
+}
+
+fn hazard_56_a_new_drop_counts_for_ipv6(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo6(&lab);
+    wait_until_fast6(&lab, &client);
+    drops(&lab, "ip6 saddr fd00:1::2");
+    std::thread::sleep(Duration::from_millis(250));
+    let before = forwarded(&daemon);
+    assert!(!client.echoes(1, Duration::from_millis(300)), "the rule drops it");
+    assert_eq!(forwarded(&daemon), before, "none of it is fast");
+}
