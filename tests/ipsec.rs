@@ -147,7 +147,7 @@ fn hazard_13_other_policies_do_not_matter(hook: &str, test: &str) {
     );
     policy(&lab, &format!("add src {LAN_NET} dst {SITE_NET} proto tcp dir out action block"));
     policy(&lab, "add src 203.0.112.0/24 dst 0.0.0.0/0 dir fwd action block");
-    daemon.wait_for_line_after(mark, "connections that IPsec policies cover", LIMIT);
+    daemon.wait_for_line_after(mark, "IPsec policies for forwarded packets now", LIMIT);
     wait_until_fast(&lab, &client);
     assert_eq!(offloaded(&daemon), 1);
     policy(&lab, "flush");

@@ -149,7 +149,7 @@ fn traits(key: &Key, bytes: &[u8]) -> Traits {
 
 /// How long a route is valid; `None` for ever, or if its time is over: look-ups do not find it.
 fn expires_in(cacheinfo: &[u8]) -> Option<Duration> {
-    let ticks = u32_at(cacheinfo, EXPIRES)?.cast_signed();
+    let ticks = i32::from_ne_bytes(u32_at(cacheinfo, EXPIRES)?.to_ne_bytes());
     u32::try_from(ticks).ok().filter(|ticks| *ticks != 0).map(|ticks| TICK * ticks)
 }
 
