@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line: `bpfw <hook> [<object>] <interface>...`.
+//! The command line: `bpfw <hook> [<object>] <interface>...`, or a question to those that run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::datapath::object::BpfLogLevel;
 use crate::error::{Error, Result};
 use crate::flow::mark::{self, OffloadMark};
 use crate::logging::LogLevel;
+use crate::view::Question;
 
 /// Forwards the packets of established connections in XDP or TC, exactly as the kernel would.
 ///
@@ -33,14 +34,18 @@ pub enum Command {
     Xdp(Run),
     /// Forward at the TC ingress: any interface, queueing disciplines and offloads included
     Tc(Run),
+    /// Ask those that run.
+    #[command(flatten)]
+    Ask(Question),
 }
 
 impl Command {
-    /// The hook and its options.
-    pub fn into_parts(self) -> (Hook, Run) {
+    /// The hook and its options, or what is asked.
+    pub fn into_parts(self) -> std::result::Result<(Hook, Run), Question> {
         match self {
-            Self::Xdp(run) => (Hook::Xdp, run),
-            Self::Tc(run) => (Hook::Tc, run),
+            Self::Xdp(run) => Ok((Hook::Xdp, run)),
+            Self::Tc(run) => Ok((Hook::Tc, run)),
+            Self::Ask(question) => Err(question),
         }
     }
 }
@@ -146,7 +151,7 @@ mod tests {
 
     fn run(words: &[&str]) -> Run {
         let line = ["bpfw"].iter().chain(words);
-        Cli::try_parse_from(line).unwrap().command.into_parts().1
+        Cli::try_parse_from(line).unwrap().command.into_parts().unwrap().1
     }
 
     #[test]
@@ -166,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_may_be_called_as_questions_are() {
+        let (_, interfaces) = run(&["tc", "status", "lan0"]).object_and_interfaces().unwrap();
+        assert_eq!(interfaces, ["status", "lan0"]);
+        let asked = Cli::try_parse_from(["bpfw", "status", "--json"]).unwrap();
+        assert!(asked.command.into_parts().is_err());
+    }
+
+    #[test]
     fn words_that_make_no_sense_are_refused() {
         for words in [&["xdp", "a.o"][..], &["xdp", "a.o", "b.o", "lan"], &["tc", "lan", "lan"]] {
             assert!(run(words).object_and_interfaces().is_err(), "{words:?}");
@@ -180,7 +193,8 @@ mod tests {
     fn the_route_marks_mask_is_a_number_other_than_0() {
         assert_eq!(run(&["tc", "lan"]).route_mark_mask, None);
         let mask = |text| Cli::try_parse_from(["bpfw", "tc", "--route-mark-mask", text, "lan"]);
-        assert_eq!(mask("0x3F00").unwrap().command.into_parts().1.route_mark_mask, Some(0x3f00));
+        let parts = mask("0x3F00").unwrap().command.into_parts();
+        assert_eq!(parts.unwrap().1.route_mark_mask, Some(0x3f00));
         for text in ["0", "0x", "mark", "0x100000000", "1/1"] {
             assert!(mask(text).is_err(), "{text}");
         }

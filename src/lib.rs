@@ -17,3 +17,5 @@ pub mod logging;
 pub mod netlink;
 pub mod reasons;
 pub mod shutdown;
+pub mod status;
+pub mod view;

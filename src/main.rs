@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The program: reads the command line, runs the daemon, says how it went.
+//! The program: reads the command line, runs the daemon or asks one, says how it went.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use bpfw::cli::Cli;
+use bpfw::cli::{Cli, Run};
+use bpfw::datapath::Hook;
 use bpfw::datapath::skeleton::Storage;
 use bpfw::error::Error;
 use bpfw::logging::Log;
@@ -17,7 +18,14 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let (hook, run) = Cli::parse().command.into_parts();
+    match Cli::parse().command.into_parts() {
+        Ok((hook, run)) => forward(hook, run),
+        Err(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
+    }
+}
+
+/// Is the daemon.
+fn forward(hook: Hook, run: Run) -> ExitCode {
     let (object, interfaces) = match run.object_and_interfaces() {
         Ok(parts) => parts,
         Err(error) => return refuse(&error, USAGE),

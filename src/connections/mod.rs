@@ -137,6 +137,21 @@ impl Offload {
         self.conn_map.len() / 2
     }
 
+    /// How many can be offloaded.
+    pub fn limit(&self) -> usize {
+        self.conn_map.capacity() / 2
+    }
+
+    /// Why no connection at all of a family may be offloaded for now, if so.
+    pub fn forbidden(&self, family: Family) -> Option<Refusal> {
+        self.forbidden[family]
+    }
+
+    /// Whether routing rules go by the marks of a family's connections.
+    pub fn requires_route_mark(&self, family: Family) -> bool {
+        self.route_mark.required[family]
+    }
+
     /// The datapath's time now.
     pub fn jiffies(&self) -> Jiffies {
         self.clock.now()

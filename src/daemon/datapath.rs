@@ -59,6 +59,11 @@ impl<'obj> Datapath<'obj> {
         self.heartbeat_at.elapsed()
     }
 
+    /// The age at which the programs take a heartbeat for too old.
+    pub(super) fn heartbeat_limit(&self) -> Duration {
+        self.heartbeat_limit
+    }
+
     /// Whether the programs have given the daemon up.
     pub(super) fn has_missed_heartbeat(&self) -> bool {
         self.heartbeat_age() > self.heartbeat_limit

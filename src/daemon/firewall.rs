@@ -2,6 +2,8 @@
 //! What the firewall's rules mean for the fast path: interfaces whose packets must all go by the
 //! stack, and what the user must know.
 
+use std::collections::BTreeMap;
+
 use crate::error::Result;
 use crate::firewall::statements::Kind;
 use crate::firewall::walk::{self, Findings};
@@ -9,6 +11,7 @@ use crate::flow::family::{Families, Family, PerFamily};
 use crate::netlink::firewall::Firewall;
 use crate::netlink::link::Link;
 use crate::netlink::ruleset::Chain;
+use crate::status::Warning;
 
 /// The firewall, and what was found in it.
 pub(super) struct Rules {
@@ -89,6 +92,18 @@ impl Rules {
     /// Whether rules send copies of packets of established connections.
     pub(super) fn copies_packets(&self, family: Family) -> bool {
         self.findings[family].contains_key(&Kind::Copy)
+    }
+
+    /// What offloaded packets do not meet, for those who ask.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let all = Families::FORWARDED.iter().flat_map(|family| &self.findings[family]);
+        let by_kind: BTreeMap<_, _> = all.filter(|(kind, _)| **kind != Kind::Copy).collect();
+        let found = by_kind.into_iter().map(|(kind, found)| Warning {
+            what: kind.to_string(),
+            chain: Some(format!("{} {}", found.table, found.chain)),
+        });
+        let legacy = Warning { what: "rules of iptables-legacy".to_owned(), chain: None };
+        found.chain(self.said_legacy.then_some(legacy)).collect()
     }
 
     /// Says once that iptables-legacy is in use: nothing is known of its rules.

@@ -11,11 +11,13 @@ mod interfaces;
 mod neighbors;
 mod network;
 mod pause;
+mod pauses;
 mod period;
 mod policy;
 mod resume;
 mod schedule;
 mod setup;
+mod status;
 mod stop;
 mod turns;
 
@@ -38,6 +40,7 @@ use interfaces::wanted::Wanted;
 use pause::FastPath;
 use policy::Policy;
 use schedule::Schedule;
+use status::Clients;
 
 /// The longest piece of work before the daemon reads events again.
 const SLICE: Duration = Duration::from_millis(10);
@@ -70,6 +73,7 @@ pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
 
 struct Daemon<'obj> {
     request: &'obj Request,
+    clients: Clients,
     shutdown: Shutdown,
     schedule: Schedule,
     /// The network as the kernel describes it.

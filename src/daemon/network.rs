@@ -97,7 +97,7 @@ impl Daemon<'_> {
         }
         let change = self.generations.begin(change, Instant::now());
         self.datapath.state.bump(change)?;
-        self.fast_path.forward();
+        self.end_pause();
         Ok(())
     }
 

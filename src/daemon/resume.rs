@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::events::Connections;
-use super::pause::Step;
+use super::pause::{Paused, Step};
 use super::{Daemon, SLICE};
 use crate::datapath::state::Change;
 use crate::error::{Error, Result};
@@ -147,7 +147,7 @@ impl Daemon<'_> {
         if !self.heartbeat()? {
             return Ok(());
         }
-        let Some(paused) = self.fast_path.forward() else {
+        let Some(paused) = self.end_pause() else {
             return Ok(());
         };
         if paused.is_announced() {
@@ -156,6 +156,13 @@ impl Daemon<'_> {
         tracing::debug!("the pause took {:?}: {}", paused.since.elapsed(), paused.reason);
         // The next turn reads conntrack's events: they may tell of another loss.
         self.bump(paused.doubted())
+    }
+
+    /// Ends the pause, if there is one. The next generation makes packets fast.
+    pub(super) fn end_pause(&mut self) -> Option<Paused> {
+        let paused = self.fast_path.forward()?;
+        self.clients.pauses.note(paused.reason, paused.since, Instant::now());
+        Some(paused)
     }
 
     /// When the slots for next hops run out, all of them are emptied.

@@ -16,6 +16,7 @@ use super::interfaces::wanted::Wanted;
 use super::pause::FastPath;
 use super::policy::Policy;
 use super::schedule::Schedule;
+use super::status::Clients;
 use super::{Daemon, Request, period};
 
 use crate::clock::{Hz, Jiffies};
@@ -80,8 +81,9 @@ impl<'obj> Daemon<'obj> {
         let names: Vec<_> = topology::named(&monitor.network().links, &attached).collect();
         let routing_sysctls = RoutingSysctls::read(Families::FORWARDED, &names)?;
         let hook = (request.hook, request.options.xdp_mode);
-        let interfaces = Interfaces::new(&object, hook, drivers, (wanted, first), claims)?;
         let now = Instant::now();
+        let clients = Clients::new(now)?;
+        let interfaces = Interfaces::new(&object, hook, drivers, (wanted, first), claims)?;
         let mut daemon = Self {
             schedule: Schedule::new(request.options.interval(), now),
             monitor,
@@ -92,6 +94,7 @@ impl<'obj> Daemon<'obj> {
             fast_path,
             generations: Generations::new(now),
             request,
+            clients,
             shutdown,
         };
         let period = period::period(request.options.prove_every(), sysctls.count as usize);

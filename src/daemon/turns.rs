@@ -17,6 +17,7 @@ const SIGNALS: Duration = Duration::from_millis(10);
 struct Ready {
     conntrack: bool,
     network: bool,
+    clients: bool,
 }
 
 impl Daemon<'_> {
@@ -27,15 +28,25 @@ impl Daemon<'_> {
                 return Ok(());
             }
             self.interfaces.attach_until(Instant::now())?;
-            if self.fast_path.retry_in(Instant::now()).is_some() {
-                continue;
-            }
             // Nothing that fails in a turn is a reason to give up: the stack takes over, and the daemon
             // compares everything.
-            if let Err(error) = self.turn(&ready) {
+            if self.must_turn(&ready)
+                && let Err(error) = self.turn(&ready)
+            {
                 self.recover(&error)?;
             }
+            // Last of all: whoever only asks delays nothing that forwarding depends on.
+            if ready.clients {
+                self.answer_clients();
+            }
         }
+    }
+
+    /// Whether there is more to do than to answer clients, and no error to wait after.
+    fn must_turn(&self, ready: &Ready) -> bool {
+        let only_clients = ready.clients && !ready.conntrack && !ready.network;
+        self.fast_path.retry_in(Instant::now()).is_none()
+            && (!only_clients || self.until_next_turn().is_zero())
     }
 
     /// What restricts the fast path comes before what extends it.
@@ -71,33 +82,36 @@ impl Daemon<'_> {
 
     /// Sleeps until something happens or the next piece of work is due.
     fn wait(&self) -> Result<Ready> {
-        let policy = &self.policy;
-        let mut fds: Vec<PollFd<'_>> =
-            [self.shutdown.as_fd(), self.connections.events.as_fd(), self.monitor.as_fd()]
-                .into_iter()
-                .chain([policy.rules.firewall.as_fd()])
-                .chain(policy.xfrm.as_fd())
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-                .collect();
+        let mut fds = vec![self.shutdown.as_fd()];
+        fds.extend(self.clients.listener.as_ref().map(AsFd::as_fd));
+        let first = fds.len();
         let timeout = match self.fast_path.retry_in(Instant::now()) {
-            None => self.until_next_turn(),
-            Some(wait) => {
-                fds.truncate(1);
-                wait
+            Some(wait) => wait,
+            None => {
+                let policy = &self.policy;
+                fds.extend([self.connections.events.as_fd(), self.monitor.as_fd()]);
+                fds.push(policy.rules.firewall.as_fd());
+                fds.extend(policy.xfrm.as_fd());
+                self.until_next_turn()
             }
         };
+        let poll_in = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds: Vec<PollFd<'_>> = fds.into_iter().map(poll_in).collect();
         // Rounded up: a poll that returns a little early would spin.
         let timeout = timeout.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Ready { conntrack: true, network: true }),
+            Err(Errno::EINTR) => {
+                return Ok(Ready { conntrack: true, network: true, clients: false });
+            }
             Err(errno) => return Err(Error::system("waiting for events", errno)),
         }
         let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
         Ok(Ready {
-            conntrack: fds.get(1).is_some_and(is_ready),
-            network: fds.iter().skip(2).any(is_ready),
+            conntrack: fds.get(first).is_some_and(is_ready),
+            network: fds.iter().skip(first + 1).any(is_ready),
+            clients: fds.iter().take(first).skip(1).any(is_ready),
         })
     }
 

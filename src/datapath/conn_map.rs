@@ -213,6 +213,11 @@ impl ConnMap {
         self.cells.taken() + self.overflow.total()
     }
 
+    /// How many entries there can be.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// How many of these are in cells.
     pub fn in_cells(&self) -> usize {
         self.cells.taken()

@@ -30,11 +30,15 @@ impl Counters {
 
     /// Packets with this verdict since the load, over all CPUs.
     pub fn packets(&self, verdict: bpfw_verdict) -> Result<u64> {
-        let counters = self
-            .map
-            .lookup(&[0; 4], MapFlags::ANY)
+        Ok(sum(&self.read()?, verdict))
+    }
+
+    /// All counters of all CPUs, for [`sum`].
+    pub fn read(&self) -> Result<Vec<u8>> {
+        let counters = self.map.lookup(&[0; 4], MapFlags::ANY);
+        let counters = counters
             .map_err(|error| libbpf_error(format!("reading the map {COUNTERS}"), &error))?;
-        Ok(sum(&counters.unwrap_or_default(), verdict))
+        Ok(counters.unwrap_or_default())
     }
 }
 

@@ -31,10 +31,14 @@ impl Hops {
         Ok(known.into_iter().filter(|(_, slot)| slots.contains(slot)).map(|(hop, _)| hop).collect())
     }
 
+    /// How many slots are taken.
+    pub fn used(&self) -> Result<u32> {
+        Ok(self.hop_count.get(&0)?.unwrap_or(0))
+    }
+
     /// Whether so many slots are taken that it is time to empty them.
     pub fn nearly_full(&self) -> Result<bool> {
-        let used = self.hop_count.get(&0)?.unwrap_or(0);
-        Ok(used >= abi::BPFW_HOP_SLOTS / 8 * 7)
+        Ok(self.used()? >= abi::BPFW_HOP_SLOTS / 8 * 7)
     }
 
     /// Empties all slots. Only while the fast path rests, and has rested for so long that no

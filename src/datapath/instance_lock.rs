@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
@@ -73,7 +73,7 @@ fn place(namespace: u32, ifindex: u32) -> i64 {
 }
 
 /// The number that tells our network namespace from all others that there are now.
-fn namespace() -> Result<u32> {
+pub fn namespace() -> Result<u32> {
     let path = "/proc/thread-self/ns/net";
     let number = std::fs::metadata(path).and_then(|found| {
         found.ino().try_into().map_err(|_| io::Error::other("its number has more than 32 bits"))
@@ -81,23 +81,40 @@ fn namespace() -> Result<u32> {
     number.map_err(|error| Error::system(format!("looking at {path}"), error))
 }
 
-/// Opens the file, after making it and its directory where they are missing. Links are not followed.
-fn open_locks() -> Result<File> {
-    let Some(place) = PLACES.map(Path::new).into_iter().find(|place| place.is_dir()) else {
+/// The directory of all that programs find of bpfw while it runs, made or not.
+pub fn path() -> Option<PathBuf> {
+    let place = PLACES.map(Path::new).into_iter().find(|place| place.is_dir())?;
+    Some(place.join("bpfw"))
+}
+
+/// The same, made where it is missing. Nobody else can write to it.
+pub fn directory() -> Result<PathBuf> {
+    open_directory().map(|(path, _)| path)
+}
+
+/// Links are not followed.
+fn open_directory() -> Result<(PathBuf, File)> {
+    let Some(path) = path() else {
         return Err(Error::refused("there is no directory /run").with_advice("mount a tmpfs there"));
     };
-    let path = place.join("bpfw");
     match mkdir(&path, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(failed("making", &path, errno)),
     }
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let directory = open(&path, flags | OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
-        .map_err(|errno| failed("opening", &path, errno))?;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let directory =
+        open(&path, flags, Mode::empty()).map_err(|errno| failed("opening", &path, errno))?;
     let directory = ours(directory, &path, Mode::S_IWGRP | Mode::S_IWOTH)?;
+    Ok((path, directory))
+}
+
+/// Opens the file, after making it where it is missing. Links are not followed.
+fn open_locks() -> Result<File> {
+    let (path, directory) = open_directory()?;
     let path = path.join("lock");
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let file = openat(directory.as_fd(), "lock", flags | OFlag::O_RDWR | OFlag::O_CREAT, mode)
+    let file = openat(directory.as_fd(), "lock", flags, mode)
         .map_err(|errno| failed("opening", &path, errno))?;
     ours(file, &path, Mode::S_IRWXG | Mode::S_IRWXO)
 }

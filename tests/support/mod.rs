@@ -4,6 +4,7 @@
 // Every test binary compiles all of this and uses a part of it.
 #![allow(dead_code)]
 
+pub mod ask;
 pub mod bystander;
 pub mod capture;
 pub mod checksum;

@@ -11,6 +11,7 @@ mod scan;
 mod shapers;
 mod stamps;
 mod state;
+mod tell;
 mod unseen;
 pub(super) mod wanted;
 

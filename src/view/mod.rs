@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The commands that ask: what is shown to people, and to other programs.
+
+mod status;
+mod words;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::error::{Error, Result};
+use crate::status::client::Daemons;
+
+/// No bpfw runs in this network namespace, as LSB's `status` says it.
+const NO_DAEMON: u8 = 3;
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub enum Question {
+    /// Say whether bpfw forwards here, and if not, why
+    ///
+    /// Exit status: 0 if it forwards at all interfaces, 3 if no bpfw runs in this network namespace, 4 if one
+    /// runs but pauses or leaves an interface to the network stack, 1 if it cannot be asked.
+    Status(status::Options),
+}
+
+impl Question {
+    /// Answers on the standard output.
+    pub fn answer(&self) -> Result<ExitCode> {
+        match self {
+            Self::Status(options) => status::show(options),
+        }
+    }
+}
+
+/// Writes all of an answer. A reader that has seen enough is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::system("writing the answer", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says that no bpfw runs here.
+fn no_daemon(daemons: &Daemons) -> ExitCode {
+    let elsewhere = match daemons.elsewhere {
+        0 => String::new(),
+        number => format!("; {number} in others"),
+    };
+    // Nothing better can be done if the standard error is closed.
+    let _ = writeln!(
+        io::stderr(),
+        "error: no bpfw runs in this network namespace{elsewhere} (start one: bpfw tc lan0 wan0)"
+    );
+    ExitCode::from(NO_DAEMON)
+}

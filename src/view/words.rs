@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Numbers and times as people read them.
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A number, its thousands set apart.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of milliseconds, in the two largest units that it has.
+pub(super) fn time(ms: u64) -> String {
+    let two = |large: u64, name: &str, small: u64, other: &str| match ms % large / small {
+        0 => format!("{} {name}", ms / large),
+        rest => format!("{} {name} {rest} {other}", ms / large),
+    };
+    match ms {
+        DAY.. => two(DAY, "d", HOUR, "h"),
+        HOUR.. => two(HOUR, "h", MINUTE, "min"),
+        MINUTE.. => two(MINUTE, "min", SECOND, "s"),
+        SECOND.. if ms < 10 * SECOND && ms % SECOND >= 100 => {
+            format!("{}.{} s", ms / SECOND, ms % SECOND / 100)
+        }
+        SECOND.. => format!("{} s", ms / SECOND),
+        _ => format!("{ms} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_thousands_set_apart() {
+        let texts = [0, 999, 1000, 12_300, 9_182_734_112].map(number);
+        assert_eq!(texts, ["0", "999", "1,000", "12,300", "9,182,734,112"]);
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let times =
+            [0, 41, 1_000, 1_234, 11_900, 60_000, 130_000, 3_600_000, 7_800_000, 273_600_000];
+        let texts = times.map(time);
+        let expected = [
+            "0 ms",
+            "41 ms",
+            "1 s",
+            "1.2 s",
+            "11 s",
+            "1 min",
+            "2 min 10 s",
+            "1 h",
+            "2 h 10 min",
+            "3 d 4 h",
+        ];
+        assert_eq!(texts, expected);
+    }
+}

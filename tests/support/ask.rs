@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Asks the daemons of a namespace, as a user does.
+
+use super::daemon::program;
+use super::netns::{Namespace, text};
+use serde_json::Value;
+
+/// What came of a question.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub out: String,
+    pub errors: String,
+}
+
+impl Answer {
+    /// The first line, which is the answer.
+    pub fn first_line(&self) -> &str {
+        self.out.lines().next().unwrap_or_default()
+    }
+
+    /// The only object.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Asks by `bpfw` and these words.
+pub fn ask(namespace: &Namespace, words: &[&str]) -> Answer {
+    ask_as(namespace, &[], words)
+}
+
+/// The same, behind the words of another program.
+pub fn ask_as(namespace: &Namespace, before: &[&str], words: &[&str]) -> Answer {
+    let output = namespace.try_run(&[before, &[&program()], words].concat());
+    Answer {
+        code: output.status.code().expect("no signal ends it"),
+        out: text(&output.stdout),
+        errors: text(&output.stderr),
+    }
+}
