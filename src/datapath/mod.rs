@@ -17,6 +17,7 @@ mod overflow;
 pub mod ppp;
 pub mod priority;
 pub mod probe;
+pub mod reader;
 pub mod seen;
 pub mod signals;
 pub mod sizing;

@@ -4,13 +4,14 @@
 
 use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use libbpf_rs::{MapCore, MapHandle, MapType};
-use nix::libc;
+use nix::libc::{self, c_void};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::{SysconfVar, sysconf};
@@ -350,6 +351,49 @@ pub fn read_mapped<V: Pod>(
     // SAFETY: nothing refers to the mapping any more.
     unsafe { munmap(start, length.get()) }?;
     Ok(())
+}
+
+/// All values of an array with `BPF_F_MMAPABLE`, as programs write them.
+pub struct Mapped<V> {
+    start: NonNull<c_void>,
+    number: usize,
+    values: PhantomData<V>,
+}
+
+impl<V: Pod> Mapped<V> {
+    /// Maps an array of so many values.
+    pub fn new(map: BorrowedFd<'_>, number: usize) -> io::Result<Self> {
+        let length = NonZeroUsize::new(number * size_of::<V>());
+        let length = length.ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping, for reading only, where the kernel finds room for it.
+        let start =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Self { start, number, values: PhantomData })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.number
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.number == 0
+    }
+
+    /// The value with this index; no less whole than the kernel's copy.
+    pub fn get(&self, index: usize) -> Option<V> {
+        // SAFETY: within the mapping; an array's values begin at multiples of 8 bytes, and so are
+        // aligned; any bytes are a V. Volatile, because programs write to it.
+        (index < self.number).then(|| unsafe { self.start.cast::<V>().add(index).read_volatile() })
+    }
+}
+
+impl<V> Drop for Mapped<V> {
+    fn drop(&mut self) {
+        // SAFETY: nothing refers to the mapping any more. It fails only for what is not mapped.
+        let _ = unsafe { munmap(self.start, self.number * size_of::<V>()) };
+    }
 }
 
 /// Ignores a signal from here on.

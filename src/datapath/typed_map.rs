@@ -10,7 +10,7 @@ use std::time::Instant;
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object};
 
 use super::libbpf_error;
-use super::sys::{self, Batch, Then};
+use super::sys::{self, Batch, Mapped, Then};
 use crate::abi::Pod;
 use crate::error::{Error, Result};
 
@@ -57,6 +57,13 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
             .maps()
             .find(|map| map.name() == name)
             .ok_or_else(|| Error::refused(format!("the object has no map {name}")))?;
+        let map = MapHandle::try_from(&map)
+            .map_err(|error| libbpf_error(format!("opening the map {name}"), &error))?;
+        Self::of(map, name)
+    }
+
+    /// The same by a descriptor.
+    pub fn of(map: MapHandle, name: &'static str) -> Result<Self> {
         let sizes = (map.key_size() as usize, map.value_size() as usize);
         if sizes != (size_of::<K>(), size_of::<V>()) {
             return Err(Error::refused(format!(
@@ -64,8 +71,6 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
                 (size_of::<K>(), size_of::<V>())
             )));
         }
-        let map = MapHandle::try_from(&map)
-            .map_err(|error| libbpf_error(format!("opening the map {name}"), &error))?;
         Ok(Self { map, name, types: PhantomData })
     }
 
@@ -253,6 +258,12 @@ impl<V: Pod> TypedMap<u32, V> {
         each: impl FnMut(V),
     ) -> Result<()> {
         sys::read_mapped(self.map.as_fd(), first, number, wanted, each)
+            .map_err(|error| Error::system(format!("reading the map {}", self.name), error))
+    }
+
+    /// All values of an array that can be mapped, to be read in any order.
+    pub fn map_all(&self) -> Result<Mapped<V>> {
+        Mapped::new(self.map.as_fd(), self.room() as usize)
             .map_err(|error| Error::system(format!("reading the map {}", self.name), error))
     }
 }

@@ -44,7 +44,7 @@ impl Listener {
         let open = || -> io::Result<Self> {
             let group = Group::from_name(GROUP)?.map(|group| group.gid);
             if let Some(group) = group {
-                let_in(&directory, group, 0o750)?;
+                let_in(&directory, group, 0o050)?;
             }
             // Under another name until someone listens there: who finds a socket with nobody behind it
             // takes it for a dead daemon's.
@@ -54,7 +54,7 @@ impl Listener {
             bind(socket.as_raw_fd(), &UnixAddr::new(&new)?)?;
             fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
             if let Some(group) = group {
-                let_in(&new, group, 0o660)?;
+                let_in(&new, group, 0o060)?;
             }
             listen(&socket, Backlog::new(WAITING)?)?;
             let socket = UnixListener::from(socket);
@@ -97,9 +97,10 @@ fn say(mut client: &UnixStream, answer: &[u8]) -> io::Result<()> {
     client.write_all(answer)
 }
 
-/// Lets a group have a file of ours as well.
-fn let_in(path: &Path, group: Gid, mode: u32) -> io::Result<()> {
+/// Gives a file of ours to a group as well, with these rights.
+fn let_in(path: &Path, group: Gid, rights: u32) -> io::Result<()> {
     chown(path, None, Some(group))?;
+    let mode = fs::metadata(path)?.permissions().mode() | rights;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 

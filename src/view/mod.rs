@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The commands that ask: what is shown to people, and to other programs.
 
+mod filter;
+mod flow;
+mod flows;
 mod status;
 mod words;
 
@@ -23,6 +26,12 @@ pub enum Question {
     /// Exit status: 0 if it forwards at all interfaces, 3 if no bpfw runs in this network namespace, 4 if one
     /// runs but pauses or leaves an interface to the network stack, 1 if it cannot be asked.
     Status(status::Options),
+    /// List the offloaded connections, with packets, bytes and ways; as root
+    ///
+    /// -> is the direction of who opened the connection, <- the answers. The last word says what becomes of
+    /// the next packet, if it is not forwarded: see docs/reasons.md; 'looks-up' asks routing again. Exit
+    /// status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be asked.
+    Flows(flows::Options),
 }
 
 impl Question {
@@ -30,6 +39,7 @@ impl Question {
     pub fn answer(&self) -> Result<ExitCode> {
         match self {
             Self::Status(options) => status::show(options),
+            Self::Flows(options) => flows::show(options),
         }
     }
 }

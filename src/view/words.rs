@@ -37,6 +37,24 @@ pub(super) fn time(ms: u64) -> String {
     }
 }
 
+/// A number of bytes, to three digits or so.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 5] = [
+        (1_000_000_000_000_000, "PB"),
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => {
+            let tenths = bytes / (size / 10);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +63,12 @@ mod tests {
     fn numbers_have_their_thousands_set_apart() {
         let texts = [0, 999, 1000, 12_300, 9_182_734_112].map(number);
         assert_eq!(texts, ["0", "999", "1,000", "12,300", "9,182,734,112"]);
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        let texts = [0, 999, 1_000, 88_149, 564_283_401, u64::MAX].map(bytes);
+        assert_eq!(texts, ["0 B", "999 B", "1.0 kB", "88.1 kB", "564.2 MB", "18446.7 PB"]);
     }
 
     #[test]
