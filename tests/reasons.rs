@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bpfw::abi;
 use bpfw::reasons::Reason;
+use bpfw::reasons::answer::Answer;
 use bpfw::reasons::connection::Refusal;
 use bpfw::reasons::interface::Problem;
 use bpfw::reasons::packet::{TESTIMONIES, VERDICTS};
@@ -42,6 +43,11 @@ fn tables() -> Vec<Table> {
             about: "Why a connection stays with the network stack (`refused_map`), or why nothing is \
                     offloaded.",
             reasons: Refusal::ALL.iter().map(|refusal| refusal.reason()).collect(),
+        },
+        Table {
+            title: "Answers",
+            about: "What `bpfw why` says of a connection where none of the other tables has the reason.",
+            reasons: Answer::ALL.iter().map(|answer| answer.reason()).collect(),
         },
         Table {
             title: "Pauses",
@@ -149,6 +155,9 @@ fn every_reason_is_given_somewhere() {
     let source = words(&source);
     for refusal in Refusal::ALL {
         assert!(source.contains(&*format!("Refusal::{refusal:?}")), "nobody gives {refusal:?}");
+    }
+    for answer in Answer::ALL {
+        assert!(source.contains(&*format!("Answer::{answer:?}")), "nobody gives {answer:?}");
     }
     for pause in Pause::ALL {
         assert!(source.contains(&*format!("Pause::{pause:?}")), "nobody gives {pause:?}");

@@ -10,7 +10,7 @@ use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
 use crate::datapath::conn_map::{Added, Connection};
 use crate::error::Result;
-use crate::flow::decision::{Decision, Facts, decide};
+use crate::flow::decision::{Decision, decide};
 use crate::flow::expiry::Given;
 use crate::flow::state::TcpState;
 use crate::flow::tuple::{Protocol, Tuple};
@@ -62,20 +62,8 @@ impl Offload {
         if let Some(reason) = self.why_forbidden(&entry.original) {
             return Decision::Refuse(reason);
         }
-        let Some(status) = entry.status else {
+        let Some(facts) = self.terms().facts(entry) else {
             return Decision::Ask;
-        };
-        let facts = Facts {
-            original: entry.original,
-            reply: entry.reply,
-            status,
-            tcp_state: entry.tcp_state,
-            watched: entry.has_helper || entry.has_seqadj || entry.has_synproxy,
-            zone: entry.zone,
-            mark_wanted: self.mark.is_none_or(|mark| mark.matches(entry.mark)),
-            unmarked: self.route_mark.required[entry.original.family()]
-                && self.route_mark.of(entry.mark) == 0,
-            ipsec: self.ipsec.may_select(entry.original, entry.reply),
         };
         decide(&facts, |address| self.local_addresses.contains(&address))
     }

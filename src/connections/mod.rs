@@ -12,6 +12,7 @@ mod resync;
 mod signals;
 mod source;
 mod sweep;
+pub mod terms;
 pub mod topology;
 mod waiting;
 
@@ -41,6 +42,7 @@ use refusals::Refusals;
 pub use resync::Resync;
 use source::Source;
 pub use sweep::Progress;
+use terms::Terms;
 
 /// What routing makes of conntrack's marks.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +51,6 @@ struct RouteMark {
     mask: u32,
     /// There are rules that go by them: a connection without any may be marked packet by packet.
     required: PerFamily<bool>,
-}
-
-impl RouteMark {
-    fn of(self, mark: u32) -> u32 {
-        mark & self.mask
-    }
 }
 
 /// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
@@ -130,6 +126,12 @@ impl Offload {
             last_tcp: None,
             refusals: Refusals::default(),
         })
+    }
+
+    /// What users and policies ask of connections.
+    fn terms(&self) -> Terms<'_> {
+        let RouteMark { mask, required } = self.route_mark;
+        Terms { mark: self.mark, route_mark: (mask, required), ipsec: &self.ipsec }
     }
 
     /// How many connections are offloaded.

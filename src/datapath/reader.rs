@@ -147,6 +147,33 @@ impl Moment {
         conn.cell.hop_word as u32 == self.generation.current.wrapping_add(period as u32)
     }
 
+    /// Whether the stack has sent a packet of this direction by this way, under the rules and in the period of now:
+    /// as `check_proof` in bpf/next_hop.h.
+    pub fn is_proven(&self, conn: &bpfw_conn, hop: &bpfw_hop, ingress: u32) -> bool {
+        let period = self.period_of(conn, self.now);
+        let epoch = self.generation.policy.wrapping_add(period as u32);
+        let macs = &hop.hot.l2;
+        let half = |at: usize| u16::from_ne_bytes([macs[at], macs[at + 1]]);
+        let word =
+            |at: usize| u32::from_ne_bytes([macs[at], macs[at + 1], macs[at + 2], macs[at + 3]]);
+        let both = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let words = [
+            both(conn.cell.seal, conn.rest.id),
+            both(epoch, ingress),
+            both(hop.egress, conn.rest.way_back),
+            both(half(0).into(), word(2)),
+            both(half(10).into(), word(6)),
+        ];
+        conn.rest.proof == words.into_iter().fold(self.settings.seed, mix).max(1)
+    }
+
+    /// Whether this direction's last packet went to the stack, in this period.
+    pub fn has_asked(&self, conn: &bpfw_conn) -> bool {
+        let passed_up = conn.passed_up();
+        passed_up > conn.last_seen(self.now)
+            && self.period_of(conn, passed_up) == self.period_of(conn, self.now)
+    }
+
     fn period_of(&self, conn: &bpfw_conn, at: Jiffies) -> u64 {
         let hash = cells::hash(&conn.tuple(), &self.settings);
         at.after(hash >> 48).0 >> self.generation.period
@@ -167,6 +194,12 @@ impl Moment {
         let left = then.since(self.now);
         (left > 0).then(|| self.hz.duration(left))
     }
+}
+
+/// As in bpf/proof.h.
+fn mix(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(abi::BPFW_FACTOR as u64);
+    hash ^ hash >> 32
 }
 
 /// The maps that a process has open, by name.

@@ -33,6 +33,7 @@ pub mod nexthop;
 pub(crate) mod request;
 pub mod route;
 mod route_message;
+pub mod route_query;
 pub mod routing_sysctls;
 mod rtnetlink;
 pub mod rule;

@@ -59,6 +59,13 @@ pub struct Changes {
     pub drained: bool,
 }
 
+impl Network {
+    /// The router's own addresses alone.
+    pub fn read_local_addresses(socket: &mut Socket) -> Result<HashSet<IpAddr>> {
+        Ok(Addresses::dump(socket, Families::Both)?.local())
+    }
+}
+
 impl Changes {
     /// Everything may have changed.
     pub(super) const ALL: Self = Self {

@@ -46,6 +46,7 @@ macro_rules! reasons {
     };
 }
 
+pub mod answer;
 pub mod connection;
 pub mod interface;
 pub mod packet;

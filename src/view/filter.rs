@@ -37,7 +37,8 @@ pub struct Filter {
     #[arg(short, long, value_name = "VALUE[/MASK]")]
     mark: Option<OffloadMark>,
 
-    /// A protocol, an address with or without a port, a network, or a port, at either end
+    /// A protocol, an address with or without a port, a network, or a port, at either end; or in quotes a line
+    /// of conntrack -L
     #[arg(value_name = "WORD")]
     words: Vec<Word>,
 }
@@ -67,14 +68,38 @@ enum Word {
     End(SocketAddr),
     Network(Network),
     Port(u16),
+    /// The first tuple of a line that conntrack's tool has written.
+    Line(Tuple),
 }
 
 impl Filter {
+    /// Whether all connections match.
+    pub(super) fn is_empty(&self) -> bool {
+        self.protocol.is_none()
+            && self.source.is_none()
+            && self.destination.is_none()
+            && self.sport.is_none()
+            && self.dport.is_none()
+            && self.mark.is_none()
+            && self.words.is_empty()
+    }
+
+    /// The only connection that is meant, if it is named by both ends, or by a line of conntrack's.
+    pub(super) fn exact(&self) -> Option<Tuple> {
+        match self.words[..] {
+            [Word::Line(tuple)] => Some(tuple),
+            [Word::Protocol(protocol), Word::End(source), Word::End(destination)] => {
+                tuple(protocol, source, destination)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a connection matches.
     pub(super) fn matches(&self, subject: &Subject) -> bool {
         let Subject { original, reply, mark } = subject;
-        let sources = [original.source, reply.destination].map(SocketAddr::from);
-        let destinations = [original.destination, reply.source].map(SocketAddr::from);
+        let sources = [original.source, reply.destination];
+        let destinations = [original.destination, reply.source];
         let within = |network: Option<Network>, ends: &[SocketAddr]| {
             network.is_none_or(|network| ends.iter().any(|end| network.holds(end.ip())))
         };
@@ -90,14 +115,15 @@ impl Filter {
             && at(self.sport, &sources)
             && at(self.dport, &destinations)
             && self.mark.is_none_or(|wanted| wanted.matches(*mark))
-            && self.words.iter().all(|word| word.is_in(original.protocol, &ends))
+            && self.words.iter().all(|word| word.is_in(subject, &ends))
     }
 }
 
 impl Word {
-    fn is_in(self, protocol: Protocol, ends: &[SocketAddr]) -> bool {
+    fn is_in(self, subject: &Subject, ends: &[SocketAddr]) -> bool {
         match self {
-            Self::Protocol(wanted) => wanted == protocol,
+            Self::Line(tuple) => [subject.original, subject.reply].contains(&tuple),
+            Self::Protocol(wanted) => wanted == subject.original.protocol,
             Self::End(wanted) => ends.contains(&wanted),
             Self::Network(network) => ends.iter().any(|end| network.holds(end.ip())),
             Self::Port(port) => ends.iter().any(|end| end.port() == port),
@@ -110,6 +136,11 @@ impl FromStr for Word {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is no protocol, address, network or port");
+        if text.contains("src=") {
+            let line =
+                line(text).ok_or("not a whole line of conntrack -L, of tcp or udp, in quotes");
+            return Ok(Self::Line(line?));
+        }
         if let Ok(protocol) = protocol(text) {
             return Ok(Self::Protocol(protocol));
         }
@@ -151,6 +182,27 @@ impl FromStr for Network {
         let length = length.ok_or_else(|| format!("a length is a number from 0 to {most}"))?;
         Ok(Self { address, length })
     }
+}
+
+/// The first tuple of a line of conntrack's tool or of /proc/net/nf_conntrack.
+fn line(text: &str) -> Option<Tuple> {
+    let value = |name: &str| text.split_whitespace().find_map(|word| word.strip_prefix(name));
+    let protocol = text.split_whitespace().find_map(|word| match word {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    });
+    let end = |address: &str, port: &str| {
+        let address: IpAddr = address.parse().ok()?;
+        Some(SocketAddr::new(address, port.parse().ok()?))
+    };
+    let source = end(value("src=")?, value("sport=")?)?;
+    tuple(protocol?, source, end(value("dst=")?, value("dport=")?)?)
+}
+
+/// A tuple, whose ends are of one address family.
+fn tuple(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Option<Tuple> {
+    (source.is_ipv4() == destination.is_ipv4()).then(|| Tuple::new(protocol, source, destination))
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
@@ -214,6 +266,26 @@ mod tests {
             "::/0",
         ] {
             assert!(!matches(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_conntrack_names_a_connection() {
+        let line = "tcp      6 431999 ESTABLISHED src=192.0.2.2 dst=198.51.100.2 sport=41276 dport=443 \
+                    src=198.51.100.2 dst=203.0.113.9 sport=443 dport=41276 [ASSURED] mark=0 use=1";
+        let at = |text: &str| text.parse().unwrap();
+        let expected =
+            tuple(Protocol::Tcp, at("192.0.2.2:41276"), at("198.51.100.2:443")).expect("a tuple");
+        for text in [line.to_owned(), format!("ipv4     2 {line}")] {
+            assert_eq!(text.parse(), Ok(Word::Line(expected)));
+        }
+        let words = ["tcp", "192.0.2.2:41276", "198.51.100.2:443"];
+        let words = words.map(|word| word.parse().unwrap()).to_vec();
+        assert_eq!(Filter { words, ..Filter::default() }.exact(), Some(expected));
+        for text in
+            ["src=192.0.2.2", "icmp 1 src=192.0.2.2 dst=192.0.2.3 type=8", "tcp src=x dst=y"]
+        {
+            assert!(text.parse::<Word>().is_err(), "{text}");
         }
     }
 

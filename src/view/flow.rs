@@ -9,10 +9,12 @@ use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
 use super::filter::Subject;
-use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_verdict};
+use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_link, bpfw_link_key, bpfw_verdict};
 use crate::datapath::reader::{Moment, Reader};
 use crate::error::{Error, Result};
 use crate::flow::tuple::Tuple;
+use crate::reasons::Reason;
+use crate::reasons::answer::Answer;
 use crate::reasons::packet::VERDICTS;
 
 /// What becomes of the next packet.
@@ -24,6 +26,8 @@ pub(super) enum Fate {
     LooksUp,
     /// It goes to the stack, with this verdict.
     Passes(bpfw_verdict),
+    /// It goes to the stack, which did not send the last one on.
+    NotForwarded,
     /// Its other direction is missing. That should not be.
     Lonely,
     /// The fast path as a whole pauses.
@@ -65,7 +69,7 @@ pub(super) struct Surroundings {
     moment: Moment,
     hops: HashMap<u32, bpfw_hop>,
     /// L3 interfaces by port and VLAN.
-    links: HashMap<(u32, u16), u32>,
+    links: HashMap<(u32, u16), bpfw_link>,
     names: HashMap<u32, String>,
     paused: bool,
 }
@@ -86,10 +90,20 @@ impl Surroundings {
             hops: reader.hops()?,
             links: links
                 .into_iter()
-                .map(|(key, link)| ((key.ifindex, key.vlan_id), link.ifindex))
+                .map(|(key, link)| ((key.ifindex, key.vlan_id), link))
                 .collect(),
             names: names.into_iter().map(|each| name(&each)).collect(),
         })
+    }
+
+    /// The datapath's time.
+    pub(super) fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
+    /// Whether the fast path as a whole pauses.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// The name of an interface; its number if it has gone.
@@ -124,7 +138,7 @@ impl Surroundings {
         let hop = conn.hop_slot().and_then(|slot| self.hops.get(&slot));
         let ingress = |hop: &bpfw_hop| {
             let from = hop.hot.from;
-            self.links.get(&(from.ifindex, from.vlan_id)).copied().unwrap_or(from.ifindex)
+            self.link(from).map_or(from.ifindex, |link| link.ifindex)
         };
         Some(Direction {
             tuple: conn.tuple().decode()?,
@@ -139,14 +153,28 @@ impl Surroundings {
         })
     }
 
+    fn link(&self, from: bpfw_link_key) -> Option<&bpfw_link> {
+        self.links.get(&(from.ifindex, from.vlan_id))
+    }
+
+    /// Whether bpfw takes packets from this L3 interface.
+    pub(super) fn is_given(&self, ifindex: u32) -> bool {
+        self.links.values().any(|link| link.ifindex == ifindex)
+    }
+
     /// As `check_connection` and `find_hop` in bpf/datapath.h decide, as far as one can tell without a
     /// packet.
     fn fate(&self, conn: &bpfw_conn) -> Fate {
         let (moment, rest) = (&self.moment, &conn.rest);
         let now = moment.now();
         let silence = now.since(conn.last_packet(now));
-        // The last packet went to the stack: an answer would have brought a proof.
-        let asked = conn.passed_up() > conn.last_seen(now);
+        let is_proven = match conn.hop_slot().and_then(|slot| self.hops.get(&slot)) {
+            Some(hop) => self
+                .link(hop.hot.from)
+                .is_some_and(|link| moment.is_proven(conn, hop, link.ingress)),
+            // Nobody has looked yet by which way it is.
+            None => rest.proof != 0,
+        };
         if rest.finished != 0 {
             Fate::Passes(abi::BPFW_PASS_FINISHED)
         } else if rest.pass_from != 0 && now >= now.widen(rest.pass_from) {
@@ -155,10 +183,12 @@ impl Surroundings {
             Fate::Passes(abi::BPFW_PASS_IDLE)
         } else if moment.is_current(conn) {
             Fate::Forwarded
-        } else if rest.proof == 0 || asked {
-            Fate::Passes(abi::BPFW_PASS_UNPROVEN)
-        } else {
+        } else if is_proven {
             Fate::LooksUp
+        } else if moment.has_asked(conn) {
+            Fate::NotForwarded
+        } else {
+            Fate::Passes(abi::BPFW_PASS_UNPROVEN)
         }
     }
 }
@@ -188,18 +218,29 @@ impl Fate {
     /// Its short name.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Forwarded => "forwarded",
-            Self::LooksUp => "looks-up",
-            Self::Passes(verdict) => reason_of(verdict).map_or("passed-up", |reason| reason.name),
-            Self::Lonely => "lonely",
-            Self::Paused => "paused",
+            // Of one direction, as the datapath counts it.
+            Self::Forwarded => reason_of(abi::BPFW_FORWARDED).name,
+            _ => self.reason().name,
+        }
+    }
+
+    /// Its row of the tables of reasons.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Self::Forwarded => Answer::Fast.reason(),
+            Self::LooksUp => Answer::LooksUp.reason(),
+            Self::NotForwarded => Answer::NotForwarded.reason(),
+            Self::Passes(verdict) => reason_of(verdict),
+            Self::Lonely => Answer::Lonely.reason(),
+            Self::Paused => reason_of(abi::BPFW_PASS_REST),
         }
     }
 }
 
-/// The row of a verdict.
-pub(super) fn reason_of(verdict: bpfw_verdict) -> Option<&'static crate::reasons::Reason> {
-    VERDICTS.iter().find(|reason| reason.number == verdict)
+/// The row of a verdict, whose numbers begin with 1.
+fn reason_of(verdict: bpfw_verdict) -> Reason {
+    let place = (verdict.max(1) - 1) as usize;
+    VERDICTS[place.min(VERDICTS.len() - 1)]
 }
 
 impl Flow {
@@ -214,8 +255,8 @@ impl Flow {
         let new = |name: &str, before: SocketAddr, after: SocketAddr| {
             (before != after).then(|| format!("{name} {after}"))
         };
-        let source = new("snat", original.source.into(), reply.destination.into());
-        let destination = new("dnat", original.destination.into(), reply.source.into());
+        let source = new("snat", original.source, reply.destination);
+        let destination = new("dnat", original.destination, reply.source);
         match (source, destination) {
             (Some(source), Some(destination)) => Some(format!("{source} {destination}")),
             (source, destination) => source.or(destination),
@@ -224,8 +265,17 @@ impl Flow {
 
     /// As one line of JSON.
     pub(super) fn json(&self, surroundings: &Surroundings) -> Result<String> {
+        serde_json::to_string(&self.object(surroundings)).map_err(no_json)
+    }
+
+    /// As a part of some more JSON.
+    pub(super) fn value(&self, surroundings: &Surroundings) -> Result<serde_json::Value> {
+        serde_json::to_value(self.object(surroundings)).map_err(no_json)
+    }
+
+    fn object(&self, surroundings: &Surroundings) -> Object {
         let protocol = self.original.tuple.protocol;
-        let object = Object {
+        Object {
             protonum: protocol.number(),
             protoname: protocol.to_string(),
             id: self.id,
@@ -234,16 +284,14 @@ impl Flow {
             state: self.fate.name(),
             original: self.original.object(surroundings),
             reply: self.reply.object(surroundings),
-        };
-        serde_json::to_string(&object).map_err(|error| Error::system("writing the answer", error))
+        }
     }
 }
 
 impl Direction {
     fn object(&self, surroundings: &Surroundings) -> DirectionObject {
         let name = |ifindex: u32| surroundings.name(ifindex);
-        let [source, destination] =
-            [self.tuple.source, self.tuple.destination].map(SocketAddr::from);
+        let Tuple { source, destination, .. } = self.tuple;
         DirectionObject {
             src: source.ip(),
             dst: destination.ip(),
@@ -259,6 +307,10 @@ impl Direction {
             state: self.fate.name(),
         }
     }
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    Error::system("writing the answer", error)
 }
 
 /// The names of conntrack's XML and nft's JSON, where they have one.

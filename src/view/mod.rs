@@ -5,6 +5,7 @@ mod filter;
 mod flow;
 mod flows;
 mod status;
+mod why;
 mod words;
 
 use std::io::{self, Write};
@@ -32,6 +33,12 @@ pub enum Question {
     /// the next packet, if it is not forwarded: see docs/reasons.md; 'looks-up' asks routing again. Exit
     /// status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be asked.
     Flows(flows::Options),
+    /// Say why a connection is, or is not, on the fast path; without words, of all connections; as root
+    ///
+    /// bpfw why tcp 192.0.2.2:41276 198.51.100.2:443, bpfw why -s 192.0.2.20 --dport 21, or a line of
+    /// conntrack -L in quotes. Exit status: 0 if it is on the fast path in both directions, 3 if not, 4 if
+    /// there is no such connection, 1 if this cannot be found out.
+    Why(why::Options),
 }
 
 impl Question {
@@ -40,6 +47,7 @@ impl Question {
         match self {
             Self::Status(options) => status::show(options),
             Self::Flows(options) => flows::show(options),
+            Self::Why(options) => why::show(options),
         }
     }
 }

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `bpfw why`: why a connection is, or is not, on the fast path.
+
+mod judge;
+mod one;
+mod summary;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::filter::{Filter, Subject};
+use super::flow::Surroundings;
+use super::no_daemon;
+use crate::conntrack::dump::{Dump, DumpProgress};
+use crate::conntrack::entry::Entry;
+use crate::conntrack::requests::Requests;
+use crate::datapath::reader::Reader;
+use crate::error::{Error, Result};
+use crate::flow::family::Families;
+use crate::status::State;
+use crate::status::client;
+use judge::Judge;
+
+/// A dump of conntrack's table ends long before.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Options of `bpfw why`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Answers for the daemon of this network namespace.
+pub(super) fn show(options: &Options) -> Result<ExitCode> {
+    let daemons = client::ask()?;
+    let answer = match &daemons.here[..] {
+        [] => return Ok(no_daemon(&daemons)),
+        [one] => one,
+        several => {
+            return Err(Error::refused(format!("{} bpfw run here", several.len()))
+                .with_advice("bpfw status shows them"));
+        }
+    };
+    let reader = Reader::of(answer.status.bpfw.pid)?;
+    let surroundings = Surroundings::read(&reader, answer.status.state == State::Late)?;
+    let mut judge = Judge::new(&answer.status, &reader, &surroundings)?;
+    if options.filter.is_empty() {
+        return summary::show(&mut judge, options.json);
+    }
+    let Found { first, others } = find(&options.filter)?;
+    one::show(&mut judge, &surroundings, first.as_ref(), others, options.json)
+}
+
+/// The connections that are meant.
+struct Found {
+    first: Option<Entry>,
+    others: usize,
+}
+
+/// Asks conntrack for one connection if that is enough, or for all.
+fn find(filter: &Filter) -> Result<Found> {
+    if let Some(tuple) = filter.exact()
+        && let Some(entry) = Requests::open()?.get(&tuple)?
+    {
+        return Ok(Found { first: Some(entry), others: 0 });
+    }
+    let mut found = Found { first: None, others: 0 };
+    dump(|entry| {
+        let Entry { original, reply, mark, .. } = entry;
+        if !filter.matches(&Subject { original, reply, mark }) {
+            return Ok(());
+        }
+        if found.first.is_some() {
+            found.others += 1;
+        } else {
+            found.first = Some(entry);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Hands out all of conntrack's entries that could be offloaded at all.
+fn dump(mut each: impl FnMut(Entry) -> Result<()>) -> Result<()> {
+    let (mut dump, mut failed) = (Dump::start(Families::Both)?, Ok(()));
+    let progress = dump.read(Instant::now() + LONG, &mut |entry| {
+        if failed.is_ok() {
+            failed = each(entry);
+        }
+    })?;
+    failed?;
+    match progress {
+        // Entries that were there all the time are not missing even so.
+        DumpProgress::Done | DumpProgress::Interrupted => Ok(()),
+        DumpProgress::More => Err(Error::refused("conntrack's table does not end")),
+    }
+}
