@@ -195,3 +195,30 @@ fn clients_that_never_read_delay_nothing() {
     assert_eq!(json["pauses"]["by_reason"]["late"], Value::Null, "{json}");
     assert!(daemon.stop(LIMIT).success());
 }
+
+#[test]
+fn metrics_are_written_for_collectors() {
+    let test = "metrics_are_written_for_collectors";
+    if !support::live::root_or_skip(test) {
+        return;
+    }
+    let lab = lab("tc", test, &snat_rules());
+    assert_eq!(ask(&lab.router, &["metrics"]).code, 3);
+    let daemon = start(&lab, "tc", &[]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let answer = ask(&lab.router, &["metrics"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let packets = format!("bpfw_packets_total{{verdict=\"forwarded\"}} {}", forwarded(&daemon));
+    for line in
+        [&packets, "bpfw_forwarding 1", "bpfw_flows 1", "bpfw_pauses_total{reason=\"start\"} 1"]
+    {
+        assert!(answer.out.lines().any(|each| each == line), "{line} in {answer:?}");
+    }
+    let path = std::env::temp_dir().join(format!("{}.prom", lab.router.name()));
+    let words = ["metrics", "--output", path.to_str().expect("a path")];
+    let answer = ask(&lab.router, &words);
+    assert_eq!((answer.code, answer.out.as_str()), (0, ""), "{answer:?}");
+    assert!(fs::read_to_string(&path).expect("written").contains("\nbpfw_forwarding 1\n"));
+    fs::remove_file(&path).expect("it is there");
+}

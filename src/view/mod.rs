@@ -4,6 +4,7 @@
 mod filter;
 mod flow;
 mod flows;
+mod metrics;
 mod status;
 mod why;
 mod words;
@@ -39,6 +40,10 @@ pub enum Question {
     /// conntrack -L in quotes. Exit status: 0 if it is on the fast path in both directions, 3 if not, 4 if
     /// there is no such connection, 1 if this cannot be found out.
     Why(why::Options),
+    /// Write the status in the text format of Prometheus
+    ///
+    /// Exit status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be asked.
+    Metrics(metrics::Options),
 }
 
 impl Question {
@@ -48,6 +53,7 @@ impl Question {
             Self::Status(options) => status::show(options),
             Self::Flows(options) => flows::show(options),
             Self::Why(options) => why::show(options),
+            Self::Metrics(options) => metrics::show(options),
         }
     }
 }
