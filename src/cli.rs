@@ -39,13 +39,22 @@ pub enum Command {
     Ask(Question),
 }
 
+/// What a command comes to.
+#[derive(Debug)]
+pub enum Task {
+    /// To be the daemon.
+    Forward(Hook, Run),
+    /// To ask one.
+    Ask(Question),
+}
+
 impl Command {
-    /// The hook and its options, or what is asked.
-    pub fn into_parts(self) -> std::result::Result<(Hook, Run), Question> {
+    /// What it comes to.
+    pub fn into_task(self) -> Task {
         match self {
-            Self::Xdp(run) => Ok((Hook::Xdp, run)),
-            Self::Tc(run) => Ok((Hook::Tc, run)),
-            Self::Ask(question) => Err(question),
+            Self::Xdp(run) => Task::Forward(Hook::Xdp, run),
+            Self::Tc(run) => Task::Forward(Hook::Tc, run),
+            Self::Ask(question) => Task::Ask(question),
         }
     }
 }
@@ -151,7 +160,14 @@ mod tests {
 
     fn run(words: &[&str]) -> Run {
         let line = ["bpfw"].iter().chain(words);
-        Cli::try_parse_from(line).unwrap().command.into_parts().unwrap().1
+        options(Cli::try_parse_from(line).unwrap())
+    }
+
+    fn options(cli: Cli) -> Run {
+        match cli.command.into_task() {
+            Task::Forward(_, run) => run,
+            Task::Ask(question) => panic!("{question:?}"),
+        }
     }
 
     #[test]
@@ -175,7 +191,7 @@ mod tests {
         let (_, interfaces) = run(&["tc", "status", "lan0"]).object_and_interfaces().unwrap();
         assert_eq!(interfaces, ["status", "lan0"]);
         let asked = Cli::try_parse_from(["bpfw", "status", "--json"]).unwrap();
-        assert!(asked.command.into_parts().is_err());
+        assert!(matches!(asked.command.into_task(), Task::Ask(_)));
     }
 
     #[test]
@@ -193,8 +209,7 @@ mod tests {
     fn the_route_marks_mask_is_a_number_other_than_0() {
         assert_eq!(run(&["tc", "lan"]).route_mark_mask, None);
         let mask = |text| Cli::try_parse_from(["bpfw", "tc", "--route-mark-mask", text, "lan"]);
-        let parts = mask("0x3F00").unwrap().command.into_parts();
-        assert_eq!(parts.unwrap().1.route_mark_mask, Some(0x3f00));
+        assert_eq!(options(mask("0x3F00").unwrap()).route_mark_mask, Some(0x3f00));
         for text in ["0", "0x", "mark", "0x100000000", "1/1"] {
             assert!(mask(text).is_err(), "{text}");
         }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bpfw::cli::{Cli, Run};
+use bpfw::cli::{Cli, Run, Task};
 use bpfw::datapath::Hook;
 use bpfw::datapath::skeleton::Storage;
 use bpfw::error::Error;
@@ -18,9 +18,9 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    match Cli::parse().command.into_parts() {
-        Ok((hook, run)) => forward(hook, run),
-        Err(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
+    match Cli::parse().command.into_task() {
+        Task::Forward(hook, run) => forward(hook, run),
+        Task::Ask(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
     }
 }
 

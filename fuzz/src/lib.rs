@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use bpfw::cli::Cli;
+use bpfw::cli::{Cli, Task};
 use bpfw::conntrack::decoders as conntrack;
 use bpfw::firewall::walk;
 use bpfw::flow::family::Family as AddressFamily;
@@ -179,13 +179,13 @@ pub fn command_line(bytes: &[u8]) {
     let words = || bytes.split(|byte| *byte == 0).map(OsStr::from_bytes);
     let parse = || Cli::try_parse_from([OsStr::new("bpfw")].into_iter().chain(words()));
     words().filter_map(OsStr::to_str).for_each(mark);
-    let run = match parse() {
-        Ok(cli) => cli.command.into_parts(),
+    let task = match parse() {
+        Ok(cli) => cli.command.into_task(),
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
-    let again = parse().expect("it was fine before").command.into_parts();
-    assert_eq!(format!("{again:?}"), format!("{run:?}"), "read twice");
-    let Ok((_, run)) = run else { return };
+    let again = parse().expect("it was fine before").command.into_task();
+    assert_eq!(format!("{again:?}"), format!("{task:?}"), "read twice");
+    let Task::Forward(_, run) = task else { return };
     assert!((10..=1000).contains(&run.interval().as_millis()));
     assert!(run.max_connections != Some(0));
     if let Ok((object, interfaces)) = run.object_and_interfaces() {

@@ -92,7 +92,7 @@ impl Surroundings {
                 .into_iter()
                 .map(|(key, link)| ((key.ifindex, key.vlan_id), link))
                 .collect(),
-            names: names.into_iter().map(|each| name(&each)).collect(),
+            names: names.into_iter().map(name).collect(),
         })
     }
 
