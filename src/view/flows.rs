@@ -141,7 +141,7 @@ impl<'a> List<'a> {
             } else {
                 kept.push(flow);
             }
-            // The rest of them is counted, too.
+            // Those beyond the limit are counted, too.
             Ok(stopped.is_ok())
         })?;
         stopped?;
