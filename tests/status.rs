@@ -127,6 +127,28 @@ fn a_policy_may_stand_against_all() {
     assert!(answer.out.contains("to do: remove the rules and routes with tos"), "{answer:?}");
 }
 
+/// A router of IPv4 alone does not hear of IPv6, which its policies may forbid.
+#[test]
+fn a_policy_may_stand_against_a_family() {
+    let test = "a_policy_may_stand_against_a_family";
+    if !support::live::root_or_skip(test) {
+        return;
+    }
+    let lab = lab("tc", test, &snat_rules());
+    let _daemon = start(&lab, "tc", &[]);
+    lab.router.sh("ip -6 rule add tos 0x10 table main");
+    let reason = || status_json(&lab)["forbidden"]["ipv6"]["name"].clone();
+    eventually(LIMIT, "it is heeded", || reason() == "type-of-service");
+    let answer = status(&lab);
+    assert!(answer.code == 0 && answer.first_line().ends_with(": forwarding"), "{answer:?}");
+    lab.router.sysctl("net/ipv6/conf/all/forwarding", "1");
+    let answer = status(&lab);
+    assert_eq!(answer.code, 4, "{answer:?}");
+    assert!(answer.first_line().ends_with(": forwarding, but nothing of ipv6"), "{answer:?}");
+    let line = "    ipv6: routing rules or routes by type of service (remove the rules and routes";
+    assert!(answer.out.contains(line), "{answer:?}");
+}
+
 #[test]
 fn others_may_not_ask() {
     let test = "others_may_not_ask";

@@ -2,6 +2,7 @@
 //! `bpfw status`: the first line is the answer, what follows explains it.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,11 +11,12 @@ use super::words::{number, time};
 use super::{no_daemon, print};
 use crate::abi;
 use crate::error::Result;
+use crate::flow::family::Family;
 use crate::reasons::Reason;
 use crate::reasons::connection::Refusal;
 use crate::reasons::packet::VERDICTS;
 use crate::status::client::{self, Answer};
-use crate::status::{Interface, Pauses, State, Status};
+use crate::status::{Cause, Interface, Pauses, State, Status};
 
 /// It runs, but not all packets take the fast path.
 const NOT_ALL: u8 = 4;
@@ -44,7 +46,8 @@ pub(super) fn show(options: &Options) -> Result<ExitCode> {
     };
     let texts: Vec<String> = daemons.here.iter().map(text).collect();
     print(&texts.join(if options.json { "" } else { "\n" }))?;
-    let complete = daemons.here.iter().all(|answer| answer.status.is_complete());
+    let is_complete = |status: &Status| status.is_complete() && forbidden(status).is_empty();
+    let complete = daemons.here.iter().all(|answer| is_complete(&answer.status));
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) })
 }
 
@@ -57,8 +60,9 @@ fn text(status: &Status, all: bool) -> String {
     if status.state == State::Late {
         return text;
     }
-    for (family, cause) in status.forbidden.iter().filter(|_| status.state != State::Forbidden) {
-        let _ = writeln!(text, "    nothing of {family} is offloaded: {}", cause.text());
+    for (family, cause) in forbidden(status) {
+        let advice = cause.advice.as_ref().map(|advice| format!(" ({advice})"));
+        let _ = writeln!(text, "    {family}: {}{}", cause.text(), advice.unwrap_or_default());
     }
     interfaces(&mut text, status);
     text.push('\n');
@@ -108,10 +112,7 @@ fn first_line(status: &Status) -> String {
         );
     }
     let state = match (status.state, &status.reason) {
-        (State::Forwarding, _) => match &not_used(status)[..] {
-            [] => "forwarding".to_owned(),
-            names => format!("forwarding, but not all at {}", names.join(", ")),
-        },
+        (State::Forwarding, _) => forwarding(status),
         (State::Paused, Some(reason)) => {
             format!("paused for {}: {}", time(status.paused_ms.unwrap_or_default()), reason.text())
         }
@@ -121,6 +122,35 @@ fn first_line(status: &Status) -> String {
     };
     let (version, pid, up, hook) = (&about.version, about.pid, time(about.up_ms), &about.hook);
     format!("bpfw {version} (pid {pid}, hook {hook}, up {up}): {state}\n")
+}
+
+/// What is not forwarded even so.
+fn forwarding(status: &Status) -> String {
+    let families = forbidden(status).into_iter().map(|(family, _)| format!("nothing of {family}"));
+    let names = not_used(status);
+    let devices = (!names.is_empty()).then(|| format!("not all at {}", names.join(", ")));
+    let but: Vec<_> = families.chain(devices).collect();
+    if but.is_empty() {
+        return "forwarding".to_owned();
+    }
+    format!("forwarding, but {}", but.join(", "))
+}
+
+/// The address families that the kernel forwards and bpfw does not, unless it is so with all of them.
+fn forbidden(status: &Status) -> Vec<(&String, &Cause)> {
+    let is_one_of_several = |_: &(&String, &Cause)| status.state == State::Forwarding;
+    let forbidden = status.forbidden.iter().filter(is_one_of_several);
+    forbidden.filter(|(family, _)| kernel_forwards(family)).collect()
+}
+
+/// A router of IPv4 alone need not hear of IPv6.
+fn kernel_forwards(family: &str) -> bool {
+    let path = if family == Family::Ipv4.name() {
+        "/proc/sys/net/ipv4/ip_forward"
+    } else {
+        "/proc/sys/net/ipv6/conf/all/forwarding"
+    };
+    fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
 }
 
 /// The first ones that are not used as they could be.
