@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use support::ask::{Answer, ask};
 use support::conntrack::entry;
+use support::ipv6::{CLIENT6, ECHO6, add_ipv6, at6};
 use support::lab::{CLIENT, Lab, ROUTER_LAN, SERVER};
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
@@ -22,6 +23,7 @@ on_both_hooks!(
     changes_of_routes_and_rules_are_told_apart,
     a_period_makes_connections_prove_themselves,
     what_concerns_all_connections_comes_first,
+    connections_of_ipv6_are_told_alike,
 );
 
 fn why(lab: &Lab, words: &[&str]) -> Answer {
@@ -213,4 +215,27 @@ fn what_concerns_all_connections_comes_first(hook: &str, test: &str) {
     lab.router.ip("rule add tos 0x10 table main\n");
     let text = expect(&lab, &words, "type-of-service", 3);
     assert!(text.contains("routing rules or routes by type of service\n"), "{text}");
+}
+
+fn connections_of_ipv6_are_told_alike(hook: &str, test: &str) {
+    let lab = lab(hook, test, &no_nat_rules());
+    add_ipv6(&lab);
+    let _daemon = start(&lab, hook, &[]);
+    let _server = udp_echo(&lab.server, ECHO6);
+    let client = UdpClient::open(&lab.client, at6(CLIENT6, 40000), ECHO6);
+    let (from, to) = (format!("[{CLIENT6}]:40000"), ECHO6.to_string());
+    let words = ["udp", &from, &to];
+    eventually(LIMIT, "it is fast", || {
+        client.echoes(1, LIMIT) && why_json(&lab, &words)["reason"] == "fast"
+    });
+    let list = lab.conntrack(&["-L", "-f", "ipv6", "-p", "udp"]);
+    let list = support::netns::text(&list.stdout);
+    let line = list.lines().next().expect("an entry");
+    for words in [&[line][..], &["-s", &CLIENT6.to_string()], &["fd00:2::/32"]] {
+        let answer = why(&lab, words);
+        assert!([0, 3].contains(&answer.code) && answer.out.contains(&from), "{answer:?}");
+    }
+    let flow = ask(&lab.router, &["flows", "--json", "--sport", "40000"]).json();
+    let expected = (&CLIENT6.to_string().into(), &ECHO6.ip().to_string().into());
+    assert_eq!((&flow["original"]["src"], &flow["original"]["gateway"]), expected);
 }
