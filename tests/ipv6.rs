@@ -22,6 +22,7 @@ on_both_hooks!(
     hazard_46_translated_connections_of_ipv6_stay,
     hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast,
     hazard_56_a_new_drop_counts_for_ipv6,
+    a_router_of_ipv4_alone_hears_nothing_of_ipv6,
 );
 
 const BYTES: u64 = 4 << 20;
@@ -142,4 +143,23 @@ fn hazard_56_a_new_drop_counts_for_ipv6(hook: &str, test: &str) {
     let before = forwarded(&daemon);
     assert!(!client.echoes(1, Duration::from_millis(300)), "the rule drops it");
     assert_eq!(forwarded(&daemon), before, "none of it is fast");
+}
+
+/// The kernel's defaults: hosts take redirects of IPv6, and forward nothing.
+fn a_router_of_ipv4_alone_hears_nothing_of_ipv6(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    lab.router.sysctl("net/ipv6/conf/all/forwarding", "0");
+    for interface in ["lan0", "wan0"] {
+        lab.router.sysctl(&format!("net/ipv6/conf/{interface}/accept_redirects"), "1");
+    }
+    let daemon = start(&lab, hook, &["--log-level", "info"]);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    let said = daemon.lines().into_iter().find(|line| line.contains("IPv6"));
+    assert_eq!(said, None);
+    // What is set then matters as soon as it forwards.
+    lab.router.sysctl("net/ipv6/conf/all/forwarding", "1");
+    lab.router.sysctl("net/ipv6/conf/lan0/forwarding", "0");
+    lab.router.sysctl("net/ipv6/conf/lan0/accept_redirects", "1");
+    daemon.wait_for_line("nothing of IPv6 is offloaded", LIMIT);
 }

@@ -47,7 +47,12 @@ impl RoutingSysctls {
         let is_ipv6 = family == Family::Ipv6;
         let mut accepts_redirects = false;
         // Enabling forwarding of IPv4 for all clears this one (inet_forward_change in net/ipv4/devinet.c).
-        if is_ipv6 || is_set(family, "conf/all/accept_redirects")? {
+        let may_accept = if is_ipv6 {
+            forwards_ipv6(interfaces)?
+        } else {
+            is_set(family, "conf/all/accept_redirects")?
+        };
+        if may_accept {
             for name in interfaces {
                 accepts_redirects |= accepts_as_router(family, name)?;
             }
@@ -72,6 +77,20 @@ impl RoutingSysctls {
             mtus,
         })
     }
+}
+
+/// Whether the kernel forwards packets of IPv6 (`ip6_forward`); `force_forwarding` is of Linux 6.17. Where it does
+/// not, as on a router of IPv4 alone, it does not matter what else is set.
+fn forwards_ipv6(interfaces: &[&str]) -> Result<bool> {
+    if is_set(Family::Ipv6, "conf/all/forwarding")? {
+        return Ok(true);
+    }
+    for name in interfaces {
+        if is_set(Family::Ipv6, &format!("conf/{name}/force_forwarding"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an interface takes redirects while the machine forwards. Of IPv4, a forwarding interface needs
