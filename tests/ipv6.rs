@@ -38,15 +38,19 @@ fn echo6(lab: &Lab) -> (UdpEcho, UdpClient) {
     (server, UdpClient::open(&lab.client, at6(CLIENT6, 40000), ECHO6))
 }
 
-/// Until echoes are fast for longer than conntrack takes to call them a stream.
+/// As `wait_until_fast`: conntrack calls it a stream after 2 s.
 fn wait_until_fast6(lab: &Lab, client: &UdpClient) {
-    let (mut number, mut in_a_row) = (1_000_000, 0);
-    eventually(LIMIT, "echoes take the fast path, as a stream", || {
+    let mut number = 1_000_000;
+    eventually(LIMIT, "an echo takes the fast path, as a stream", || {
         number += 1;
-        in_a_row = if echo_is_fast(lab, client, number) { in_a_row + 1 } else { 0 };
-        std::thread::sleep(Duration::from_millis(50));
-        in_a_row > 50
+        std::thread::sleep(Duration::from_millis(20));
+        echo_is_fast(lab, client, number) && is_stream(lab)
     });
+}
+
+fn is_stream(lab: &Lab) -> bool {
+    let listed = lab.conntrack(&["-L", "-f", "ipv6", "-p", "udp"]);
+    support::netns::text(&listed.stdout).contains("[ASSURED]")
 }
 
 fn hazard_42_udp_and_tcp_of_ipv6_are_fast(hook: &str, test: &str) {
