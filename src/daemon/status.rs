@@ -12,6 +12,7 @@ use crate::datapath::counters;
 use crate::datapath::instance_lock::namespace;
 use crate::error::Result;
 use crate::flow::family::{Families, Family};
+use crate::netlink::routing_sysctls::kernel_forwards;
 use crate::reasons::packet::{TESTIMONIES, VERDICTS};
 use crate::status::listener::Listener;
 use crate::status::{About, Cause, Heartbeat, Options, State, Status, Usage};
@@ -132,7 +133,9 @@ impl Daemon<'_> {
             return (State::Paused, Some(paused.reason.reason().into()));
         }
         let forbidden = self.forbidden();
-        let all_forbidden = forbidden.len() == Families::FORWARDED.iter().count();
+        // A router of IPv4 alone forwards nothing if nothing of IPv4 is offloaded.
+        let mut forwarded = Families::FORWARDED.iter().filter(|family| kernel_forwards(*family));
+        let all_forbidden = forwarded.all(|family| forbidden.contains_key(family.name()));
         match forbidden.into_values().next().filter(|_| all_forbidden) {
             Some(cause) => (State::Forbidden, Some(cause)),
             None if !self.interfaces.is_any_used() => (State::NothingUsable, None),

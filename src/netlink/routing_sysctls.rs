@@ -93,6 +93,12 @@ fn forwards_ipv6(interfaces: &[&str]) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether this machine forwards packets of a family between all interfaces.
+pub fn kernel_forwards(family: Family) -> bool {
+    let path = if family == Family::Ipv4 { "ip_forward" } else { "conf/all/forwarding" };
+    is_set(family, path).unwrap_or(false)
+}
+
 /// Whether an interface takes redirects while the machine forwards. Of IPv4, a forwarding interface needs
 /// its own sysctl, too (IN_DEV_RX_REDIRECTS in linux/inetdevice.h). Of IPv6, an interface that forwards
 /// takes none (rt6_do_redirect in net/ipv6/route.c), but packets are forwarded between others, too.

@@ -2,7 +2,6 @@
 //! `bpfw status`: the first line is the answer, what follows explains it.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use super::{no_daemon, print};
 use crate::abi;
 use crate::error::Result;
 use crate::flow::family::Family;
+use crate::netlink::routing_sysctls::kernel_forwards;
 use crate::reasons::Reason;
 use crate::reasons::connection::Refusal;
 use crate::reasons::packet::VERDICTS;
@@ -140,17 +140,12 @@ fn forwarding(status: &Status) -> String {
 fn forbidden(status: &Status) -> Vec<(&String, &Cause)> {
     let is_one_of_several = |_: &(&String, &Cause)| status.state == State::Forwarding;
     let forbidden = status.forbidden.iter().filter(is_one_of_several);
-    forbidden.filter(|(family, _)| kernel_forwards(family)).collect()
+    forbidden.filter(|(family, _)| is_forwarded(family)).collect()
 }
 
 /// A router of IPv4 alone need not hear of IPv6.
-fn kernel_forwards(family: &str) -> bool {
-    let path = if family == Family::Ipv4.name() {
-        "/proc/sys/net/ipv4/ip_forward"
-    } else {
-        "/proc/sys/net/ipv6/conf/all/forwarding"
-    };
-    fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
+fn is_forwarded(name: &str) -> bool {
+    Family::ALL.into_iter().any(|family| family.name() == name && kernel_forwards(family))
 }
 
 /// The first ones that are not used as they could be.
