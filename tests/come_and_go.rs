@@ -192,4 +192,31 @@ fn hazard_50_xdp_says_what_it_cannot_do_at_a_port() {
     lab.router.ip(&format!("link set lan0 nomaster\naddr replace {ROUTER_LAN}/24 dev lan0\n"));
     daemon.wait_for_line("packets of lan0 are forwarded again", LIMIT);
     let (_server, _client) = fast(&lab, 40000);
+    let mark = daemon.mark();
+    lab.router.ip("link set lan0 master br-lan\n");
+    daemon.wait_for_line_after(mark, "packets of lan0 stay with the stack", LIMIT);
+    assert!(!lab.router.sh("ip link show lan0").contains("prog/xdp"), "again a port");
+}
+
+/// A driver refuses XDP at this MTU. At the start that is an error, later a reason to try again.
+#[test]
+fn hazard_41_what_cannot_be_attached_to_is_tried_again() {
+    let test = "hazard_41_what_cannot_be_attached_to_is_tried_again";
+    if !support::router::xdp_or_skip(test) {
+        return;
+    }
+    let lab = lab("xdp", "again", &snat_rules());
+    let options = ["--log-level", "info", "--xdp-mode", "native"];
+    let daemon = start_at(&lab, "xdp", &options, &["lan?", "wan0"]);
+    lab.router.ip(
+        "link add lan8 mtu 9000 type veth peer name p8 mtu 9000\nlink set lan8 up\nlink set p8 up\n",
+    );
+    daemon.wait_for_line(
+        "packets of lan8 stay with the stack: bpfw's programs could not be attached to it",
+        LIMIT,
+    );
+    let (_server, _client) = fast(&lab, 40000);
+    lab.router.ip("link set lan8 mtu 1500\nlink set p8 mtu 1500\n");
+    daemon.wait_for_line("attached to lan8 ", LIMIT);
+    assert!(daemon.stop(LIMIT).success());
 }

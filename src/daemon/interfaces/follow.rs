@@ -11,7 +11,7 @@ use super::state::InterfaceState;
 use super::wanted::{Targets, Wanted};
 use crate::datapath::Hook;
 use crate::datapath::attachment::{Attachment, Interface};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::netlink::link::{self, Links};
 use crate::netlink::link_layer::LinkLayer;
 use crate::netlink::tc::Qdiscs;
@@ -110,7 +110,13 @@ impl Interfaces {
         if self.unattached.is_empty() {
             return Ok(());
         }
-        let mut qdiscs = Qdiscs::read()?;
+        let mut qdiscs = match Qdiscs::read() {
+            Err(error) if !self.is_starting => {
+                self.put_off(&error);
+                return Ok(());
+            }
+            read => read?,
+        };
         while let Some(interface) = self.unattached.pop_front() {
             let attached = self.attach(&interface, &mut qdiscs);
             match attached {
@@ -141,6 +147,14 @@ impl Interfaces {
             self.claims.release(interface.index);
         }
         attached
+    }
+
+    /// None that waits can be attached to now. That is no reason to end.
+    fn put_off(&mut self, error: &Error) {
+        for interface in std::mem::take(&mut self.unattached) {
+            self.note_failure(&interface, error.to_string());
+        }
+        self.scans.must_scan = true;
     }
 
     fn note_failure(&mut self, interface: &Interface, error: String) {
