@@ -20,6 +20,7 @@ on_both_hooks!(
     hazard_42_a_hop_limit_that_ends_here_is_the_stacks,
     hazard_48_a_smaller_mtu_is_told_to_the_sender,
     hazard_46_translated_connections_of_ipv6_stay,
+    hazard_46_prefixes_that_rules_translate_are_never_fast,
     hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast,
     hazard_56_a_new_drop_counts_for_ipv6,
     a_router_of_ipv4_alone_hears_nothing_of_ipv6,
@@ -111,6 +112,35 @@ fn hazard_46_translated_connections_of_ipv6_stay(hook: &str, test: &str) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(offloaded(&daemon), 0);
+}
+
+/// Of these changes conntrack knows nothing: its tuples are those of an untranslated connection.
+fn hazard_46_prefixes_that_rules_translate_are_never_fast(hook: &str, test: &str) {
+    let lab = lab6(hook, test);
+    lab.nft(
+        "table ip6 npt {
+            chain out {
+                type filter hook postrouting priority 150; policy accept;
+                oifname wan0 ip6 saddr fd00:1::2 ip6 saddr set fd00:9::2
+            }
+            chain in {
+                type filter hook prerouting priority -300; policy accept;
+                iifname wan0 ip6 daddr fd00:9::2 ip6 daddr set fd00:1::2
+            }
+        }",
+    );
+    let daemon = start(&lab, hook, &[]);
+    let (_server, client) = echo6(&lab);
+    eventually(LIMIT, "conntrack calls it a stream", || {
+        assert!(client.echoes(1, LIMIT), "the stack forwards it");
+        std::thread::sleep(Duration::from_millis(20));
+        is_stream(&lab)
+    });
+    for number in 0..50 {
+        assert!(!echo_is_fast(&lab, &client, number), "echo {number}");
+    }
+    assert_eq!(offloaded(&daemon), 1, "it is offloaded, and has no proof");
+    assert_eq!(forwarded(&daemon), 0);
 }
 
 fn drops(lab: &Lab, rule: &str) {
