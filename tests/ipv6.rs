@@ -12,6 +12,7 @@ use support::maps::Maps;
 use support::router::*;
 use support::rules::no_nat_rules;
 use support::tcp::{Direction, Path, TcpPair};
+use support::tun::{join_lan, join_wan};
 use support::udp::{UdpClient, UdpEcho, udp_echo};
 use support::wait::eventually;
 
@@ -55,12 +56,16 @@ fn is_stream(lab: &Lab) -> bool {
 }
 
 fn hazard_42_udp_and_tcp_of_ipv6_are_fast(hook: &str, test: &str) {
-    let lab = lab6(hook, test);
-    let daemon = start(&lab, hook, &[]);
-    let (_server, client) = echo6(&lab);
-    wait_until_fast6(&lab, &client);
+    both_protocols(&lab6(hook, test), hook);
+}
+
+/// UDP echoes, then TCP both ways, on the fast path.
+fn both_protocols(lab: &Lab, hook: &str) {
+    let daemon = start(lab, hook, &[]);
+    let (_server, client) = echo6(lab);
+    wait_until_fast6(lab, &client);
     let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at6(SERVER6, 5001)));
-    wait_until_tcp_fast(&lab, &pair);
+    wait_until_tcp_fast(lab, &pair);
     let (before, counted) = (lab.stack_packets(), forwarded(&daemon));
     for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
         pair.transfer(direction, BYTES, seed);
@@ -195,4 +200,22 @@ fn a_router_of_ipv4_alone_hears_nothing_of_ipv6(hook: &str, test: &str) {
     lab.router.sysctl("net/ipv6/conf/lan0/forwarding", "0");
     lab.router.sysctl("net/ipv6/conf/lan0/accept_redirects", "1");
     daemon.wait_for_line("nothing of IPv6 is offloaded", LIMIT);
+}
+
+/// Packets of IPv6 that begin with their IP header: in, out, and from one such interface to another.
+#[test]
+fn hazard_39_ipv6_through_tuns_is_fast() {
+    if !support::live::root_or_skip("hazard_39_ipv6_through_tuns_is_fast") {
+        return;
+    }
+    for both in [false, true] {
+        let lab = lab("tc", "tun6", &no_nat_rules());
+        let mut cables = vec![join_wan(&lab)];
+        if both {
+            cables.push(join_lan(&lab));
+        }
+        add_ipv6(&lab);
+        both_protocols(&lab, "tc");
+        drop(cables);
+    }
 }
