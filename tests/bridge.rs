@@ -5,9 +5,7 @@ mod support;
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
-use support::lab::{
-    CLIENT, CLIENT_MAC, HOST2, HOST2_MAC, Lab, Offloads, ROUTER_LAN, ROUTER_LAN_MAC, show,
-};
+use support::lab::{CLIENT, CLIENT_MAC, HOST2, HOST2_MAC, Lab, Offloads, ROUTER_LAN, show};
 use support::netns::Namespace;
 use support::router::*;
 use support::rules::{hairpin_rules, snat_rules};
@@ -26,14 +24,12 @@ fn bridged(test: &str, rules: &str) -> Bridged {
     lab.nft(&rules.replace("lan0", "br-lan"));
     lab.route_server_via_router();
     let host2 = Namespace::new(&format!("host2-{test}"));
+    lab.bridge_the_lan();
     lab.router.ip(&format!(
-        "link add lan1 type veth peer name eth0 address {} netns {}\nlink set lan1 up\n\
-         addr flush dev lan0\nlink add br-lan address {} type bridge\n\
-         link set lan0 master br-lan\nlink set lan1 master br-lan\nlink set br-lan up\n\
-         addr add {ROUTER_LAN}/24 dev br-lan\n",
+        "link add lan1 type veth peer name eth0 address {} netns {}\n\
+         link set lan1 up\nlink set lan1 master br-lan\n",
         show(HOST2_MAC),
         host2.name(),
-        show(ROUTER_LAN_MAC)
     ));
     host2.ip(&format!(
         "link set eth0 up\naddr add {HOST2}/24 dev eth0\nroute add default via {ROUTER_LAN}\n"

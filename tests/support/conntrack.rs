@@ -39,8 +39,9 @@ pub fn original(lab: &Lab, protocol: Protocol, port: u16) -> Tuple {
 pub fn update(lab: &Lab, original: Tuple, change: &str) {
     let protocol = if original.protocol == Protocol::Tcp { "tcp" } else { "udp" };
     let [from, to] = [original.source, original.destination];
+    let family = if from.is_ipv4() { "ipv4" } else { "ipv6" };
     let words = format!(
-        "-U -p {protocol} -s {} -d {} --sport {} --dport {} {change}",
+        "-U -f {family} -p {protocol} -s {} -d {} --sport {} --dport {} {change}",
         from.ip(),
         to.ip(),
         from.port(),

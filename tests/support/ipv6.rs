@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The lab's IPv6 side.
 
+use super::flow::ipv6_of;
 use super::lab::Lab;
-use std::net::{Ipv6Addr, SocketAddrV6};
+use super::netns::Namespace;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
 
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
 pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 2);
@@ -10,6 +12,14 @@ pub const ECHO6: SocketAddrV6 = SocketAddrV6::new(SERVER6, 7, 0, 0);
 
 pub fn at6(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
     SocketAddrV6::new(address, port, 0, 0)
+}
+
+/// Gives an interface the address of IPv6 that belongs to its address of IPv4. It keeps it while it is down, as
+/// IPv4's.
+pub fn add_twin(namespace: &Namespace, device: &str, address: Ipv4Addr) {
+    namespace.sysctl(&format!("net/ipv6/conf/{device}/disable_ipv6"), "0");
+    namespace.sysctl(&format!("net/ipv6/conf/{device}/keep_addr_on_down"), "1");
+    namespace.ip(&format!("addr add {}/120 dev {device} nodad\n", ipv6_of(address)));
 }
 
 /// Gives all three an address, routes, and the router rules by which it tracks connections.

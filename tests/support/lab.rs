@@ -170,6 +170,15 @@ impl Lab {
         }
     }
 
+    /// Makes `lan0` the port of a bridge, `br-lan`, which takes its addresses over.
+    pub fn bridge_the_lan(&self) {
+        let mac = show(ROUTER_LAN_MAC);
+        self.router.ip(&format!(
+            "addr flush dev lan0\nlink add br-lan address {mac} type bridge\n\
+             link set lan0 master br-lan\nlink set br-lan up\naddr add {ROUTER_LAN}/24 dev br-lan\n"
+        ));
+    }
+
     /// Loads nft rules in the router; see [`rules`] for ready ones.
     ///
     /// A `flush ruleset` would take the counters of `stack_packets` away.

@@ -72,13 +72,14 @@ impl Shot {
         (0..length).map(|at| 0xf0 | (at as u8).wrapping_add(self.id as u8)).collect()
     }
 
-    /// Header and payload of IPv4.
+    /// The packet's length with its IP header.
     pub fn ip_length(&self) -> usize {
-        20 + if self.conn.is_tcp() { 20 } else { 8 } + self.payload().len()
+        let header = if self.conn.flow().ipv6 { 40 } else { 20 };
+        header + if self.conn.is_tcp() { 20 } else { 8 } + self.payload().len()
     }
 
     fn fill(&self, packet: Packet) -> Packet {
-        let packet = packet.id(self.id).payload(&self.payload());
+        let packet = packet.id(self.id).flow_label(self.id.into()).payload(&self.payload());
         if !self.conn.is_tcp() {
             return packet;
         }

@@ -11,7 +11,7 @@ pub const REFUSED_MARK: u32 = 0x10;
 
 impl Conn {
     pub fn is_tcp(self) -> bool {
-        matches!(self, Self::TcpSnat | Self::TcpPlain)
+        matches!(self, Self::TcpSnat | Self::TcpPlain | Self::TcpIpv6)
     }
 
     /// How its packets look.
@@ -21,6 +21,10 @@ impl Conn {
             let server = WAN.at(7);
             Flow::new(protocol, (LAN.at(inner), server), (WAN.router_at(outer), server))
         };
+        let plain = |protocol, port| {
+            let ends = (LAN.at(port), WAN.at(7));
+            Flow::new(protocol, ends, ends)
+        };
         match self {
             Self::UdpSnat => snat(udp, 40000, 21000),
             Self::TcpSnat => snat(tcp, 40001, 21001),
@@ -29,10 +33,9 @@ impl Conn {
                 let flow = Flow::new(udp, ends(WAN.router_at(8080)), ends(LAN.at(7)));
                 Flow { near: WAN, far: LAN, ..flow }
             }
-            Self::TcpPlain => {
-                let ends = (LAN.at(40003), WAN.at(7));
-                Flow::new(tcp, ends, ends)
-            }
+            Self::TcpPlain => plain(tcp, 40003),
+            Self::UdpIpv6 => Flow { ipv6: true, ..plain(udp, 40004) },
+            Self::TcpIpv6 => Flow { ipv6: true, ..plain(tcp, 40005) },
         }
     }
 

@@ -83,7 +83,7 @@ impl Net {
         if side == WAN && self.other_mac { OTHER_WAN_MAC } else { side.router_mac }
     }
 
-    /// The largest IPv4 packet that fits.
+    /// The largest packet that fits.
     pub fn largest(&self, toward: Toward) -> usize {
         if toward == Toward::Wan && self.small_mtu { SMALL_MTU } else { 1500 }
     }

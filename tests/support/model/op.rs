@@ -15,9 +15,13 @@ pub enum Conn {
     UdpDnat,
     /// From the LAN, as it is.
     TcpPlain,
+    /// The same over IPv6.
+    UdpIpv6,
+    TcpIpv6,
 }
 
-pub const CONNS: [Conn; 4] = [Conn::UdpSnat, Conn::TcpSnat, Conn::UdpDnat, Conn::TcpPlain];
+pub const CONNS: [Conn; 6] =
+    [Conn::UdpSnat, Conn::TcpSnat, Conn::UdpDnat, Conn::TcpPlain, Conn::UdpIpv6, Conn::TcpIpv6];
 
 /// A packet's direction, as conntrack calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +150,7 @@ fn conn() -> impl Strategy<Value = Conn> {
 }
 
 fn tcp() -> impl Strategy<Value = Conn> {
-    prop_oneof![Just(Conn::TcpSnat), Just(Conn::TcpPlain)]
+    prop_oneof![Just(Conn::TcpSnat), Just(Conn::TcpPlain), Just(Conn::TcpIpv6)]
 }
 
 fn way() -> impl Strategy<Value = Way> {

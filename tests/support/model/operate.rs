@@ -255,10 +255,8 @@ impl World {
                 self.change(net, &(command + &router::neighbors(&net)));
             }
             Op::Address(yes) => {
-                let verb = if yes { "replace" } else { "del" };
-                let args = ["ip", "addr", verb, "198.51.100.50/24", "dev", "wan0"];
                 self.change(net, "");
-                self.lab.router.try_run(&args);
+                router::second_address(&self.lab, yes);
             }
             Op::Policy(yes) if self.model.ipsec != yes => {
                 let selector = "src 192.0.2.2/32 dst 198.51.100.2/32 proto udp sport 40000 dir fwd";
@@ -267,8 +265,7 @@ impl World {
                 self.model.ipsec = yes;
             }
             Op::MarkRule(yes) if self.model.mark_rule != yes => {
-                let verb = if yes { "add" } else { "del" };
-                self.lab.router.ip(&format!("rule {verb} fwmark 0x100 lookup 100\n"));
+                router::mark_rule(&self.lab, yes);
                 self.model.mark_rule = yes;
             }
             _ => {}

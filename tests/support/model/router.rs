@@ -3,17 +3,20 @@
 
 use super::net::{GATEWAY_MAC, MOVED_MAC, Net, SMALL_MTU};
 use super::op::{Conn, How, Link, Neighbor, Route, Way};
-use crate::support::flow::{DMZ, LAN, Side, WAN};
+use crate::support::flow::{DMZ, LAN, Side, WAN, ipv6_of};
+use crate::support::ipv6::add_twin;
 use crate::support::lab::{Lab, SERVER, show};
 use crate::support::packet::Mac;
 use crate::support::router;
+use std::net::{IpAddr, Ipv4Addr};
 
-const GATEWAY: &str = "198.51.100.77";
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
+const SECOND: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 50);
 
 /// Rules for the connections alone: fixed translations, so that each packet can be foretold.
 /// Nothing begins but by its own first sender, and no host answers by itself.
 const RULES: &str = "
-table ip rules {
+table inet rules {
     counter invalid { }
     set forbidden { type inet_service; }
     set helped { type inet_service; }
@@ -23,7 +26,7 @@ table ip rules {
     ct helper with_tcp { type \"ftp\" protocol tcp; }
     chain prerouting {
         type nat hook prerouting priority -100; policy accept;
-        ip daddr 198.51.100.1 udp dport 8080 dnat to 192.0.2.2:7
+        ip daddr 198.51.100.1 udp dport 8080 dnat ip to 192.0.2.2:7
     }
     chain helping {
         type filter hook prerouting priority 0; policy accept;
@@ -32,8 +35,8 @@ table ip rules {
     }
     chain postrouting {
         type nat hook postrouting priority 100; policy accept;
-        udp sport 40000 snat to 198.51.100.1:21000
-        tcp sport 40001 snat to 198.51.100.1:21001
+        udp sport 40000 snat ip to 198.51.100.1:21000
+        tcp sport 40001 snat ip to 198.51.100.1:21001
     }
     chain forward {
         type filter hook forward priority 0; policy drop;
@@ -43,8 +46,8 @@ table ip rules {
         udp sport @forbidden drop
         tcp sport @forbidden drop
         ct state established accept
-        ct state new udp sport { 40000, 40002 } accept
-        ct state new tcp sport { 40001, 40003 } accept
+        ct state new udp sport { 40000, 40002, 40004 } accept
+        ct state new tcp sport { 40001, 40003, 40005 } accept
     }
     chain input {
         type filter hook input priority 0; policy accept;
@@ -54,9 +57,10 @@ table ip rules {
 ";
 
 const MUTE: &str = "
-table ip mute {
+table inet mute {
     chain input {
         type filter hook input priority 0; policy drop;
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     }
 }
 ";
@@ -75,6 +79,7 @@ pub fn lab(hook: &str, test: &str) -> Lab {
     lab.router.ip(&format!("link set dmz0 up\naddr add {}/24 dev dmz0\n", DMZ.router));
     lab.server.sh("ethtool -K eth1 tx off tso off gso off gro on");
     lab.router.sh("ethtool -K dmz0 gro on");
+    add_ipv6(&lab);
     lab.nft(RULES);
     for host in [&lab.client, &lab.server] {
         host.run_with_input(&["nft", "-f", "-"], MUTE);
@@ -91,21 +96,58 @@ pub fn lab(hook: &str, test: &str) -> Lab {
     lab
 }
 
-/// The commands for the route to the server.
+fn add_ipv6(lab: &Lab) {
+    for (namespace, device, address) in [
+        (&lab.client, "eth0", LAN.host),
+        (&lab.server, "eth0", WAN.host),
+        (&lab.server, "eth1", DMZ.host),
+        (&lab.router, "lan0", LAN.router),
+        (&lab.router, "wan0", WAN.router),
+        (&lab.router, "dmz0", DMZ.router),
+    ] {
+        add_twin(namespace, device, address);
+    }
+    lab.router.sysctl("net/ipv6/conf/all/forwarding", "1");
+}
+
+/// The commands for the routes to the server.
 pub fn route(net: &Net) -> String {
     let mtu = if net.small_mtu { format!(" mtu {SMALL_MTU}") } else { String::new() };
-    match net.route {
-        Route::Direct => format!("route replace {SERVER}/32 dev wan0{mtu}\n"),
-        Route::Gateway => format!("route replace {SERVER}/32 via {GATEWAY} dev wan0{mtu}\n"),
-        Route::Second => format!("route replace {SERVER}/32 via {} dev dmz0{mtu}\n", DMZ.host),
-        Route::Blackhole => format!("route replace blackhole {SERVER}/32\n"),
-        Route::Prohibit => format!("route replace prohibit {SERVER}/32\n"),
+    let [server, gateway, second] = [SERVER, GATEWAY, DMZ.host].map(of_both_families);
+    let route = |server, gateway, second| match net.route {
+        Route::Direct => format!("route replace {server} dev wan0{mtu}\n"),
+        Route::Gateway => format!("route replace {server} via {gateway} dev wan0 onlink{mtu}\n"),
+        Route::Second => format!("route replace {server} via {second} dev dmz0 onlink{mtu}\n"),
+        Route::Blackhole => format!("route replace blackhole {server}\n"),
+        Route::Prohibit => format!("route replace prohibit {server}\n"),
+    };
+    [0, 1].map(|family| route(server[family], gateway[family], second[family])).concat()
+}
+
+fn of_both_families(address: Ipv4Addr) -> [IpAddr; 2] {
+    [address.into(), ipv6_of(address).into()]
+}
+
+/// Gives the router one more address of each family at the WAN, or takes it away. Both may be as they should.
+pub fn second_address(lab: &Lab, yes: bool) {
+    let (verb, options) = if yes { ("replace", &["nodad"][..]) } else { ("del", &[][..]) };
+    for address in [format!("{SECOND}/24"), format!("{}/120", ipv6_of(SECOND))] {
+        let args = ["ip", "addr", verb, &address, "dev", "wan0"];
+        lab.router.try_run(&[&args[..], options].concat());
+    }
+}
+
+/// Adds a routing rule by mark for each family, or deletes it.
+pub fn mark_rule(lab: &Lab, yes: bool) {
+    let verb = if yes { "add" } else { "del" };
+    for family in ["-4", "-6"] {
+        lab.router.run(&["ip", family, "rule", verb, "fwmark", "0x100", "lookup", "100"]);
     }
 }
 
 /// The commands for the neighbors that are set by hand.
 pub fn neighbors(net: &Net) -> String {
-    let gateway = Side { host: GATEWAY.parse().expect("an address"), ..WAN };
+    let gateway = Side { host: GATEWAY, ..WAN };
     let mut commands = permanent(DMZ, DMZ.host_mac);
     if net.up[Link::Wan as usize] {
         commands += &permanent(gateway, GATEWAY_MAC);
@@ -128,7 +170,10 @@ pub fn neighbor(link: Link, neighbor: Neighbor) -> String {
 }
 
 fn permanent(side: Side, mac: Mac) -> String {
-    format!("neigh replace {} lladdr {} dev {} nud permanent\n", side.host, show(mac), side.device)
+    let (mac, device) = (show(mac), side.device);
+    of_both_families(side.host)
+        .map(|host| format!("neigh replace {host} lladdr {mac} dev {device} nud permanent\n"))
+        .concat()
 }
 
 pub fn side(link: Link) -> Side {
@@ -138,10 +183,12 @@ pub fn side(link: Link) -> Side {
     }
 }
 
-/// Deletes a neighbor; it may be gone already.
+/// Deletes a neighbor of both families; it may be gone already.
 pub fn forget_neighbor(lab: &Lab, link: Link) {
     let side = side(link);
-    lab.router.try_run(&["ip", "neigh", "del", &side.host.to_string(), "dev", side.device]);
+    for host in of_both_families(side.host) {
+        lab.router.try_run(&["ip", "neigh", "del", &host.to_string(), "dev", side.device]);
+    }
 }
 
 /// The protocol's word and the port by which rules and tools know a connection.
@@ -153,13 +200,14 @@ pub fn names(conn: Conn) -> [String; 2] {
 /// Deletes the connection's entry, if there is one.
 pub fn delete(lab: &Lab, conn: Conn) {
     let [protocol, port] = names(conn);
-    lab.conntrack(&["-D", "-p", &protocol, "--sport", &port]);
+    let family = if conn.flow().ipv6 { "ipv6" } else { "ipv4" };
+    lab.conntrack(&["-D", "-f", family, "-p", &protocol, "--sport", &port]);
 }
 
 /// Puts a connection into one of the rules' sets, or takes it out.
 pub fn set_member(lab: &Lab, set: &str, conn: Conn, yes: bool) {
     let verb = if yes { "add" } else { "delete" };
-    lab.nft(&format!("{verb} element ip rules {set} {{ {} }}\n", names(conn)[1]));
+    lab.nft(&format!("{verb} element inet rules {set} {{ {} }}\n", names(conn)[1]));
 }
 
 /// Drops the packets of one direction of a connection, or no longer; `false` if this cannot be done.
@@ -171,7 +219,8 @@ pub fn ban(lab: &Lab, conn: Conn, way: Way, how: How, yes: bool) -> bool {
         How::Silent => {
             let (verb, [protocol, port]) = (if yes { "-I" } else { "-D" }, names(conn));
             let rule = format!("FORWARD -p {protocol} --{field} {port} -j DROP");
-            let command = format!("iptables-legacy {verb} {rule}");
+            let tool = if conn.flow().ipv6 { "ip6tables-legacy" } else { "iptables-legacy" };
+            let command = format!("{tool} {verb} {rule}");
             // The kernel may have no tables for it.
             return lab.router.try_run(&["sh", "-c", &command]).status.success();
         }
@@ -182,9 +231,9 @@ pub fn ban(lab: &Lab, conn: Conn, way: Way, how: How, yes: bool) -> bool {
 /// Loads rules that stand there anew, as a program does that knows nothing of what has changed.
 pub fn reload(lab: &Lab) {
     lab.nft(
-        "table ip reloaded
-        delete table ip reloaded
-        table ip reloaded {
+        "table inet reloaded
+        delete table inet reloaded
+        table inet reloaded {
             chain c {
                 type filter hook forward priority -5; policy accept;
                 ct state established counter accept
@@ -195,7 +244,7 @@ pub fn reload(lab: &Lab) {
 
 fn ban_by_rule(lab: &Lab, conn: Conn, field: &str, yes: bool) {
     let port = conn.flow().before.0.port();
-    let table = format!("table ip ban_{field}_{port}");
+    let table = format!("table inet ban_{field}_{port}");
     lab.nft(&if yes {
         format!(
             "{table} {{
@@ -212,7 +261,7 @@ fn ban_by_rule(lab: &Lab, conn: Conn, field: &str, yes: bool) {
 
 /// How many packets conntrack called invalid.
 pub fn invalid_packets(lab: &Lab) -> u64 {
-    lab.counter("ip rules", "invalid")
+    lab.counter("inet rules", "invalid")
 }
 
 /// What is attached to the router's interfaces, as tools see it.

@@ -16,7 +16,7 @@ pub fn entries(lab: &Lab) -> Vec<Entry> {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let mut entries = Vec::new();
-            let mut dump = Dump::start(Families::Ipv4).expect("a dump");
+            let mut dump = Dump::start(Families::Both).expect("a dump");
             match dump.read(until, &mut |entry| entries.push(entry)).expect("a whole dump") {
                 DumpProgress::Done => return entries,
                 DumpProgress::Interrupted => {}

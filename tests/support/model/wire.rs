@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The hosts' ends of the cables: frames are sent there, and all that arrives is looked at.
 
-use crate::support::capture::Capture;
+use crate::support::capture::{Capture, Frame};
 use crate::support::flow::{DMZ, LAN, Side, WAN};
 use crate::support::lab::Lab;
+use crate::support::view::Ethernet;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -62,11 +63,21 @@ impl Wire {
             let mut found = None;
             capture
                 .next(Duration::ZERO, |frame| {
-                    let view = frame.view().filter(|view| !frame.outgoing && view.protocol != 1);
-                    found = view.map(|view| view.id);
+                    found = number(frame).filter(|_| !frame.outgoing);
                     found.is_some()
                 })
                 .and_then(|frame| Some(Arrival { side: *side, id: found?, bytes: frame.bytes }))
         })
     }
+}
+
+/// The number of a TCP or UDP frame: IPv4's identification, or the end of IPv6's flow label.
+fn number(frame: &Frame) -> Option<u16> {
+    if let Some(view) = frame.view() {
+        return [6, 17].contains(&view.protocol).then_some(view.id);
+    }
+    let (ethernet, packet) = Ethernet::parse(&frame.bytes)?;
+    let (label, next_header) = (packet.get(2..4)?, packet.get(6)?);
+    let is_ours = ethernet.ethertype == 0x86dd && [6, 17].contains(next_header);
+    is_ours.then(|| u16::from_be_bytes([label[0], label[1]]))
 }
