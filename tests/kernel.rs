@@ -127,9 +127,9 @@ fn on_this_kernel(test: &str, hook: &str, options: &[&str], check: impl Fn(&Daem
 #[test]
 fn tcx_is_used_where_it_is_there() {
     on_this_kernel("tcx_is_used_where_it_is_there", "tc", &[], |daemon, kernel| {
-        let kind = if kernel.has(&TCX) { "Tcx" } else { "Clsact" };
+        let kind = if kernel.has(&TCX) { "TCX" } else { "clsact" };
         for device in DEVICES {
-            assert!(says(daemon, &format!("attached to {device} ({kind})")), "{kind}");
+            assert!(says(daemon, &format!("attached to {device} ({kind}, veth)")), "{kind}");
         }
     });
 }

@@ -82,7 +82,7 @@ fn generic_xdp() {
     }
     let lab = lab("xdp", "generic", &rules::snat_rules());
     let daemon = start(&lab, "xdp", &["--xdp-mode", "generic"]);
-    daemon.wait_for_line("wan0 (XdpGeneric)", LIMIT);
+    daemon.wait_for_line("wan0 (generic XDP, ", LIMIT);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     let before = lab.stack_packets();

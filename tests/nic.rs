@@ -53,7 +53,7 @@ impl Xdp {
     }
 
     fn mode(self) -> &'static str {
-        if self == Self::Generic { "XdpGeneric" } else { "XdpNative" }
+        if self == Self::Generic { "generic XDP" } else { "native XDP" }
     }
 }
 

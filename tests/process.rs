@@ -86,7 +86,7 @@ fn hazard_17_sigkill_leaves_the_stack_in_charge(hook: &str, test: &str) {
     daemon.wait_exit(LIMIT);
     // The kernel closes the links in the process's wake. Before Linux 6.6 TC has none: the filter
     // stays, and passes everything up once the heartbeat is too old.
-    if !daemon.lines().iter().any(|line| line.contains("(Clsact)")) {
+    if !daemon.lines().iter().any(|line| line.contains("(clsact, ")) {
         eventually(LIMIT, "nothing is attached", || attached(&lab) == before);
         eventually(LIMIT, "its programs are unloaded", || !are_loaded(&programs));
         assert!(!echo_is_fast(&lab, &client, 1));
@@ -255,9 +255,9 @@ fn hazard_24_stacked_interfaces_are_attached_in_any_order() {
         let daemon = Daemon::start(&lab.router, &[&["xdp"][..], &order].concat());
         daemon.wait_for_line("forwarding", LIMIT);
         for [interface, mode] in
-            [["lan0", "Native"], ["wan0", "Native"], ["vx0", "Generic"], ["mv0", "Generic"]]
+            [["lan0", "native"], ["wan0", "native"], ["vx0", "generic"], ["mv0", "generic"]]
         {
-            daemon.wait_for_line(&format!("attached to {interface} (Xdp{mode})"), LIMIT);
+            daemon.wait_for_line(&format!("attached to {interface} ({mode} XDP, "), LIMIT);
         }
         assert!(daemon.stop(LIMIT).success());
         assert_eq!(attached(&lab), before);

@@ -39,7 +39,7 @@ fn a_vanished_interface_with_clsact_is_no_error() {
          tc filter add dev lan0 ingress protocol ip prio 5 u32 match ip dport 9 0xffff classid 1:1",
     );
     let daemon = start(&lab, "tc", &[]);
-    daemon.wait_for_line("lan0 (Clsact)", LIMIT);
+    daemon.wait_for_line("lan0 (clsact, veth)", LIMIT);
     lab.router.ip("link del lan0\n");
     daemon.wait_for_line("lan0: the interface is gone", LIMIT);
     assert!(daemon.stop(LIMIT).success());

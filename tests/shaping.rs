@@ -186,7 +186,7 @@ fn hazard_34_a_larger_mtu_makes_the_driver_decide_again() {
     let lab = lab("xdp", "again", &snat_rules());
     lab.router.ip("link add mv0 link lan0 type macvlan\nlink set mv0 up\n");
     let daemon = Daemon::start(&lab.router, &["xdp", "mv0", "lan0", "wan0"]);
-    daemon.wait_for_line("attached to mv0 (XdpGeneric)", LIMIT);
+    daemon.wait_for_line("attached to mv0 (generic XDP, macvlan)", LIMIT);
     let (_server, client) = echo(&lab, 40000);
     wait_until_fast(&lab, &client);
     lab.router.ip("link set lan0 mtu 3000\nlink set lan0 mtu 1500\n");
@@ -195,7 +195,7 @@ fn hazard_34_a_larger_mtu_makes_the_driver_decide_again() {
     // It stands on lan0, which could not be attached to below it.
     daemon.wait_for_line_after(mark, "mv0: attached again", LIMIT);
     let line = daemon.wait_for_line_after(mark, "lan0: attached again with the MTU 9000", LIMIT);
-    assert!(line.contains("XdpNative"), "{line}");
+    assert!(line.contains("native XDP"), "{line}");
     assert_eq!(client.count_echoes(0..50, LIMIT), 50);
     wait_until_fast(&lab, &client);
     let again = |line: &String| line.contains("attached again");

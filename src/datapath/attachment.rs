@@ -136,7 +136,8 @@ impl Attachment {
             let ours = Attached::attach(*place, program, interface, mode, qdiscs)?;
             attachment.attached.push(ours);
         }
-        tracing::info!("attached to {} ({:?})", interface.name, attachment.kind());
+        let what = interface.kind.as_ref().map(|kind| format!(", {kind}")).unwrap_or_default();
+        tracing::info!("attached to {} ({}{what})", interface.name, attachment.kind());
         attachment.tell_of_resets();
         Ok(attachment)
     }
@@ -267,7 +268,7 @@ impl Attachment {
             Ok((kind, link)) => {
                 self.off = None;
                 (self.attached[0].kind, self.attached[0].holder) = (kind, Holder::Link(link));
-                tracing::info!("{}: attached again with the MTU {mtu} ({kind:?})", self.name());
+                tracing::info!("{}: attached again with the MTU {mtu} ({kind})", self.name());
             }
             Err(error) => self.off = Some(error.to_string()),
         }

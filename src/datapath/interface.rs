@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! An interface, and the ways to attach a program to it.
 
+use std::fmt;
+
 use libbpf_rs::{TC_EGRESS, TC_INGRESS, TcAttachPoint};
 
 use super::sys::AttachType;
@@ -24,6 +26,8 @@ pub struct Interface {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// The kernel's word for what it is, as in `ip -details link`; `None` for a network card.
+    pub kind: Option<String>,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Index and name of the interfaces directly above it or below it.
@@ -45,6 +49,17 @@ pub enum Kind {
     Tcx,
     /// A filter of the clsact or ingress qdisc.
     Clsact,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XdpNative => "native XDP",
+            Self::XdpGeneric => "generic XDP",
+            Self::Tcx => "TCX",
+            Self::Clsact => "clsact",
+        })
+    }
 }
 
 /// A side of an interface at TC.

@@ -44,6 +44,7 @@ fn interfaces(targets: &Targets, links: &Links) -> Vec<Interface> {
         .map(|link| Interface {
             index: link.index,
             name: link.name.clone(),
+            kind: link.kind.clone(),
             mtu: link.mtu,
             depth: link::depth(links, link.index),
             headerless: LinkLayer::of(link).is_headerless(),
