@@ -5,8 +5,9 @@
  * instructions. A miss in the cache is what counts with many connections: most are in their first
  * cell.
  *
- * The daemon looks in the same places: src/datapath/cells.rs. The seed is random and odd; who could
- * choose tuples that share their cells all the same would send connections to conn_map, no more.
+ * The daemon looks in the same places: src/datapath/cells.rs. The hash is in ipv4.h and ipv6.h. Its
+ * seed is random and odd; who could choose tuples that share their cells all the same would send
+ * connections to conn_map, no more.
  */
 #ifndef CONN_TABLE_H
 #define CONN_TABLE_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Finding a packet's connection, and holding on to what was found. */
+/* Finding a packet's connection, and holding on to what was found. How it ends: handover.h. */
 #ifndef CONNECTION_H
 #define CONNECTION_H
 

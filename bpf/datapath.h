@@ -103,7 +103,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 		return hand_up(pkt, conn->rest, now, BPFW_PASS_FINISHED);
 	/* The link must be one of this generation, not of a later one. */
 	if (!is_current(generation->current))
-		return BPFW_PASS_REST;
+		return BPFW_PASS_PAUSED;
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
 	if (verdict == BPFW_PASS_UNPROVEN) {
 		hook_ask(ctx, stamp_of(generation->current, conn->rest, conn->rest->way_back, now));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Giving packets and connections back to the stack, and telling the daemon. */
+/*
+ * Giving packets and connections back to the stack, and telling the daemon. A connection has ended
+ * when `finished` is noted and its hop word is 0.
+ */
 #ifndef HANDOVER_H
 #define HANDOVER_H
 

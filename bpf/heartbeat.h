@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The daemon's sign of life. It runs bpfw_beat when everything that it had been told is handled;
- * when the last beat is too old, or the daemon says rest, all packets go to the stack.
+ * The daemon's sign of life, and the generation. The daemon runs bpfw_beat when everything that it
+ * had been told is handled; when the last beat is too old, or the daemon pauses the fast path, all
+ * packets go to the stack.
  *
  * A beat that comes too late is not one: the daemon may have been stopped between handling what it
- * was told and saying so. 0 is no beat; the daemon writes it, at rest, to begin anew.
+ * was told and saying so. 0 is no beat; the daemon writes it in a pause, to begin anew.
  */
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H
@@ -65,7 +66,7 @@ static __always_inline int is_paused(__u32 generation)
 static __always_inline int check_daemon(__u64 now, __u32 generation)
 {
 	if (is_paused(generation))
-		return BPFW_PASS_REST;
+		return BPFW_PASS_PAUSED;
 	return is_late(now) ? BPFW_PASS_HEARTBEAT : BPFW_GO_ON;
 }
 

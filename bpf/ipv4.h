@@ -59,7 +59,10 @@ static __always_inline void ipv4_note_addresses(struct packet *pkt, const struct
 	*(__u32 *)&pkt->tuple->head.protocol = (__u32)ip->protocol << shift;
 }
 
-/* What ip_rcv would drop, and what only the stack can handle, is passed up. */
+/*
+ * Passes up what ip_rcv would drop, and what only the stack can handle. The express lane comes
+ * first: ipv4_parse_plain() must refuse the same.
+ */
 static __always_inline int ipv4_parse(struct packet *pkt, __u64 frame_len)
 {
 	struct ipv4_header *ip = (void *)pkt->l3;
@@ -185,8 +188,8 @@ static __always_inline int ipv4_is_translated(const struct bpfw_tuple *tuple,
 }
 
 /*
- * The header and the ports; the hook has seen to the L4 checksum, and that all is readable. Without
- * NAT they are what they were.
+ * TTL, header checksum, addresses and ports; the hook has seen to the L4 checksum, and that all is
+ * readable. Without NAT they are what they were.
  */
 static __always_inline void ipv4_translate(struct packet *pkt, const struct bpfw_rewrite *rewrite)
 {

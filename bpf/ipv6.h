@@ -78,7 +78,10 @@ static __always_inline int ipv6_check_next_header(__u8 nexthdr)
 	}
 }
 
-/* A payload length of 0 announces a jumbogram, whose length is in an extension header. */
+/*
+ * A payload length of 0 announces a jumbogram, whose length is in an extension header. The express
+ * lane comes first: ipv6_parse_plain() must refuse the same.
+ */
 static __always_inline int ipv6_parse(struct packet *pkt, __u64 frame_len)
 {
 	struct ipv6_header *ip = (void *)pkt->l3;

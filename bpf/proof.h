@@ -6,6 +6,8 @@
  * So neither conntrack's word nor a packet that was handed to the stack shows that the rules let
  * it pass; only a packet that leaves does. Such a packet carries a stamp from the way in
  * (TC ingress) to the way out (TC egress), where bpfw_egress stores the proof in its entry.
+ *
+ * check_proof() in next_hop.h compares it. find_hop() in datapath.h hands up what has none.
  */
 #ifndef PROOF_H
 #define PROOF_H

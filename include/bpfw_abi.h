@@ -97,6 +97,8 @@ struct bpfw_rewrite {
  * A removed entry's memory is used again at once, so a program may hold a pointer to what has
  * become another connection. That is what the seal is for: the program copies the rewrite, then
  * compares the seal over the packet's tuple and this; a mixture of two connections fails.
+ *
+ * After the insert the daemon writes only zeros, to free the cell.
  */
 struct bpfw_cell {
 	/* Written by the daemon before the insert, never changed. */
@@ -138,6 +140,7 @@ struct bpfw_rest {
 	 * of this direction (bpf/proof.h); 0: it has sent none yet.
 	 */
 	__u64 proof;
+	/* Written by the program at ingress. */
 	__u32 way_back; /* where answers would leave, as the last packet that asked has found */
 	__u16 finished; /* FIN or RST was seen */
 	/* Written by the daemon before the insert, never changed. */
@@ -272,7 +275,7 @@ struct bpfw_settings {
 	__u32 log_level;  /* BPFW_LOG_* */
 	__u32 beat_limit; /* jiffies after which a heartbeat is too old */
 	__u32 route_mark; /* bits of conntrack's mark that packets are routed by, 0: none */
-	__u64 seed;       /* of the hash that leads to cells */
+	__u64 seed;       /* key of the tuples' hash and of proofs; odd */
 	__u32 first_mask; /* of the hash, what is the number of the first cell to look into */
 	__u32 reserved;
 };
@@ -286,7 +289,7 @@ enum bpfw_verdict {
 	BPFW_GO_ON,
 	BPFW_FORWARDED,
 	BPFW_DROP_ERROR,       /* a helper failed on a packet already changed */
-	BPFW_PASS_REST,        /* the daemon has stopped the fast path for a moment */
+	BPFW_PASS_PAUSED,        /* the daemon has stopped the fast path for a moment */
 	BPFW_PASS_HEARTBEAT,   /* the daemon is late */
 	BPFW_PASS_SHORT,       /* the frame ends within a header */
 	BPFW_PASS_TAGS,        /* more VLAN tags than one */

@@ -14,7 +14,7 @@ use clap::Parser;
 
 /// Wrong usage, as clap ends with.
 const USAGE: u8 = 2;
-/// Everything else that fails.
+/// Everything else that fails. The commands that ask have more: `view/mod.rs`.
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Signals. Those that ask for an end become something to poll for: nothing is done inside of a
+//! Unix signals. Those that ask for an end become something to poll for: nothing is done inside of a
 //! signal handler. All others are ignored, because by default they would end the process with its
 //! TC filter left behind.
 

@@ -202,7 +202,7 @@ fn waited(datapath: &mut Datapath<'_>) {
     // At rest, no stamp is the current one.
     let frame = flow.outgoing(false).build();
     let waiting = sent(datapath, &flow, &frame);
-    datapath.state.rest().expect("rest");
+    datapath.state.pause().expect("a pause");
     assert_eq!(datapath.send(&waiting), Some(BPFW_STAMP_OLD));
 }
 
@@ -237,7 +237,7 @@ fn hazard_67_each_period_wants_a_new_proof() {
 fn period(datapath: &mut Datapath<'_>) {
     let flow = Flow::snat(Protocol::Udp);
     datapath.add(&flow);
-    datapath.state.rest().expect("rest");
+    datapath.state.pause().expect("a pause");
     // Some 16 to 160 ms.
     datapath.state.set_period(4, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");
@@ -252,7 +252,7 @@ fn period(datapath: &mut Datapath<'_>) {
         eventually(Duration::from_secs(10), "its period is over", || is(BPFW_PASS_UNPROVEN));
     }
     // Without periods, older proofs do not fit again.
-    datapath.state.rest().expect("rest");
+    datapath.state.pause().expect("a pause");
     datapath.state.set_period(NO_PERIODS, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");
     expect_asks(datapath, &flow, false);
@@ -296,7 +296,7 @@ fn hazard_63_a_packet_from_an_earlier_period_proves_nothing() {
 fn waited_long(datapath: &mut Datapath<'_>) {
     let flow = Flow::snat(Protocol::Udp);
     datapath.add_unproven(&flow);
-    datapath.state.rest().expect("rest");
+    datapath.state.pause().expect("a pause");
     // Some 64 to 640 ms.
     datapath.state.set_period(6, Jiffies(datapath.now()));
     datapath.state.bump(Change::Topology).expect("bump");

@@ -39,7 +39,7 @@ const TC: &[Hook] = &[Hook::Tc];
 
 verdicts! {
     forwarded: BPFW_FORWARDED on BOTH;
-    rest: BPFW_PASS_REST on BOTH;
+    pause: BPFW_PASS_PAUSED on BOTH;
     no_beat_yet: BPFW_PASS_HEARTBEAT on BOTH;
     short: BPFW_PASS_SHORT on BOTH;
     tags: BPFW_PASS_TAGS on BOTH;
@@ -104,7 +104,7 @@ fn hazard_29_a_late_heartbeat_revives_nothing() {
             assert!(!datapath.object.beat().expect("a run"), "it comes too late");
             datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_HEARTBEAT);
             datapath.state.begin_anew().expect("a new beginning");
-            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_REST);
+            datapath.expect_passed(Input::new(LAN, &frame), abi::BPFW_PASS_PAUSED);
             assert!(datapath.object.beat().expect("a run"), "the first cannot be late");
         });
     }
@@ -140,8 +140,8 @@ mod cases {
         }
     }
 
-    pub fn rest(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
-        datapath.state.rest().expect("rest");
+    pub fn pause(datapath: Run<'_, '_>, verdict: bpfw_verdict) {
+        datapath.state.pause().expect("a pause");
         expect(datapath, verdict, |packet| packet);
         datapath.state.bump(Change::Topology).expect("bump");
         ended_ones_rest(datapath, verdict);
@@ -158,7 +158,7 @@ mod cases {
         datapath.expect_passed(Input::new(LAN, &fin), abi::BPFW_PASS_TCP_FLAGS);
         let fresh = Flow::plain(Protocol::Udp);
         datapath.add(&fresh);
-        datapath.state.rest().expect("rest");
+        datapath.state.pause().expect("a pause");
         for flow in [flow, fresh] {
             let frame = flow.incoming(false).payload(&[7; 32]).build();
             datapath.expect_passed(Input::new(LAN, &frame), verdict);

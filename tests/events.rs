@@ -111,7 +111,7 @@ fn is_of_the_stream(frame: &Frame) -> bool {
 
 /// Packets that went to the stack because the fast path as a whole was not sure of itself.
 fn paused(maps: &Maps) -> u64 {
-    maps.packets(abi::BPFW_PASS_REST) + maps.packets(abi::BPFW_PASS_HEARTBEAT)
+    maps.packets(abi::BPFW_PASS_PAUSED) + maps.packets(abi::BPFW_PASS_HEARTBEAT)
 }
 
 fn hazard_30_a_storm_of_events_stops_nobody(hook: &str, test: &str) {

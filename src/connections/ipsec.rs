@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections that IPsec policies cover, which stay with the stack.
+//! Connections that IPsec policies cover, which stay with the stack. `netlink/xfrm.rs` reads the policies.
 
 use std::time::Instant;
 

@@ -87,7 +87,7 @@ pub enum Progress {
 }
 
 impl Offload {
-    /// Starts a sweep, or goes on with it, until time is up.
+    /// Starts a sweep, or goes on with it, until time is up: `housekeeping.rs` of the daemon gives 2 ms.
     pub fn sweep(&mut self, until: Instant) -> Result<Progress> {
         if !self.sweep.running {
             self.read_sysctls()?;

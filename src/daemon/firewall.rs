@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the firewall's rules mean for the fast path: interfaces whose packets must all go by the
-//! stack, and what the user must know.
+//! stack, and what the user must know. `network.rs` reads the events.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether the fast path forwards, and why not: one state machine. docs/architecture.md draws it.
+//! `resume.rs` begins pauses and works towards their ends; `bump` in `network.rs` ends them.
 
 use std::time::{Duration, Instant};
 

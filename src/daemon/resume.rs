@@ -51,7 +51,7 @@ impl Daemon<'_> {
     /// Hands all packets to the stack while the interfaces change, until the next bump.
     pub(super) fn pause_for_devices(&mut self) -> Result<()> {
         announce(Pause::Interfaces, None);
-        self.datapath.state.rest()?;
+        self.datapath.state.pause()?;
         self.fast_path.pause_for_devices(Instant::now());
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Daemon<'_> {
         if matches!(step, Step::Discard { .. }) {
             self.datapath.state.begin_anew()?;
         } else {
-            self.datapath.state.rest()?;
+            self.datapath.state.pause()?;
         }
         self.fast_path.pause(reason, step, doubted, Instant::now());
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The loop: one turn after the other, until a signal asks for the end.
+//! The loop: one turn after the other, until a Unix signal asks for the end.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

@@ -66,7 +66,7 @@ pub struct Settings {
     pub interfaces: usize,
     /// How many cells a hash may lead to, a power of two.
     pub cells: u32,
-    /// Of the hash that leads to the cells: nobody else's guess.
+    /// The key of the tuples' hash and of proofs: nobody else's guess.
     pub seed: u64,
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How many cells there are. They take memory from the start, whether they are used or not.
+//! What happens if the kernel has not enough: `load_error` in `object.rs`.
 
 use crate::abi::bpfw_conn;
 

@@ -62,7 +62,7 @@ pub struct State {
 }
 
 impl State {
-    /// The object's state: at rest.
+    /// The object's state: in a pause.
     pub fn new(object: &Object) -> Result<Self> {
         let program = object
             .progs_mut()
@@ -82,7 +82,7 @@ impl State {
     }
 
     /// Sets how far jiffies are shifted for the number of a period, as of the next
-    /// [`State::bump`]. Only at rest, and when no program still runs that began before: none has
+    /// [`State::bump`]. Only in a pause, and when no program still runs that began before: none has
     /// seen a later time than `now`.
     pub fn set_period(&mut self, shift: u32, now: Jiffies) {
         // Sums of a generation and the number of a period must not come twice: the largest that has
@@ -103,13 +103,13 @@ impl State {
     }
 
     /// All packets go to the stack until the next [`State::bump`].
-    pub fn rest(&self) -> Result<()> {
+    pub fn pause(&self) -> Result<()> {
         self.write(Generation(abi::BPFW_PAUSED))
     }
 
-    /// As [`State::rest`]; the next heartbeat is the first, and so cannot be late.
+    /// As [`State::pause`]; the next heartbeat is the first, and so cannot be late.
     pub fn begin_anew(&self) -> Result<()> {
-        self.rest()?;
+        self.pause()?;
         self.beat_map.set(&0, &0)
     }
 
@@ -131,7 +131,7 @@ impl State {
             .map_err(|error| Error::system("writing the generation", error))
     }
 
-    /// The generation of the last [`State::bump`], also at rest; 0 before the first.
+    /// The generation of the last [`State::bump`], also in a pause; 0 before the first.
     pub fn generation(&self) -> Generation {
         self.topology
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One expression of an nftables rule (linux/netfilter/nf_tables.h), as far as it tells which
-//! packets a rule is for and what becomes of them.
+//! packets a rule is for and what becomes of them. `firewall/statements.rs` and `firewall/walk.rs` judge it.
 
 use super::attribute::{find, text, u16_at, u32_at};
 

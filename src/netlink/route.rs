@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What matters of routes (ip-route(8)) and is not in the answer of a BPF program's look-up: the
 //! metric `mtu` of IPv4 (RTAX_MTU) unless it is locked, the type of service, realms, whether there
-//! are several next hops, and when the next route of IPv6 expires.
+//! are several next hops, and when the next route of IPv6 expires. Learned path MTUs:
+//! `routing_sysctls.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -35,7 +35,7 @@ const FRA_SPORT_MASK: u16 = 28;
 const FRA_DPORT_MASK: u16 = 29;
 const FRA_DSCP_MASK: u16 = 30;
 
-/// What the rules of one family look at in a packet, besides addresses and ports.
+/// What the rules of one family look at in a packet, besides addresses and ports. `daemon/policy.rs` judges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleFacts {
     /// The bits of the packet's mark that rules select by.

@@ -65,7 +65,7 @@ impl Policies {
 
 /// The policies and the events that change them.
 pub struct Xfrm {
-    /// None if the kernel knows no IPsec policies.
+    /// None if the kernel has no IPsec (CONFIG_XFRM_USER).
     events: Option<Socket>,
     families: Families,
     policies: Policies,
@@ -83,7 +83,7 @@ impl Xfrm {
         Ok(Self { events, families, policies: policies.unwrap_or_default(), stale: false })
     }
 
-    /// What to poll; nothing if the kernel knows no IPsec policies.
+    /// What to poll; nothing if the kernel has no IPsec.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.events.as_ref().map(Socket::as_fd)
     }
@@ -117,7 +117,7 @@ impl Xfrm {
     }
 }
 
-/// None if the kernel knows no IPsec policies.
+/// None if the kernel has no IPsec.
 fn subscribe() -> Result<Option<Socket>> {
     let groups = [XFRMNLGRP_POLICY, XFRMNLGRP_EXPIRE];
     match Socket::subscribe(NETLINK_XFRM, &groups, EVENT_ROOM) {

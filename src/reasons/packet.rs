@@ -9,7 +9,7 @@ pub const VERDICTS: [Reason; abi::BPFW_VERDICTS as usize - 1] = [
     Reason::new(abi::BPFW_FORWARDED, "forwarded", "forwarded"),
     Reason::new(abi::BPFW_DROP_ERROR, "drop-error", "a helper failed on a packet already changed")
         .advise("please report it"),
-    Reason::new(abi::BPFW_PASS_REST, "paused", "the fast path pauses"),
+    Reason::new(abi::BPFW_PASS_PAUSED, "paused", "the fast path pauses"),
     Reason::new(abi::BPFW_PASS_HEARTBEAT, "heartbeat", "the daemon is late")
         .advise("see that bpfw is not stopped, and give it priority: nice -n -10"),
     Reason::new(abi::BPFW_PASS_SHORT, "short", "short frame"),

@@ -22,7 +22,7 @@ use crate::reasons::packet::VERDICTS;
 pub(super) enum Fate {
     /// The fast path forwards it.
     Forwarded,
-    /// The full path looks its next hop up, and forwards it if it has the proof for that.
+    /// The full lane looks its next hop up, and forwards it if it has the proof for that.
     LooksUp,
     /// It goes to the stack, with this verdict.
     Passes(bpfw_verdict),
@@ -162,7 +162,7 @@ impl Surroundings {
         self.links.values().any(|link| link.ifindex == ifindex)
     }
 
-    /// As `check_connection` and `find_hop` in bpf/datapath.h decide, as far as one can tell without a
+    /// As `check_connection` and `find_hop` in bpf/datapath.h and `check_proof` in bpf/next_hop.h decide, as far as one can tell without a
     /// packet.
     fn fate(&self, conn: &bpfw_conn) -> Fate {
         let (moment, rest) = (&self.moment, &conn.rest);
@@ -232,7 +232,7 @@ impl Fate {
             Self::NotForwarded => Answer::NotForwarded.reason(),
             Self::Passes(verdict) => reason_of(verdict),
             Self::Lonely => Answer::Lonely.reason(),
-            Self::Paused => reason_of(abi::BPFW_PASS_REST),
+            Self::Paused => reason_of(abi::BPFW_PASS_PAUSED),
         }
     }
 }

@@ -26,7 +26,8 @@ pub enum Question {
     /// Say whether bpfw forwards here, and if not, why
     ///
     /// Exit status: 0 if it forwards at all interfaces, 3 if no bpfw runs in this network namespace, 4 if one
-    /// runs but pauses or leaves an interface to the network stack, 1 if it cannot be asked.
+    /// runs but pauses, or leaves an interface or an address family to the network stack, 1 if it cannot be
+    /// asked.
     Status(status::Options),
     /// List the offloaded connections, with packets, bytes and ways; as root
     ///

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which kinds of interface a hook can do something at.
+//! Which kinds of interface a hook can do something at. What a port stands for: `wanted.rs`.
 
 use std::sync::LazyLock;
 

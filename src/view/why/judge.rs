@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Why a connection is where it is, from what conntrack, the daemon and the datapath say, in the order in which
-//! they decide.
+//! they decide. What the next packet of an offloaded connection meets: `fate` in `view/flow.rs`.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
