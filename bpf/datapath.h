@@ -227,8 +227,8 @@ static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len, c
 /*
  * An entry point, for packets with this many bytes in front of the IP header. Each lane is made for
  * IPv4 and for IPv6. IPv4's come first, and tell when a packet is IPv6's. The full lanes are
- * functions of their own, so that they take no registers and no stack from the express lane; so is
- * IPv6's express lane.
+ * functions of their own, and so is IPv6's express lane. So they take no registers and no stack
+ * from IPv4's express lane.
  */
 #define ENTRY_POINT(section, name, l2_len)                                                         \
 	static __attribute__((noinline)) int name##_full(hook_ctx *ctx)                            \

@@ -75,10 +75,10 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 }
 
 /*
- * Conntrack sees a segment of a TCP connection again: by its acknowledgement it would judge a RST,
- * which must be exactly the next one (nf_conntrack_tcp_packet). So the daemon makes it forget that.
- * That a connection ends is told again: the daemon may have had no time for it, or a flood has put
- * other signals into its place.
+ * Conntrack sees a segment of a TCP connection again. It would accept a RST only if that is exactly
+ * the next segment after this one's acknowledgement (nf_conntrack_tcp_packet). So the daemon makes
+ * it forget the acknowledgement. The end of a connection is signaled again with each packet. A
+ * flood may have displaced the first signal, or the daemon had no time for it.
  */
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *rest, __u64 now,
 				   int verdict)

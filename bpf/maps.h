@@ -106,7 +106,7 @@ struct {
 	__type(value, struct bpfw_link);
 } link_map SEC(".maps");
 
-/* How packets leave. Written by the daemon, but for the counters. */
+/* How packets leave. Written by the daemon, except for the counters. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

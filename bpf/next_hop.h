@@ -161,8 +161,9 @@ static __always_inline int is_express(const struct bpfw_hop_hot *hop)
 }
 
 /*
- * For the packets that follow. If the connection was found finished after this packet has asked for
- * that, it has no next hop any more; whoever ends it after the store takes the next hop away.
+ * For the packets that follow. Another CPU may have ended the connection after this packet looked.
+ * Then this one takes its next hop away again. A CPU that ends the connection after the store does
+ * that itself.
  */
 static __always_inline int note_hop(const struct conn *conn, struct snapshot *snap, __u64 hop_word)
 {

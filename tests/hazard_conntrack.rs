@@ -274,7 +274,7 @@ fn hazard_15_a_proxied_handshake_stays(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 1);
 }
 
-/// All readable settings below a directory, but for the one that counts.
+/// All readable settings below a directory, except for the one that counts.
 fn settings(directory: &File, found: &mut BTreeMap<PathBuf, String>) {
     for file in fs::read_dir(directory).expect("readable").filter_map(Result::ok) {
         let path = file.path();

@@ -112,8 +112,8 @@ fn crowd_lab(hook: &str, test: &str) -> Lab {
     lab
 }
 
-/// How often all of the crowd must send a packet until all of these take the fast path, but for the
-/// few that veth may drop.
+/// How often all of the crowd must send a packet until all of these take the fast path, except for
+/// the few that veth may drop.
 fn passes_until_fast(lab: &Lab, daemon: &Daemon, lan: &Capture, number: u32) -> u32 {
     let mut passes = 0;
     eventually(Duration::from_secs(60), "all of the crowd is fast", || {

@@ -16,16 +16,17 @@ use crate::flow::state::TcpState;
 use crate::flow::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
 
-/// Conntrack calls UDP a stream once a packet comes later than this after the first one
-/// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c): it must see that packet.
+/// Conntrack calls UDP a stream when a packet comes later than this after the first one
+/// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c). It must see that packet.
 const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the datapath does not ask again.
 const REFUSED_BRIEFLY: Duration = Duration::from_secs(1);
 const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
 
-/// Jiffies by which the daemon's clock may be ahead. The datapath signals only the first packet of a jiffy
-/// that it hands up (`hand_up` in bpf/handover.h): the time that an entry begins with must be earlier.
+/// Jiffies by which the daemon's clock may be ahead. Of the packets that it hands up, the datapath
+/// signals only the first one of a jiffy (`hand_up` in bpf/handover.h). So an entry must begin with
+/// an earlier time.
 const CLOCK_ERROR: u64 = 4;
 
 /// So long after a refusal, the sweep looks for connections that take room for nothing.

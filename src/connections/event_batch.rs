@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections that come and go by events, many at a time: conntrack is told of all that come in one
-//! send, and all that go leave their cells in one call.
+//! Applies events to connections, many at a time. One send tells conntrack of all new connections,
+//! and one call frees the cells of all that are gone.
 
 use std::collections::HashSet;
 use std::time::Instant;

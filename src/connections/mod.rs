@@ -53,8 +53,8 @@ struct RouteMark {
     required: PerFamily<bool>,
 }
 
-/// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
-/// here is its tag in [`ConnMap`], and what conntrack was told of it.
+/// The offloaded connections. The truth about them is in the datapath's maps. The daemon only keeps
+/// a tag of each one in [`ConnMap`], and what it has told conntrack.
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
@@ -169,7 +169,7 @@ impl Offload {
         std::mem::take(&mut self.must_prove)
     }
 
-    /// The port that events of our own updates carry, but for those that shall come back.
+    /// The port that events of our own updates carry, except those that shall come back.
     pub fn own_port(&self) -> u32 {
         self.requests.port()
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections that the datapath points at: it saw a packet of one that is not offloaded, or one
-//! that it will not forward any longer, or a TCP segment that it has handed to the stack.
+//! Connections that the datapath signals. It saw a packet of one that is not offloaded, or of one
+//! that has ended, or it handed a TCP segment to the stack.
 
 use std::time::{Duration, Instant};
 
@@ -119,8 +119,8 @@ impl Offload {
     }
 
     /// A connection that has ended in all likelihood does not stay in conntrack for days. Two
-    /// things keep it there: conntrack took the RST for invalid, as it does when it has lost sight
-    /// of the sequence numbers for more than 2 GiB; or a refresh was under way when it closed.
+    /// things could keep it there. Conntrack takes the RST for invalid if it has not seen the
+    /// sequence numbers for more than 2 GiB. Or a refresh was under way when the connection closed.
     fn limit_the_end(&mut self, entry: &Entry, finished: bool) -> Result<()> {
         use TcpState::{Close, CloseWait, Established, FinWait, LastAck, TimeWait};
         let limit = match entry.tcp_state {

@@ -197,10 +197,9 @@ impl Attachment {
         })
     }
 
-    /// Adds filters again that someone removed, and sees to it that all others get the packets
-    /// before the hook's own program; `at_tc` is what there is at this interface. What cannot be
-    /// done is not tried again until something else has changed. `true` if something was attached
-    /// anew.
+    /// Adds filters again that someone removed, and moves the hook's own program behind all others.
+    /// `at_tc` is what there is at this interface. After a failure, it tries again only when
+    /// something else has changed. `true` if something was attached anew.
     pub fn keep_in_place(
         &mut self,
         programs: &Programs,
@@ -367,9 +366,9 @@ impl Attached {
     }
 }
 
-/// Whether a frame of the new MTU may be too large for native XDP where none of the old one was, or
-/// native XDP may be possible where it was not. `largest` is the largest MTU of frames that fit in a page;
-/// a driver that agreed to a larger one has other means.
+/// Whether frames of the new MTU may be too large for native XDP while those of the old one were
+/// not. Without native XDP: whether it may have become possible. `largest` is the largest MTU of
+/// frames that fit in a page. A driver that agreed to a larger one has other means.
 fn crosses_limit(native: bool, old: u32, new: u32, largest: u32) -> bool {
     if native { new > old.max(largest) } else { old > largest && new <= largest }
 }
@@ -453,9 +452,9 @@ const TRANSMITTING_DRIVERS: [&str; 11] = [
     "virtio_net",
 ];
 
-/// Drivers that take the link down and up again when XDP is attached or detached: `igb_xdp_setup` in
-/// drivers/net/ethernet/intel/igb/igb_main.c, and the like in those of intel/igc, intel/ixgbe,
-/// intel/i40e, intel/ice, marvell/mvneta.c, marvell/mvpp2 and aquantia/atlantic.
+/// Drivers that take the link down and up again when XDP is attached or detached. See
+/// `igb_xdp_setup` in drivers/net/ethernet/intel/igb/igb_main.c. The same is in intel/igc,
+/// intel/ixgbe, intel/i40e, intel/ice, marvell/mvneta.c, marvell/mvpp2 and aquantia/atlantic.
 const RESETTING_DRIVERS: [&str; 8] =
     ["atlantic", "i40e", "ice", "igb", "igc", "ixgbe", "mvneta", "mvpp2"];
 

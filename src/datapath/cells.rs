@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The map of cells: an array, where a connection's entry is in the cell that the hash of its
-//! tuple leads to, or in one of the next few. bpf/conn_table.h says why, and looks in the same places.
-//! A second array has the rest of each entry, which few packets need.
+//! The map of cells, an array. A connection's entry is in the cell that the hash of its tuple leads
+//! to, or in one of the next few. bpf/conn_table.h says why, and looks in the same places. A second
+//! array has the rest of each entry, which few packets need.
 //!
-//! The kernel writes an array's values in place, in no order that programs could count on. Every
-//! state between a free cell and a filled one is harmless: without tuple and seal it is nobody's; a
-//! next hop has to be looked up. The rest is there before the cell is filled, and stays when it is
-//! freed.
+//! The kernel writes an array's values in place, in no order that programs could count on. A
+//! half-written cell is harmless. A program uses a cell only if both its tuple and its seal match,
+//! and a fresh one has no cached next hop yet. The rest is there before the cell is filled, and
+//! stays when it is freed.
 
 use std::ops::Range;
 
@@ -32,8 +32,8 @@ pub struct Cells {
     /// By cell: the tag of the tuple that is in it, 0 for a free cell. Where a tuple may be, no two
     /// are alike.
     tags: Vec<u32>,
-    /// By cell, for as long as it is taken: the lower half of the time of the last packet that conntrack
-    /// was told of; 0: none yet.
+    /// By cell, while it is taken: the lower half of the time of the last packet that conntrack was
+    /// told of. 0 if of none yet.
     refreshed: Vec<u32>,
     taken: usize,
     /// Cells that are taken, but not filled yet.
@@ -216,8 +216,9 @@ impl Cells {
         result
     }
 
-    /// Frees the cells of these tuples; says how many there were. A tuple that is in none takes
-    /// another one of its tag out, which there is once in 2^29 times: that goes by the stack then.
+    /// Frees the cells of these tuples; says how many there were. A tuple that is in no cell may
+    /// free another one's cell, once in 2^29 times, if that has the same tag. The stack forwards
+    /// that connection then.
     pub fn free(&mut self, tuples: &[bpfw_tuple]) -> Result<usize> {
         let mut numbers: Vec<u32> = tuples.iter().filter_map(|tuple| self.cell_of(tuple)).collect();
         numbers.sort_unstable();

@@ -255,8 +255,8 @@ impl ConnMap {
         Ok(conn.filter(|conn| conn.tuple() == *tuple))
     }
 
-    /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;
-    /// `None` if it is in no cell.
+    /// The lower half of the time of this tuple's last packet that conntrack was told of. 0 if of
+    /// none; `None` if the tuple is in no cell.
     pub fn refreshed(&self, tuple: &bpfw_tuple) -> Option<u32> {
         self.cells.refreshed(tuple)
     }
