@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Random frames into two routers that are alike, one with bpfw: the same bytes leave both by the
-//! same ports, whether bpfw forwards a frame or passes it up.
+//! Random frames go into two routers that are alike, one with bpfw. The same bytes leave both by
+//! the same ports, whether bpfw forwards a frame or passes it up.
 //!
 //! `BPFW_PACKETS` says how many frames each hook gets, `BPFW_SEED` which ones.
 

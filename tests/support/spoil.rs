@@ -115,8 +115,8 @@ pub fn step([from, to]: [u16; 2]) -> u16 {
     ((u32::from(to) + 0xffff - u32::from(from)) % 0xffff) as u16
 }
 
-/// Chooses two bytes of the payload so that the checksum has a special value: as it comes in, or as
-/// it goes out after the translation.
+/// Chooses two bytes of the payload so that the checksum has a special value, either as it comes in
+/// or after the translation.
 pub fn choose_sum(random: &mut Random, flow: &Flow, from: Side, frame: &mut [u8]) {
     let Some(ip) = ip_of(frame) else { return };
     let Some(segment) = Segment::of(ip) else { return };
