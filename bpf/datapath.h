@@ -96,7 +96,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	verdict = find_link(pkt, &link);
 	if (verdict)
 		return verdict;
-	/* That it is finished may not be seen yet; or it was the memory's last owner that was. */
+	/* The mark of the end may not be visible yet. Or the memory's last owner had ended. */
 	if (!snap->hop_word)
 		conn->rest->finished = 1;
 	if (conn->rest->finished)
@@ -107,7 +107,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
 	if (verdict == BPFW_PASS_UNPROVEN) {
 		hook_ask(ctx, stamp_of(generation->current, conn->rest, conn->rest->way_back, now));
-		/* From where answers do not lead to, it may be a stranger who ends a connection. */
+		/* A stranger could end the connection from where its answers do not leave. */
 		if (pkt->tcp_flags & (TCPHDR_FIN | TCPHDR_RST) &&
 		    conn->rest->way_back == link->ifindex)
 			finish(pkt, conn, snap, now);

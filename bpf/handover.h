@@ -14,7 +14,7 @@ static __always_inline void signal(const struct packet *pkt, __u64 time, __u64 f
 
 	pkt->key->signal.time = time;
 	bpf_map_update_elem(&new_conn_map, &pkt->key->hash, &pkt->key->signal, flags);
-	/* Who sees the new number finds the signal: only with its result used is this a barrier. */
+	/* Who sees the new number must find the signal. Only if used, its result is a barrier. */
 	before = __sync_fetch_and_add(&signals, 1);
 	asm volatile("" : : "r"(before));
 }
@@ -50,7 +50,7 @@ static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
 	return verdict ? verdict : hand_unknown(pkt, now);
 }
 
-/* The express lane sees the hop word alone. What is stored before an exchange is seen first. */
+/* The express lane sees only the hop word. The exchange is a barrier: the mark is seen first. */
 static __always_inline void end_one(const struct conn *conn)
 {
 	conn->rest->finished = 1;

@@ -93,14 +93,14 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 		return 0;
 	if (bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) || mtu > hop->mtu)
 		return 0;
-	/* Packets that seem to fit as they are, the helper does not measure by segments. */
+	/* The helper does not measure by segments if the whole packet seems to fit. */
 	return pkt->l2_len || pkt->ip_len > mtu + L2_ETHERNET;
 }
 
 /*
- * An Ethernet header for a packet that has come without. The kernel takes it off again where the
- * egress has none. The last step that can say pass, because in the stack's packet there must be no
- * such room.
+ * Makes an Ethernet header for a packet that came without one. The kernel takes it off again where
+ * the egress has none. This is the last step that can say pass: the stack must not find such room
+ * in its packet.
  */
 static __always_inline int hook_make_room(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -134,8 +134,8 @@ static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt
 }
 
 /*
- * The hardware is to complete it, or may be: the kernel knows. Two steps, because only the
- * addresses are part of the pseudo header, which a partial checksum covers.
+ * The checksum is left to the hardware, or looks so; the kernel's helper knows. Two steps: a
+ * partial checksum covers the pseudo header, which has the addresses and not the ports.
  */
 static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt,
 				       const struct bpfw_rewrite *rewrite)
@@ -262,7 +262,7 @@ static __always_inline void hook_ask(struct __sk_buff *skb, __u16 stamp)
 	skb->tc_index = stamp;
 }
 
-/* Only packets that ask keep a stamp; the next program has its say. */
+/* Only packets that ask for a proof keep a stamp. The next program decides further. */
 static __always_inline int hook_pass(struct __sk_buff *skb, int verdict)
 {
 	if (verdict != BPFW_PASS_UNPROVEN)

@@ -88,8 +88,8 @@ struct udp_header {
 };
 
 /*
- * A packet's tuple as maps know it. Apart from struct packet: helpers take these addresses, which
- * keeps all of it out of registers.
+ * A packet's tuple as maps know it. It is not part of struct packet: helpers take its address,
+ * which would keep all of that struct out of registers.
  */
 struct packet_key {
 	__u64 hash;
