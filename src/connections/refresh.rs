@@ -97,7 +97,7 @@ impl Offload {
         let that = self.packets(&other, now);
         let both = this.and(that);
         let is_due = both.need_refresh(protocol, |known| lasts(self, known));
-        // Where conntrack knows a later packet of the other direction, this one's need not be told.
+        // If conntrack knows a later packet of the other direction, this one does not matter.
         if is_due || both.known_fully(protocol) >= this.last {
             self.remember_refresh(conn, this.last);
         }
@@ -107,7 +107,7 @@ impl Offload {
         self.remember_refresh(&other, that.last);
         let timeout =
             lifetime.left(self.is_acknowledged(this, that, now), self.age(both.last, now));
-        // Conntrack takes whole seconds: rather one too many than an early end.
+        // Conntrack takes whole seconds. One too many is better than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         match conn.original().decode() {
             Some(original) => self.requests.queue_update(&original, Some(seconds), false),
@@ -138,7 +138,8 @@ impl Offload {
         let refreshed = match remembered {
             Some(0) => Jiffies::NEVER,
             Some(low) => now.widen(low),
-            // Not of entries in conn_map: each sweep tells of what came since the one before.
+            // Not remembered for entries in conn_map. Each sweep tells conntrack of their packets
+            // since the sweep before.
             None if self.age(last, now) > self.sweep.since_last() => last,
             None => Jiffies::NEVER,
         };
