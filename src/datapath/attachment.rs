@@ -108,7 +108,7 @@ pub struct Attachment {
     interface: Interface,
     /// The hook's own program is the first.
     attached: Vec<Attached>,
-    /// Among these handlers, ours could not be put where it belongs.
+    /// These handlers were there when ours could not be put where it belongs.
     given_up: Option<AtTc>,
     /// Why the hook's own program could not be attached again, if so.
     off: Option<String>,
@@ -231,8 +231,8 @@ impl Attachment {
         is_stacked && self.interface.depth > other.interface.depth
     }
 
-    /// Whether the driver has to decide anew about native XDP, because of this MTU. If the program
-    /// cannot be taken off, all that is left is a warning.
+    /// Whether the driver must decide anew about native XDP, because of this MTU. If the program
+    /// cannot be taken off, bpfw can only warn.
     pub fn must_ask_again(&mut self, mtu: u32, mode: XdpMode, can_detach: bool) -> bool {
         let native = self.kind() == Kind::XdpNative && self.off.is_none();
         let largest = sys::largest_mtu_of_a_page();

@@ -19,9 +19,9 @@ use crate::error::Result;
 use crate::netlink::link::{Counters, Links};
 use crate::reasons::interface::Problem;
 
-/// Of so many parts of the interfaces, one is checked each second.
+/// The interfaces are checked in this many parts, one a second.
 const PARTS: usize = 5;
-/// So many frames are no accident, such as frames that the driver counts and drops.
+/// Fewer frames may be an accident: frames that the driver counts and drops.
 const FRAMES: u64 = 100;
 
 /// One interface, since its program last ran.
