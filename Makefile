@@ -17,7 +17,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be openwrt help build release \
-	install-deps install-deps-vm install-deps-cross check test test-vm test-vm-all test-nic test-cross \
+	install-deps install-deps-vm install-deps-cross check audit test test-vm test-vm-all test-nic test-cross \
 	fuzz bench bench-object bench-vm demo run clean
 
 # OPENWRT_DIR and TARGET are the names that the first bpfw's makefile had for this.
@@ -52,28 +52,34 @@ $(OBJ)/generator.bpf.o: benches/bpf/generator.bpf.c benches/bpf/frame.h benches/
 	$(BPF_CLANG) -target bpf $(FLAGS) -c $< -o $@
 
 help:
-	@echo 'all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
-	@echo 'OPENWRT_DIR=<OpenWrt root> TARGET=<x86_64|aarch64|...>   bpfw for that target, to target/openwrt/'
-	@echo 'build release    the daemon, to target/debug/ or target/release/'
-	@echo 'install-deps     Debian packages and, where there is none, a Rust toolchain'
-	@echo 'install-deps-vm  the same, and what emulates a machine for tests/vm/run'
-	@echo 'check            formatting, lints and compiler warnings'
-	@echo 'test             all tests (as root: those on the running kernel too)'
-	@echo 'fuzz             each fuzz target for FUZZ_SECONDS=60 (needs cargo-fuzz; as root better)'
-	@echo 'bench            what a packet, a connection and a large router cost; BENCH="packets --help",'
-	@echo '                 "connections --help", "scale --help", "throughput --help" list options (as root)'
-	@echo 'bench-object     its BPF object alone, for machines without a compiler'
-	@echo 'test-vm          chosen tests in a VM with KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
-	@echo '                 TESTS="nat ..."; openwrt-like is built for it, once'
-	@echo "test-vm-all      the same with each of Debian's kernels, and a table of all"
-	@echo 'test-nic         bpfw on NICs that QEMU emulates, in a VM with KERNEL=6.1|6.12|newest;'
-	@echo '                 PAIRS="igb:igb virtio:e1000e": over these alone, LAN:WAN'
-	@echo 'test-cross       builds for OpenWrt, in trees made for it, and for s390x; runs some of it in VMs;'
-	@echo '                 MACHINES="x86_64 aarch64 s390x"'
-	@echo 'bench-vm         instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
-	@echo 'demo             a client, a router and a server in network namespaces (as root)'
-	@echo 'run              HOOK=xdp|tc IFACES="lan0 wan0": the daemon there (as root)'
-	@echo 'clean            removes what was built'
+	@echo 'Build'
+	@echo '  all xdp tc le be xdp-le xdp-be tc-le tc-be   BPF objects, to $(OBJ)/'
+	@echo '  build, release       the daemon, to target/debug/ or target/release/'
+	@echo '  OPENWRT_DIR=DIR TARGET=<x86_64|aarch64|...>   bpfw for that OpenWrt target, to target/openwrt/'
+	@echo '  install-deps         Debian packages and, where there is none, a Rust toolchain'
+	@echo '  install-deps-vm      the same, and what emulates a machine for tests/vm/run'
+	@echo '  install-deps-cross   the same, and compilers for other machines'
+	@echo '  clean                removes what was built'
+	@echo 'Try (as root)'
+	@echo '  demo                 a client, a router and a server in network namespaces'
+	@echo '  run                  the daemon; HOOK=xdp|tc IFACES="lan0 wan0"'
+	@echo 'Check and test'
+	@echo '  check                formatting, lints, compiler warnings, lengths of sentences'
+	@echo '  audit                licenses and known vulnerabilities of all dependencies'
+	@echo '  test                 all tests; as root also those on the running kernel'
+	@echo '  test-vm              chosen tests in a VM; KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
+	@echo '                       TESTS="nat ..."; openwrt-like is built for it, once'
+	@echo "  test-vm-all          the same with each of Debian's kernels, and a table of all"
+	@echo '  test-nic             bpfw on NICs that QEMU emulates, in a VM; KERNEL=6.1|6.12|newest,'
+	@echo '                       PAIRS="igb:igb virtio:e1000e": only over these, LAN:WAN'
+	@echo '  test-cross           builds for OpenWrt-like trees and s390x, and tests the results in VMs;'
+	@echo '                       MACHINES="x86_64 aarch64 s390x"'
+	@echo '  fuzz                 each fuzz target for FUZZ_SECONDS=60; needs cargo-fuzz, better as root'
+	@echo 'Measure'
+	@echo '  bench                what a packet, a connection and a large router cost, as root;'
+	@echo '                       BENCH="packets|connections|scale|throughput --help" lists options'
+	@echo '  bench-vm             instructions that a packet costs, in a VM; KERNEL= and BENCH= as above'
+	@echo '  bench-object         the BPF object of bench alone, for machines without a compiler'
 
 openwrt:
 	@scripts/openwrt "$(OPENWRT_DIR)" "$(TARGET)"
@@ -95,6 +101,9 @@ install-deps-cross:
 
 check: install-deps
 	scripts/check
+
+audit:
+	scripts/audit
 
 # VM="KERNEL TEST...": these in a VM as well.
 test: install-deps

@@ -6,8 +6,8 @@
 #include "packet.h"
 
 /*
- * A header's checksum after a change by delta, which is not 0: so the sum never comes to 0, and of
- * ones' complement's two zeros the result is the one that the kernel's csum_replace functions give,
+ * A header's checksum after a change by delta. The delta is not 0, so the sum is never 0. Ones'
+ * complement has two zeros; the result is the one that the kernel's csum_replace functions give,
  * which invert in 32 bits.
  */
 static __always_inline __u16 update(__u16 check, __u16 delta)

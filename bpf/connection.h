@@ -18,7 +18,7 @@ static __always_inline __u64 seal_step(__u64 seal, __u64 word)
 	return seal * BPFW_FACTOR + word;
 }
 
-/* Read before the copy below: what that finds to be this connection's, this is, too. */
+/* Read this first. If the snapshot below turns out to be ours, the hop word is ours as well. */
 static __always_inline void take_hop_word(struct bpfw_cell *cell, struct snapshot *snap)
 {
 	snap->hop_word = *(volatile __u64 *)&cell->hop_word;

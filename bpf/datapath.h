@@ -96,7 +96,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	verdict = find_link(pkt, &link);
 	if (verdict)
 		return verdict;
-	/* That it is finished may not be seen yet; or it was the memory's last owner that was. */
+	/* The mark of the end may not be visible yet. Or the memory's last owner had ended. */
 	if (!snap->hop_word)
 		conn->rest->finished = 1;
 	if (conn->rest->finished)
@@ -107,7 +107,7 @@ static __always_inline int find_hop(hook_ctx *ctx, const struct packet *pkt,
 	verdict = look_up(ctx, pkt, link, conn, snap, generation, now);
 	if (verdict == BPFW_PASS_UNPROVEN) {
 		hook_ask(ctx, stamp_of(generation->current, conn->rest, conn->rest->way_back, now));
-		/* From where answers do not lead to, it may be a stranger who ends a connection. */
+		/* A stranger could end the connection from where its answers do not leave. */
 		if (pkt->tcp_flags & (TCPHDR_FIN | TCPHDR_RST) &&
 		    conn->rest->way_back == link->ifindex)
 			finish(pkt, conn, snap, now);
@@ -227,8 +227,8 @@ static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len, c
 /*
  * An entry point, for packets with this many bytes in front of the IP header. Each lane is made for
  * IPv4 and for IPv6. IPv4's come first, and tell when a packet is IPv6's. The full lanes are
- * functions of their own, so that they take no registers and no stack from the express lane; so is
- * IPv6's express lane.
+ * functions of their own, and so is IPv6's express lane. So they take no registers and no stack
+ * from IPv4's express lane.
  */
 #define ENTRY_POINT(section, name, l2_len)                                                         \
 	static __attribute__((noinline)) int name##_full(hook_ctx *ctx)                            \

@@ -31,7 +31,7 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 	int verdict;
 
 	read_generation(&generation);
-	/* The machine's own packets have no ingress; others may bring a stamp of another's. */
+	/* The machine's own packets have no ingress. Others may bring another router's stamp. */
 	if (!bpf_map_lookup_elem(&egress_map, &way.ingress))
 		return BPFW_NO_TESTIMONY;
 	verdict = parse_skb_l2(skb, &pkt);

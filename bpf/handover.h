@@ -17,7 +17,7 @@ static __always_inline void signal(const struct packet *pkt, __u64 time, __u64 f
 
 	pkt->key->signal.time = time;
 	bpf_map_update_elem(&new_conn_map, &pkt->key->hash, &pkt->key->signal, flags);
-	/* Who sees the new number finds the signal: only with its result used is this a barrier. */
+	/* Who sees the new number must find the signal. Only if used, its result is a barrier. */
 	before = __sync_fetch_and_add(&signals, 1);
 	asm volatile("" : : "r"(before));
 }
@@ -53,7 +53,7 @@ static __always_inline int pass_unknown(const struct packet *pkt, __u64 now)
 	return verdict ? verdict : hand_unknown(pkt, now);
 }
 
-/* The express lane sees the hop word alone. What is stored before an exchange is seen first. */
+/* The express lane sees only the hop word. The exchange is a barrier: the mark is seen first. */
 static __always_inline void end_one(const struct conn *conn)
 {
 	conn->rest->finished = 1;
@@ -78,10 +78,10 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 }
 
 /*
- * Conntrack sees a segment of a TCP connection again: by its acknowledgement it would judge a RST,
- * which must be exactly the next one (nf_conntrack_tcp_packet). So the daemon makes it forget that.
- * That a connection ends is told again: the daemon may have had no time for it, or a flood has put
- * other signals into its place.
+ * Conntrack sees a segment of a TCP connection again. It would accept a RST only if that is exactly
+ * the next segment after this one's acknowledgement (nf_conntrack_tcp_packet). So the daemon makes
+ * it forget the acknowledgement. The end of a connection is signaled again with each packet. A
+ * flood may have displaced the first signal, or the daemon had no time for it.
  */
 static __always_inline int hand_up(const struct packet *pkt, struct bpfw_rest *rest, __u64 now,
 				   int verdict)

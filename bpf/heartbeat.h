@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The daemon's sign of life, and the generation. The daemon runs bpfw_beat when everything that it
- * had been told is handled; when the last beat is too old, or the daemon pauses the fast path, all
- * packets go to the stack.
+ * The daemon's sign of life, and the generation. The daemon runs bpfw_beat when it has handled
+ * everything that it had been told. When the last beat is too old, or in a pause, all packets go to
+ * the stack.
  *
- * A beat that comes too late is not one: the daemon may have been stopped between handling what it
- * was told and saying so. 0 is no beat; the daemon writes it in a pause, to begin anew.
+ * A beat that comes too late does not count: the daemon may have been stopped after it had handled
+ * everything and before it said so. 0 means no beat. The daemon writes it in a pause, to begin
+ * anew.
  */
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * All that is special about TC ingress: an sk_buff, maybe of many segments, maybe with its data
- * in pages, its tag beside the frame and its checksum half done. The kernel's helpers know.
+ * All that is special about TC ingress. An sk_buff may have many segments, its data in pages, its
+ * tag beside the frame, and its checksum half done. The kernel's helpers handle that.
  */
 #ifndef HOOK_TC_H
 #define HOOK_TC_H
@@ -19,8 +19,8 @@
 
 #define HOOK_DROP TC_ACT_SHOT
 /*
- * Inline, its stack and the full lane's would be all of the 512 bytes that there are: older kernels
- * count each in steps of 32 (check_max_stack_depth in kernel/bpf/verifier.c).
+ * Inline, its stack and the full lane's would use up the 512 bytes that the verifier allows. Older
+ * kernels count each of them in steps of 32 (check_max_stack_depth in kernel/bpf/verifier.c).
  */
 #define HOOK_EXPRESS __attribute__((noinline))
 typedef struct __sk_buff hook_ctx;
@@ -93,14 +93,14 @@ static __always_inline int hook_segments_fit(struct __sk_buff *skb, const struct
 		return 0;
 	if (bpf_check_mtu(skb, hop->port, &mtu, 0, BPF_MTU_CHK_SEGS) || mtu > hop->mtu)
 		return 0;
-	/* Packets that seem to fit as they are, the helper does not measure by segments. */
+	/* The helper does not measure by segments if the whole packet seems to fit. */
 	return pkt->l2_len || pkt->ip_len > mtu + L2_ETHERNET;
 }
 
 /*
- * An Ethernet header for a packet that has come without. The kernel takes it off again where the
- * egress has none. The last step that can say pass, because in the stack's packet there must be no
- * such room.
+ * Makes an Ethernet header for a packet that came without one. The kernel takes it off again where
+ * the egress has none. This is the last step that can say pass: the stack must not find such room
+ * in its packet.
  */
 static __always_inline int hook_make_room(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -134,8 +134,8 @@ static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt
 }
 
 /*
- * The hardware is to complete it, or may be: the kernel knows. Two steps, because only the
- * addresses are part of the pseudo header, which a partial checksum covers.
+ * The checksum is left to the hardware, or looks so; the kernel's helper knows. Two steps: a
+ * partial checksum covers the pseudo header, which has the addresses and not the ports.
  */
 static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt,
 				       const struct bpfw_rewrite *rewrite)
@@ -158,8 +158,9 @@ static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt
 }
 
 /*
- * As inet_proto_csum_replace_by_diff() for a complete checksum: a sum over the packet that the
- * device gave (CHECKSUM_COMPLETE) changes with what the checksum field takes from the addresses.
+ * As inet_proto_csum_replace_by_diff() for a complete checksum. The device may have given a sum
+ * over the packet (CHECKSUM_COMPLETE). The sum changes by as much as the checksum field does
+ * because of the addresses.
  */
 static __always_inline void fix_complete(struct __sk_buff *skb, __u16 *check,
 					 const struct bpfw_rewrite *rewrite, int protocol)
@@ -181,10 +182,10 @@ static __always_inline void set_priority(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * A sum over the packet that the device gave (CHECKSUM_COMPLETE) falls with the hop limit; IPv4's
- * header checksum makes up for that. The stack forgets such a sum when it forwards
- * (skb_forward_csum in ip6_forward), which a program cannot do: a veth would hand it to the other
- * side, wrong.
+ * A sum over the packet that the device gave (CHECKSUM_COMPLETE) falls with the hop limit. With
+ * IPv4, the header checksum makes up for that. The stack forgets such a sum when it forwards
+ * (skb_forward_csum in ip6_forward). A program cannot do that, and a veth would hand a wrong sum to
+ * the other side.
  */
 static __always_inline void count_hop(struct __sk_buff *skb)
 {
@@ -261,7 +262,7 @@ static __always_inline void hook_ask(struct __sk_buff *skb, __u16 stamp)
 	skb->tc_index = stamp;
 }
 
-/* Only packets that ask keep a stamp; the next program has its say. */
+/* Only packets that ask for a proof keep a stamp. The next program decides further. */
 static __always_inline int hook_pass(struct __sk_buff *skb, int verdict)
 {
 	if (verdict != BPFW_PASS_UNPROVEN)

@@ -66,8 +66,8 @@ static __always_inline __u64 hook_frame_len(struct xdp_md *xdp)
 	__u64 length = (void *)(long)xdp->data_end - (void *)(long)xdp->data;
 
 	/*
-	 * Here and now: clang would rather add what the length is compared with to the pointer,
-	 * which the verifier refuses before Linux 6.18 if that number has been byte-swapped.
+	 * Forces the subtraction. Clang would rather add the compared number to the pointer. Before
+	 * Linux 6.18 the verifier refuses that if the number was byte-swapped.
 	 */
 	opaque(length);
 	return length;

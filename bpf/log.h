@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Messages to the kernel's trace pipe. Below the log level the verifier removes the call, so
- * that a kernel without bpf_trace_printk (no CONFIG_BPF_EVENTS) loads the program all the same.
+ * that a kernel without bpf_trace_printk (no CONFIG_BPF_EVENTS) can load the program.
  */
 #ifndef LOG_H
 #define LOG_H

@@ -30,8 +30,7 @@ struct {
 
 /*
  * Those that found no free cell, by the hash of their tuple. The daemon sets the size, inserts and
- * deletes. Of two with one hash, which there is once in 2^64 pairs, the second stays with the
- * stack.
+ * deletes. Of two with the same hash (one in 2^64 pairs), the second stays with the stack.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -63,7 +62,7 @@ struct {
 
 /*
  * Next hops by slot. BPF writes a slot before its number is known to anyone, and not again until
- * the daemon has emptied hop_index while the path rests. A variable: no look-up.
+ * the daemon has emptied hop_index in a pause. A variable needs no look-up.
  */
 struct bpfw_hop_hot hops[BPFW_HOP_SLOTS] = {};
 
@@ -106,7 +105,7 @@ struct {
 	__type(value, struct bpfw_link);
 } link_map SEC(".maps");
 
-/* How packets leave. Written by the daemon, but for the counters. */
+/* How packets leave. Written by the daemon, except for the counters. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

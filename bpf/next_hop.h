@@ -56,13 +56,14 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 	}
 }
 
-/* The way back is none; with the look-up's answer below. Interfaces have smaller numbers. */
+/* There is no way back; the lower bits have the look-up's answer. Interface indices are smaller. */
 #define NO_WAY_BACK (1U << 31)
 
 /*
  * Reverse: where a packet of the other direction would leave, if it came in where this one goes
  * out. The stack may forward this packet or not because of that (rp_filter, nftables' fib), so a
- * proof holds for one answer only. In the forward look-up's memory: the stack has no room for two.
+ * proof holds for one answer only. It uses the forward look-up's memory: the stack has no room for
+ * two.
  */
 static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 				       const struct snapshot *snap, __u32 egress, __u32 mark,
@@ -78,9 +79,9 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 }
 
 /*
- * Interfaces without an Ethernet header have no neighbors. What the kernel keeps in their place
- * comes and goes, and only with it the look-up says the route's MTU: that is in egress_map, too.
- * The addresses of a packet are no part of such a next hop: each of them would have its own.
+ * Interfaces without an Ethernet header have no neighbors. The kernel keeps entries in their place,
+ * which come and go. Only with such an entry the look-up tells the route's MTU, so egress_map has
+ * it, too. A packet's addresses are not part of such a next hop, or each would take a slot.
  */
 static __always_inline void forget_neighbor(const struct packet *pkt, struct bpf_fib_lookup *fib,
 					    const struct bpfw_egress *egress)
@@ -136,7 +137,7 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 		return BPFW_GO_ON;
 	}
 	used = only_slot(&hop_count);
-	/* Looked at first, so that the number does not run on, and over, when all are taken. */
+	/* Checked first, so that the number does not grow and wrap when all slots are taken. */
 	if (!used || *used >= BPFW_HOP_SLOTS)
 		return BPFW_PASS_HOPS_FULL;
 	*slot = __sync_fetch_and_add(used, 1);
@@ -153,7 +154,7 @@ static __always_inline int find_slot(const struct bpfw_hop *hop, __u32 *slot)
 	return BPFW_GO_ON;
 }
 
-/* No tag on the way in, nor one to write on the way out; and none wants to read of each packet. */
+/* No tag on the way in, none to write on the way out, and no log line for each packet. */
 static __always_inline int is_express(const struct bpfw_hop_hot *hop)
 {
 	return !hop->from.vlan_proto && hop->l2_len == sizeof(struct eth_header) &&
@@ -161,8 +162,9 @@ static __always_inline int is_express(const struct bpfw_hop_hot *hop)
 }
 
 /*
- * For the packets that follow. If the connection was found finished after this packet has asked for
- * that, it has no next hop any more; whoever ends it after the store takes the next hop away.
+ * For the packets that follow. Another CPU may have ended the connection after this packet looked.
+ * Then this one takes its next hop away again. A CPU that ends the connection after the store does
+ * that itself.
  */
 static __always_inline int note_hop(const struct conn *conn, struct snapshot *snap, __u64 hop_word)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Header layouts, and what the parsers note about a packet. Fields have the names of the kernel's
- * UAPI headers. The structs are our own: iphdr and tcphdr have bitfields, which follow the build
- * host's byte order instead of the object's; ethhdr is packed, so that Clang reads single bytes.
+ * UAPI headers. The structs are our own. iphdr and tcphdr have bitfields, which follow the build
+ * host's byte order instead of the object's. ethhdr is packed, so that Clang reads single bytes.
  */
 #ifndef PACKET_H
 #define PACKET_H
@@ -88,8 +88,8 @@ struct udp_header {
 };
 
 /*
- * A packet's tuple as maps know it. Apart from struct packet: helpers take these addresses, which
- * keeps all of it out of registers.
+ * A packet's tuple as maps know it. It is not part of struct packet: helpers take its address,
+ * which would keep all of that struct out of registers.
  */
 struct packet_key {
 	__u64 hash;

@@ -3,9 +3,9 @@
  * Proof that the stack forwards a direction of a connection: it has sent a packet of it.
  *
  * Conntrack calls a connection established before the forward chain has decided about any packet.
- * So neither conntrack's word nor a packet that was handed to the stack shows that the rules let
- * it pass; only a packet that leaves does. Such a packet carries a stamp from the way in
- * (TC ingress) to the way out (TC egress), where bpfw_egress stores the proof in its entry.
+ * So neither conntrack's word nor a packet that was handed to the stack shows that the rules let it
+ * pass. Only a packet that leaves does. It carries a stamp from the way in (TC ingress) to the way
+ * out (TC egress). There bpfw_egress stores the proof in its entry.
  *
  * check_proof() in next_hop.h compares it. find_hop() in datapath.h hands up what has none.
  */
@@ -44,9 +44,9 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 }
 
 /*
- * What a packet carries from the way in to the way out. 0 means no stamp. With a new generation,
- * period or way back, another mark or conntrack entry, the stamp is another one: a packet that
- * something held back in between proves nothing, because it may have passed the old rules.
+ * What a packet carries from the way in to the way out. 0 means no stamp. Another generation,
+ * period, way back, mark or conntrack entry makes another stamp. So a packet that was held back
+ * while one of these changed proves nothing: it may have passed the old rules.
  */
 static __always_inline __u16 stamp_of(__u32 current, const struct bpfw_rest *rest, __u32 way_back,
 				      __u64 now)

@@ -9,8 +9,8 @@
 #include "skb.h"
 
 /*
- * Stamps packets of offloaded connections that XDP has handed up, and takes the stamp of all others
- * away: it may come from another network namespace, through a veth.
+ * Stamps packets of offloaded connections that XDP has handed up. All others lose their stamp,
+ * because it may come from another network namespace, through a veth.
  *
  * Without an entry, this may be the connection's first packet. Rules for new connections let it
  * pass, and that proves nothing about established ones.

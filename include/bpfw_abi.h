@@ -73,9 +73,10 @@ struct bpfw_tuple {
 #define BPFW_CONN_PORTS (1 << 1) /* ports change */
 
 /*
- * What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. Those
- * that the program adds itself are never 0 where something changes: of ones' complement's two zeros
- * they are the one that the kernel's arithmetic ends at.
+ * What becomes of a packet. The deltas are ones' complement sums in the machine's byte order. Ones'
+ * complement has two zeros. The program itself adds ip_delta and l4_delta. Where they change
+ * something but sum to zero, they are 0xffff, as in the kernel's arithmetic. So an l4_delta of 0
+ * always means "nothing to change".
  */
 struct bpfw_rewrite {
 	__be32 src_addr;
@@ -95,8 +96,8 @@ struct bpfw_rewrite {
  * cache line. A free cell is all zeros: no protocol is 0.
  *
  * A removed entry's memory is used again at once, so a program may hold a pointer to what has
- * become another connection. That is what the seal is for: the program copies the rewrite, then
- * compares the seal over the packet's tuple and this; a mixture of two connections fails.
+ * become another connection. That is what the seal is for. The program copies the rewrite, then
+ * compares the seal over the packet's tuple and the copy. A mixture of two connections fails.
  *
  * After the insert the daemon writes only zeros, to free the cell.
  */
@@ -107,9 +108,9 @@ struct bpfw_cell {
 	struct bpfw_rewrite rewrite;
 	/*
 	 * Written by BPF. The hop word: hop slot << 32 | generation, stored by atomic operations
-	 * only; 0 once the connection is found finished. The daemon inserts it with generation 0
-	 * and a number of this entry's own above, so that a late store cannot hit the memory's next
-	 * owner.
+	 * only. It is 0 once the connection is found finished. The daemon inserts it with
+	 * generation 0 and a number of this entry's own above. So a late compare and swap cannot
+	 * hit the memory's next owner.
 	 */
 	__u64 hop_word;
 	/* Written by BPF: packets << 32 | bytes of what was forwarded, see struct bpfw_rest. */
@@ -137,14 +138,14 @@ struct bpfw_rest {
 	__u64 bytes; /* of IP packets, header included */
 	/*
 	 * Written by bpfw_egress, by one store: a keyed hash over what the stack did with a packet
-	 * of this direction (bpf/proof.h); 0: it has sent none yet.
+	 * of this direction (bpf/proof.h). 0 if the stack has sent none yet.
 	 */
 	__u64 proof;
 	/* Written by the program at ingress. */
 	__u32 way_back; /* where answers would leave, as the last packet that asked has found */
 	__u16 finished; /* FIN or RST was seen */
 	/* Written by the daemon before the insert, never changed. */
-	__u16 flags;      /* BPFW_REST_*, of no matter to the program */
+	__u16 flags;      /* BPFW_REST_*, for the daemon only */
 	__u32 pass_from;  /* jiffies from which packets go to the stack, 0: never */
 	__u32 idle_limit; /* jiffies of silence after which a packet goes to the stack */
 	__u32 id;         /* conntrack's id */
@@ -154,8 +155,8 @@ struct bpfw_rest {
 /*
  * Value of conn_map: one direction of an offloaded connection that found no free cell.
  *
- * With the kernel's own 64 bytes and its allocator's 8 before it, 120 bytes are the most that fit
- * in 192, which are three cache lines.
+ * The kernel adds 64 bytes, and its allocator 8. So 120 bytes are the most that fit in 192, which
+ * are three cache lines.
  */
 struct bpfw_conn {
 	struct bpfw_cell cell;
@@ -245,7 +246,7 @@ struct bpfw_egress {
 
 /* Generations grow from here; the numbers of periods are far smaller. */
 #define BPFW_FIRST_GENERATION 0x80000000
-/* The generation in a pause. Not 0: where there is one period, its number is 0, and so is a hop
+/* The generation in a pause. Not 0: with a single period, the period's number is 0. So is the hop
  * word of a connection that has ended or not begun. */
 #define BPFW_PAUSED 1
 
@@ -289,7 +290,7 @@ enum bpfw_verdict {
 	BPFW_GO_ON,
 	BPFW_FORWARDED,
 	BPFW_DROP_ERROR,       /* a helper failed on a packet already changed */
-	BPFW_PASS_PAUSED,        /* the daemon has stopped the fast path for a moment */
+	BPFW_PASS_PAUSED,      /* the daemon has stopped the fast path for a moment */
 	BPFW_PASS_HEARTBEAT,   /* the daemon is late */
 	BPFW_PASS_SHORT,       /* the frame ends within a header */
 	BPFW_PASS_TAGS,        /* more VLAN tags than one */

@@ -16,14 +16,14 @@ mod bindings {
 }
 pub use bindings::*;
 
-/// Plain data: any bytes of the right length are a value, and every byte is initialised.
+/// Plain data: any bytes of the right length are a value, and every byte is initialized.
 ///
 /// # Safety
 /// Only for `repr(C)` structs of integers and arrays of these without implicit padding.
 pub unsafe trait Pod: Copy + Default {
     /// The value as the kernel sees it.
     fn bytes(&self) -> &[u8] {
-        // SAFETY: an implementor has no padding, so all its bytes are initialised; the slice
+        // SAFETY: an implementor has no padding, so all its bytes are initialized; the slice
         // borrows self and so cannot outlive it.
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
     }

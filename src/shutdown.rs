@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 /// They end the process in any case. A shell without job control starts background jobs with SIGINT
 /// ignored, but `kill -INT` works for them too.
 const END: [i32; 2] = [SIGTERM, SIGINT];
-/// They end the process unless its parent had them ignored, as nohup does: the terminal is gone,
-/// its user typed Ctrl-\, the CPU time that the process may use is over.
+/// They end the process unless its parent had them ignored, as nohup does. The terminal is gone,
+/// its user typed Ctrl-\, or the process has used up its CPU time.
 const END_IF_HEARD: [i32; 3] = [SIGHUP, SIGQUIT, SIGXCPU];
 /// Faults of the program must end it. Nobody can change SIGKILL and SIGSTOP. SIGTSTP halts the
 /// process on purpose, and the others do nothing by default.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Packets that stand for many at TC: what leaves the router fits its link, as with the plain
-//! kernel, whether they hold TCP, UDP, or another packet.
+//! Packets that stand for many, at TC. What leaves the router fits its link, as with the plain
+//! kernel, whether it is TCP, UDP, or another packet inside.
 
 mod support;
 

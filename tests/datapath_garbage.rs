@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Frames that nobody sends: they pass unchanged, whatever they look like, or leave as routing and
-//! translation want it. Frames of 14 to 2,000 bytes get to a program; that there are no shorter
-//! ones is a promise of the kernel's, which is tested too.
+//! translation want it. Frames of 14 to 2,000 bytes get to a program. The kernel promises that
+//! there are no shorter ones, which is tested, too.
 
 mod support;
 
@@ -96,8 +96,8 @@ fn truncated_packets() {
     });
 }
 
-/// The frame that the stack would send, of one that is forwarded whatever its payload and checksum
-/// are; the checksum field is left as it came.
+/// The frame that the stack would send for one that is forwarded whatever its payload and checksum
+/// are. The checksum field is left as it came.
 fn translated(flow: &Flow, frame: &[u8]) -> Vec<u8> {
     let length = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
     let mut expected = frame[..SHORTEST + length].to_vec();
@@ -164,8 +164,8 @@ fn l4_field(protocol: Protocol) -> usize {
     if protocol == Protocol::Tcp { L4 + 16 } else { L4 + 6 }
 }
 
-/// A frame of `length` bytes that starts as a packet of an offloaded connection, good up to `noise`;
-/// the IPv4 header is one of a packet that fills the frame, or most of it.
+/// A frame of `length` bytes that starts as a packet of an offloaded connection, good up to
+/// `noise`. By its IPv4 header, the packet fills the frame, or most of it.
 fn half_plausible(flow: &Flow, length: usize, noise: usize, random: &mut TestRng) -> Vec<u8> {
     let mut frame = vec![0; length];
     random.fill_bytes(&mut frame);
@@ -180,8 +180,8 @@ fn half_plausible(flow: &Flow, length: usize, noise: usize, random: &mut TestRng
     frame
 }
 
-/// The start of an offloaded connection's packet, then noise: from the ports on, behind them,
-/// behind TCP's numbers or UDP's length, behind its flags, behind all headers.
+/// The start of an offloaded connection's packet, then noise. It begins at the ports, behind them,
+/// behind TCP's numbers or UDP's length, behind the flags, or behind all headers.
 #[test]
 fn noise_behind_the_start_of_a_good_packet() {
     on_both_hooks("half-plausible", |datapath| {
@@ -203,7 +203,7 @@ fn noise_behind_the_start_of_a_good_packet() {
     });
 }
 
-/// A program cannot be shown less than an Ethernet header: the kernel's test run refuses it
+/// A program never sees less than an Ethernet header. The kernel's test run refuses shorter frames
 /// (bpf_test_init), and so do the helpers that shorten a frame (bpf_xdp_adjust_tail,
 /// bpf_skb_change_tail). Were it otherwise one day, this test would find out what bpfw does then.
 #[test]

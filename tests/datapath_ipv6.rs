@@ -293,7 +293,7 @@ fn other_tuples_are_unknown() {
 }
 
 /// As if the entry's memory had become another connection's between the comparison and the look at
-/// the seal; or as if the idle limit were another one's.
+/// the seal. Or as if the idle limit were another one's.
 #[test]
 fn hazard_28_reused() {
     on_both_hooks("reused", |datapath| {

@@ -98,8 +98,8 @@ fn padding_does_not_count() {
     });
 }
 
-/// TCP only: what kind of segments a packet stands for is not known in a test run, so that the kernel
-/// cannot say of UDP what fits. `aggregates.rs` sends such packets.
+/// TCP only: in a test run, the kernel does not know what kind of segments a packet stands for. So
+/// it cannot say of UDP what fits. `aggregates.rs` sends such packets.
 #[test]
 fn hazard_10_segments_are_judged_one_by_one() {
     on_hook("gso", Hook::Tc, |datapath| {

@@ -352,8 +352,8 @@ const PARTS: [Part; 14] = [
     (period, "proof.h", ">> generation_now.period", ">> 63"),
 ];
 
-/// A check, and a part of the stamp without which it fails: what stands in proof.h, what stands there instead,
-/// and the same for the stamps of the test.
+/// A check, and a part of the stamp without which it fails. The words are what proof.h says, what
+/// it says instead, and the same for the stamps of the test.
 type StampPart = (fn(&mut Datapath<'_>), &'static str, &'static str, fn(&mut Stamped));
 
 const STAMP_PARTS: [StampPart; 5] = [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The table of connections is a map like any other: what was added is there until it is removed,
-//! once, whether it is in a cell or in `conn_map`.
+//! The table of connections is a map like any other. What was added is there once, until it is
+//! removed, whether in a cell or in `conn_map`.
 
 mod support;
 

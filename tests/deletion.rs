@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A connection that conntrack has forgotten, and that could not begin any more, is not forwarded
-//! any longer: each test prints how long after the deletion its last packet left.
+//! The fast path no longer forwards a connection that conntrack has forgotten and that could not
+//! begin any more. Each test prints how long after the deletion its last packet left.
 
 mod support;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Random frames into two routers that are alike, one with bpfw: the same bytes leave both by the
-//! same ports, whether bpfw forwards a frame or passes it up.
+//! Random frames go into two routers that are alike, one with bpfw. The same bytes leave both by
+//! the same ports, whether bpfw forwards a frame or passes it up.
 //!
 //! `BPFW_PACKETS` says how many frames each hook gets, `BPFW_SEED` which ones.
 
@@ -192,8 +192,8 @@ fn policy(seed: u64) -> Policy {
     Policy { rp_filter: random.pick::<&str>(&["0", "1", "2"]), ban: *random.pick(&BANS) }
 }
 
-/// Whether a frame that came out is what the right one became, but for a wrong checksum, which was
-/// changed by as much as the right one's.
+/// Whether a frame that came out equals what the right one became, except for a wrong checksum.
+/// That must have changed by as much as the right one's.
 fn is_update(samples: &[Sample], frame: &PortFrame, good: &PortFrame) -> bool {
     let Some(after) = sums_if_else_alike(&good.bytes, &frame.bytes) else { return false };
     let pairs = samples.iter().filter_map(|each| Some((&each.frame, each.spoiled.as_ref()?)));

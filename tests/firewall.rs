@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the firewall's rules mean for the fast path: those that look at each packet are warned of,
+//! What the firewall's rules mean for the fast path. bpfw warns of those that look at each packet,
 //! chains at interfaces see each packet, and conntrack entries end offloads.
 
 mod support;

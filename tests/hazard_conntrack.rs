@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What only the stack can do for a connection (helpers, zones, SYN proxies) it goes on doing, and
-//! what conntrack or the kernel's settings say is not touched.
+//! The stack goes on doing what only it can do for a connection (helpers, zones, SYN proxies).
+//! Conntrack's counters and the kernel's settings are not touched.
 
 mod support;
 
@@ -274,7 +274,7 @@ fn hazard_15_a_proxied_handshake_stays(hook: &str, test: &str) {
     assert_eq!(offloaded(&daemon), 1);
 }
 
-/// All readable settings below a directory, but for the one that counts.
+/// All readable settings below a directory, except for the one that counts.
 fn settings(directory: &File, found: &mut BTreeMap<PathBuf, String>) {
     for file in fs::read_dir(directory).expect("readable").filter_map(Result::ok) {
         let path = file.path();
@@ -310,8 +310,8 @@ fn hazard_21_no_setting_is_written(hook: &str, test: &str) {
     assert_eq!(read(), before, "afterwards");
 }
 
-/// What conntrack has in mind of this TCP connection's windows is out of date when bpfw stops, so
-/// that a check would call its segments invalid.
+/// Conntrack's memory of this TCP connection's windows is out of date when bpfw stops. A check
+/// would call its segments invalid.
 fn hazard_21_the_liberal_flag_stays_until_the_connection_ends(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     lab.nft(INVALID);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! TCP connections of which conntrack has seen next to nothing: what comes back to the stack in
-//! the end, and in between, is never called invalid.
+//! TCP connections of which conntrack has seen next to nothing. It never calls invalid what comes
+//! back to the stack in the end, or in between.
 
 mod support;
 

@@ -401,8 +401,8 @@ fn hazard_06_a_busy_connection_is_told_once_when_it_falls_silent(hook: &str, tes
     assert_eq!(edits(&mut events, PORT), 0, "it is told once");
 }
 
-/// The stack gives it the timeout of data that is not acknowledged, of which the daemon is not told: what
-/// it has told conntrack itself was 600 s.
+/// The stack gives it the timeout of unacknowledged data, and nobody tells the daemon. What the
+/// daemon itself has told conntrack was 600 s.
 fn hazard_06_a_busy_tcp_connection_outlives_a_segment_by_the_stack(hook: &str, test: &str) {
     let lab = lab(hook, test, &snat_rules());
     set_tcp_timeouts(&lab);

@@ -52,8 +52,8 @@ struct Case {
 }
 
 impl Case {
-    /// Every combination: each end of the reply tuple is as it should be, or differs by address,
-    /// by port, or by both; and the kernel is asked for each kind of NAT, or not.
+    /// Every combination. Each end of the reply tuple is as it should be, or differs by address, by
+    /// port, or by both. The kernel is asked for each kind of NAT, or not.
     fn all() -> Vec<Self> {
         let numbers = 0..4 * 4 * 4;
         numbers

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The same frames once through the network stack and once through the fast path: what comes out
+//! The same frames go once through the network stack and once through the fast path. What comes out
 //! at the other end is the same, byte for byte.
 
 mod support;

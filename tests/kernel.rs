@@ -160,8 +160,8 @@ fn a_mask_of_marks_is_called_useless_where_it_is() {
     }
 }
 
-/// Where the kernel does not tell what a veth takes, XDP leaves to the stack what would go there:
-/// nothing is lost, and nothing is redirected.
+/// Where the kernel does not tell what a veth takes, XDP leaves packets to it to the stack. Nothing
+/// is lost, and nothing is redirected.
 #[test]
 fn xdp_redirects_to_veths_where_drivers_are_described() {
     if !root_or_skip("xdp_redirects_to_veths_where_drivers_are_described") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A daemon that is stopped for longer than the heartbeat's limit: from then on nothing is
-//! forwarded of what it did not see, and nothing in the moment when it goes on.
+//! A daemon that is stopped for longer than the heartbeat's limit. From then on the fast path
+//! forwards nothing, not even in the moment when the daemon goes on.
 
 mod support;
 

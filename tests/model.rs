@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Random sequences of packets, policy changes, routing changes and accidents of the daemon: after
+//! Random sequences of packets, policy changes, routing changes and accidents of the daemon. After
 //! each step packets fare as without bpfw, and nothing is on the fast path that may not be. What
 //! may be is written down in a small model.
 //!

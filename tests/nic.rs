@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Drivers of real NICs, which QEMU emulates: how bpfw attaches to each of them, which directions are
-//! fast, and what it says where one is not. `make test-nic` runs this in VMs.
+//! Drivers of real NICs, which QEMU emulates. How bpfw attaches to each of them, which directions
+//! are fast, and what it says where one is not. `make test-nic` runs this in VMs.
 
 mod support;
 

@@ -171,7 +171,7 @@ fn hazard_31_a_filter_that_takes_packets_away_gets_them(hook: &str, test: &str) 
     });
 }
 
-/// Somebody at each of the hooks of both interfaces, but for the one that is ours.
+/// Somebody at each of the hooks of both interfaces, except for the one that is ours.
 struct Crowd {
     ingress: Bystander,
     egress: Bystander,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Proof at the way out: nothing is forwarded that the stack does not forward. Each case is a row of
-//! one table; all rows run side by side, in a lab with bpfw and in one without, and what arrives
-//! in each direction must be the same.
+//! Proof at the way out: nothing is forwarded that the stack does not forward. Each case is a row
+//! of one table. All rows run side by side, in a lab with bpfw and in one without. What arrives in
+//! each direction must be the same.
 
 mod support;
 

@@ -178,7 +178,7 @@ fn every_reason_is_given_somewhere() {
     assert_eq!(given, VERDICTS.len() + TESTIMONIES.len());
 }
 
-/// The names of a C enum's values, but for the one that says "go on", and the number of all.
+/// The names of a C enum's values, except for the one that says "go on", and the number of all.
 fn enumerators<'a>(header: &'a str, kind: &str) -> impl Iterator<Item = &'a str> {
     let start = header.find(&format!("enum {kind} {{")).expect("the enum is there");
     let body = header[start..].split('}').next().unwrap_or_default();

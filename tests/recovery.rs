@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Lost events, changed policies, vanished interfaces: what the fast path does not know for sure
-//! it leaves to the stack, and then finds its way back.
+//! Lost events, changed policies, vanished interfaces. The fast path leaves to the stack what it
+//! does not know for sure, and then finds its way back.
 
 mod support;
 
@@ -112,8 +112,8 @@ fn crowd_lab(hook: &str, test: &str) -> Lab {
     lab
 }
 
-/// How often all of the crowd must send a packet until all of these take the fast path, but for the
-/// few that veth may drop.
+/// How often all of the crowd must send a packet until all of these take the fast path. The few
+/// that veth may drop do not count.
 fn passes_until_fast(lab: &Lab, daemon: &Daemon, lan: &Capture, number: u32) -> u32 {
     let mut passes = 0;
     eventually(Duration::from_secs(60), "all of the crowd is fast", || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Floods of packets and storms of changes: the daemon's work stays bounded, its heart beats on,
+//! Floods of packets and storms of changes. The daemon's work stays bounded, its heart beats on,
 //! and the connections that are on the fast path stay there.
 
 mod support;

@@ -65,8 +65,8 @@ fn connection(lab: &Lab, port: u16) -> (UdpEcho, UdpClient) {
     (server, UdpClient::open(&lab.client, at(CLIENT, 40_000 + port), at(SERVER, port)))
 }
 
-/// An echo every 100 ms through each connection, for so long that it would have been refreshed:
-/// after each, its policy's timeout has just begun, and none takes the fast path.
+/// An echo every 100 ms through each connection, for so long that bpfw would have refreshed it.
+/// After each echo, its policy's timeout has just begun, and none takes the fast path.
 fn expect_kept(lab: &Lab, connections: &[(&UdpClient, u64)]) {
     let started = Instant::now();
     let mut number = 0;

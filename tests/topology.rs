@@ -195,8 +195,9 @@ fn hazard_08_neighbors_in_use_stay_valid(hook: &str, test: &str) {
     wait_until_fast(&lab, &client);
     let capture = Capture::open(&lab.server, "eth0");
     let mut number = 0;
-    // An ARP request to the server shows that the entry was found in use and is probed: the daemon
-    // sees to it every 10 s, and a busy machine may keep the connection from it for one or two turns.
+    // An ARP request to the server shows that the entry was found in use and is probed. The daemon
+    // takes care of that every 10 s. On a busy machine, the connection may miss one or two such
+    // turns.
     eventually(Duration::from_secs(40), "the neighbor is probed", || {
         number += 1;
         assert!(client.echoes(number, LIMIT));

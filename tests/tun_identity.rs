@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The same packets once through the network stack and once through the fast path, where interfaces have
-//! no Ethernet header: what comes out is the same, byte for byte.
+//! The same packets go once through the network stack and once through the fast path, where
+//! interfaces have no Ethernet header. What comes out is the same, byte for byte.
 
 mod support;
 

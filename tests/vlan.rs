@@ -121,7 +121,7 @@ fn a_vlan_and_an_untagged_network(hook: &str, test: &str) {
     }
 }
 
-/// TC sees them. XDP does not: the interface's packets stay with the stack, and where the driver
+/// TC sees them. XDP does not, so the interface's packets stay with the stack. Where the driver
 /// claims to leave the tags, packets seem to come in without one, which is not where answers go.
 fn hazard_23_tags_beside_the_frame(hook: &str, test: &str) {
     let Some(lab) = vlan_lab(hook, test, &snat_rules(), Tags::Beside) else { return };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What must hold for whatever bytes a decoder is given: each function hands its input to one
-//! family of decoders and panics when a promise is broken.
+//! What decoders promise for any input. Each function hands its input to one family of decoders,
+//! and panics when a promise is broken.
 //!
 //! The fuzz targets look for such inputs for as long as they are let, `tests/fuzz.rs` for a few
 //! seconds in each run of the tests.

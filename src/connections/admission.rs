@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A conntrack entry becomes an offloaded connection, stays one, or is one no longer.
+//! Decides about a conntrack entry: offloads it, keeps it offloaded, or takes it off the fast path.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,21 @@ use crate::flow::state::TcpState;
 use crate::flow::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
 
-/// Conntrack calls UDP a stream once a packet comes later than this after the first one
-/// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c): it must see that packet.
+/// Conntrack calls UDP a stream when a packet comes later than this after the first one
+/// (`stream_ts` in the kernel's nf_conntrack_proto_udp.c). It must see that packet.
 const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the datapath does not ask again.
 const REFUSED_BRIEFLY: Duration = Duration::from_secs(1);
 const REFUSED_LASTINGLY: Duration = Duration::from_secs(10);
 
-/// Jiffies by which the daemon's clock may be ahead. The datapath signals only the first packet of a jiffy
-/// that it hands up (`hand_up` in bpf/handover.h): the time that an entry begins with must be earlier.
+/// Jiffies by which the daemon's clock may be ahead. Of the packets that it hands up, the datapath
+/// signals only the first one of a jiffy (`hand_up` in bpf/handover.h). So an entry must begin with
+/// an earlier time.
 const CLOCK_ERROR: u64 = 4;
 
-/// So long after a refusal, the sweep looks for connections that take room for nothing.
+/// For this long after a refusal for want of room, the sweep removes idle connections without
+/// proof.
 const LACKS_ROOM: Duration = Duration::from_secs(30);
 
 impl Offload {
@@ -49,7 +51,7 @@ impl Offload {
                 Some(whole) => match self.decide(&whole) {
                     Decision::Offload { assured } => self.offload(&whole, assured, source),
                     Decision::Refuse(refusal) => self.reject(&whole, refusal),
-                    // A TCP entry without a state is not one of this kernel's making.
+                    // Conntrack itself makes no TCP entry without a state.
                     Decision::Ask => self.reject(&whole, Refusal::NotEstablished),
                 },
                 None => self.reject(entry, Refusal::NotTracked),
@@ -84,7 +86,7 @@ impl Offload {
         self.offload_or_keep(entry, assured, source, given)
     }
 
-    /// Offloads it unless it stands in the map as it should.
+    /// Offloads it unless the map's entry is right as it is.
     pub(super) fn offload_or_keep(
         &mut self,
         entry: &Entry,
@@ -99,7 +101,7 @@ impl Offload {
             self.leave_audit(entry);
         }
         let ended = known.is_some_and(|known| known.rest.finished != 0);
-        // By its next packet it is looked at again, if it has any.
+        // If an ended connection sends another packet, that brings it back here.
         if known.is_some_and(|known| is_current(&known, &connection))
             || ended && source == Source::Table
         {
@@ -130,20 +132,20 @@ impl Offload {
         }
     }
 
-    /// Its tuples are another's no longer, although it is not offloaded.
+    /// Does not offload it, but removes the former owners of its tuples.
     fn leave_to_stack(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
         self.clear_way(entry.original, entry.reply)?;
         Ok(Some(refusal))
     }
 
     fn add(&mut self, connection: &Connection, audited: bool) -> Result<Option<Refusal>> {
-        // Not tried again at once: what comes before the insert would be in vain.
+        // Not tried again soon: the update before the insert would be in vain.
         if self.is_full() {
             return Ok(Some(Refusal::Full));
         }
         self.prepare([connection])?;
         let mut added = self.conn_map.add(connection)?;
-        // Looking first would cost each connection more than this costs a few.
+        // Few exist already. A look before each insert would cost all others more.
         if added == Added::Exists {
             self.clear_way(connection.original, connection.reply)?;
             added = self.conn_map.add(connection)?;
@@ -167,8 +169,9 @@ impl Offload {
         self.full_since.is_some_and(|since| since.elapsed() < REFUSED_BRIEFLY)
     }
 
-    /// From the insert on, conntrack may miss segments: before it, it is told not to check these
-    /// connections' windows. A short connection's FIN can come within the same millisecond.
+    /// Tells conntrack not to check these connections' windows any longer. It must know that before
+    /// the insert, because from then on it may miss segments. A short connection's FIN can come
+    /// within the same millisecond.
     pub(super) fn prepare<'a>(
         &mut self,
         connections: impl IntoIterator<Item = &'a Connection>,
@@ -177,11 +180,11 @@ impl Offload {
         for connection in connections.into_iter().filter(is_tcp) {
             self.requests.queue_update(&connection.original, None, true)?;
         }
-        // At rest nothing is missed, and a resync sends them by the batch.
+        // During a resync nothing is forwarded, and the updates are sent by the batch.
         if self.admitted.is_some() { Ok(()) } else { self.send_updates() }
     }
 
-    /// Whether the timeout of this connection is that which it will be refreshed by.
+    /// Whether this connection has the timeout that a refresh would set.
     fn given_timeout(&self, entry: &Entry, assured: bool, source: Source) -> Given {
         if !self.timeout_policies {
             return Given::Ordinary;
@@ -193,8 +196,8 @@ impl Offload {
         self.timeouts.judge(entry.original.protocol, assured, left)
     }
 
-    /// Whether packets and refreshes can have left this timeout. The kernel keeps another program's
-    /// until the next packet, and so does bpfw: that packet goes by the stack.
+    /// Whether packets and refreshes explain this timeout. If another program has set it, the
+    /// kernel keeps it until the next packet. So does bpfw: it leaves that packet to the stack.
     pub(super) fn has_usual_timeout(&self, entry: &Entry, assured: bool) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
         match entry.timeout {
@@ -204,7 +207,7 @@ impl Offload {
         }
     }
 
-    /// A silence in jiffies after which the stack sees such a connection's next packet.
+    /// The silence in jiffies after which such a connection's next packet goes to the stack.
     pub(super) fn idle_limit(&self, protocol: Protocol, assured: bool) -> u32 {
         self.clock.hz().count_u32(self.timeouts.of(protocol, assured).idle_limit())
     }
@@ -221,8 +224,8 @@ impl Offload {
     }
 
     pub(super) fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
-        // What finds no room there is removed when it is silent for long, or finished; and without
-        // conntrack's entry, its next proof is another connection's.
+        // Without room there, it is removed when it is finished or silent for long. If conntrack's
+        // entry is gone, it gets no further proof.
         if audited && self.audit.has_room() {
             self.audit.add(connection);
         }
@@ -240,8 +243,8 @@ impl Offload {
 
     pub(super) fn reject(&mut self, entry: &Entry, refusal: Refusal) -> Result<Option<Refusal>> {
         let was_offloaded = self.remove_if(&entry.original.into(), entry.id)?;
-        // It goes on with the stack. Conntrack has not seen what was acknowledged meanwhile, and would
-        // ignore a RST that is not where it believes.
+        // The stack has it again. Conntrack missed the acknowledgements meanwhile, and would ignore
+        // a RST with an unexpected sequence number.
         if was_offloaded && entry.tcp_state == Some(TcpState::Established) {
             self.requests.queue_update(&entry.original, None, true)?;
         }
@@ -258,7 +261,7 @@ impl Offload {
         let time = if refusal.is_lasting() { REFUSED_LASTINGLY } else { REFUSED_BRIEFLY };
         tracing::trace!("{tuple}: {refusal}");
         let until = self.clock.after(time);
-        // A refusal spares the datapath a signal; without it nothing is wrong.
+        // A refusal only spares signals, so a failed write does no harm.
         if let Err(error) = self.signals.refuse(&(*tuple).into(), until, refusal as u32) {
             tracing::debug!("{error}");
         }

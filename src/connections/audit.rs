@@ -2,8 +2,8 @@
 //! Connections that may send no events: once a second, conntrack is asked which still exist.
 //!
 //! Since Linux 5.19, `nf_conntrack_events` is 2 by default: a connection made before anyone
-//! listened never says that it changed or ended. Those that do say so are found out by provoking
-//! them, and audited no longer.
+//! listened never says that it changed or ended. A connection that answers a provocation by an
+//! event is audited no longer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ use crate::flow::tuple::Tuple;
 
 /// How many there may be.
 const LIMIT: usize = 16_384;
-/// So many are asked for one by one; a dump costs as much as the whole table is large.
+/// Up to this many are asked for one by one. The cost of a dump grows with the whole table.
 const ONE_BY_ONE: usize = 1024;
-/// How many are provoked in a turn of the daemon, which reads their events in the next: few beside
-/// what the queue of events holds.
+/// How many are provoked in a turn. The daemon reads their events in the next one, and they must
+/// fit in the queue.
 const PROVOKED_AT_ONCE: usize = 64;
 const PERIOD: Duration = Duration::from_secs(1);
-/// Between two dumps, in times of what one takes: however large the table is.
+/// The time between two dumps, as a multiple of a dump's duration, however large the table is.
 const PAUSE: u32 = 4;
 
 /// The connections that are audited, and the audit that goes on.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections that come and go by events, many at a time: conntrack is told of all that come in one
-//! send, and all that go leave their cells in one call.
+//! Applies events to connections, many at a time. One send tells conntrack of all new connections,
+//! and one call frees the cells of all that are gone.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::flow::expiry::Given;
 use crate::flow::tuple::Tuple;
 use crate::reasons::connection::Refusal;
 
-/// So many events are read before what they ask for is done: a fraction of a millisecond.
+/// How many events are read before they are applied, in a fraction of a millisecond.
 const EVENTS: usize = 64;
 
-/// What events have asked for and is still to be done. No tuple is in it twice.
+/// What events have asked for and was not applied yet. No tuple is in it twice.
 #[derive(Default)]
 pub(super) struct EventBatch {
     events: usize,
@@ -29,7 +29,7 @@ pub(super) struct EventBatch {
 }
 
 impl EventBatch {
-    /// These are looked at as they will be: what was asked for them before must be done first.
+    /// The event is judged by the map, so earlier events about these tuples must be applied first.
     fn concerns(&self, entry: &Entry) -> bool {
         [entry.original, entry.reply].iter().any(|tuple| self.tuples.contains(tuple))
     }
@@ -49,7 +49,7 @@ impl Offload {
                 self.make_way(&entry)?;
                 self.queue_removal(&entry)
             }
-            // What waits of the same connection is older.
+            // An entry of the same connection that waits is older.
             Event::Update(entry) if self.may_know(&entry) => {
                 self.waiting.forget(&entry.original);
                 self.make_way(&entry)?;
@@ -102,8 +102,8 @@ impl Offload {
         Ok(())
     }
 
-    /// Another program may have set the timeout, which counts until the connection's next packet. So
-    /// the stack gets that packet; by it the connection comes back.
+    /// Another program may have set the timeout, which counts until the connection's next packet.
+    /// So the stack gets that packet, and its signal brings the connection back.
     fn on_edit(&mut self, entry: &Entry, port: u32) -> Result<()> {
         let by_others = port != self.provocations.port();
         if by_others && self.conn_map.has(&entry.original.into(), entry.id)? {

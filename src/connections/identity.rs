@@ -3,8 +3,8 @@
 
 use crate::abi::bpfw_tuple;
 
-/// Tells connections apart. Conntrack's ids alone are 32 bits of a hash: of a million connections that ended
-/// unheard of, hundreds would have the id of one that lives.
+/// Tells connections apart. Conntrack's ids alone are 32 bits of a hash. If the events of a million
+/// ended connections were lost, hundreds of these would have the id of a living one.
 pub(super) type Identity = u64;
 
 pub(super) fn identity(id: u32, original: bpfw_tuple) -> Identity {

@@ -10,8 +10,8 @@ use crate::reasons::connection::Refusal;
 
 impl Offload {
     /// Sets what IPsec policies may cover: those connections are not ours. `true` if there is more
-    /// of it than before, which a resync must carry out. What is covered no longer is found by its
-    /// next packet; the refusals that cannot be forgotten in time are over soon anyway.
+    /// of it than before, which a resync must carry out. Connections that are no longer covered are
+    /// found by their next packet. Refusals that cannot be deleted in time end soon anyway.
     pub fn set_ipsec_selectors(&mut self, covered: &Selectors, until: Instant) -> Result<bool> {
         if self.ipsec == *covered {
             return Ok(false);

@@ -49,12 +49,12 @@ use terms::Terms;
 struct RouteMark {
     /// The bits that packets are routed by, 0 if the look-ups heed none.
     mask: u32,
-    /// There are rules that go by them: a connection without any may be marked packet by packet.
+    /// Rules use these bits. Then a connection without any of them may be marked packet by packet.
     required: PerFamily<bool>,
 }
 
-/// The offloaded connections. The truth about them is in the datapath's maps; what is kept of each one
-/// here is its tag in [`ConnMap`], and what conntrack was told of it.
+/// The offloaded connections. The truth about them is in the datapath's maps. The daemon only keeps
+/// a tag of each one in [`ConnMap`], and what it has told conntrack.
 pub struct Offload {
     conn_map: ConnMap,
     signals: Signals,
@@ -79,7 +79,7 @@ pub struct Offload {
     /// Set by each heartbeat.
     clock: Clock,
     sweep: sweep::Sweep,
-    /// What conntrack gives connections may not be what is known of it: the stack must see their
+    /// Conntrack's timeouts may differ from the known ones, so the stack must see each connection's
     /// next packets.
     must_prove: bool,
     audit: audit::Audit,
@@ -149,7 +149,7 @@ impl Offload {
         self.forbidden[family]
     }
 
-    /// Whether routing rules go by the marks of a family's connections.
+    /// Whether routing rules use the marks of a family's connections.
     pub fn requires_route_mark(&self, family: Family) -> bool {
         self.route_mark.required[family]
     }
@@ -169,7 +169,7 @@ impl Offload {
         std::mem::take(&mut self.must_prove)
     }
 
-    /// The port that events of our own updates carry, but for those that shall come back.
+    /// The port that events of our own updates carry, except those that shall come back.
     pub fn own_port(&self) -> u32 {
         self.requests.port()
     }
@@ -195,7 +195,7 @@ impl Offload {
         self.forbidden[tuple.family()]
     }
 
-    /// Says whether routing rules of this family go by the marks of connections; `true` if that is a
+    /// Says whether routing rules of this family use the marks of connections; `true` if that is a
     /// change, which a resync must carry out.
     pub fn require_route_mark(&mut self, family: Family, required: bool) -> bool {
         std::mem::replace(&mut self.route_mark.required[family], required) != required
@@ -250,8 +250,8 @@ impl Offload {
         Ok(())
     }
 
-    /// Conntrack was not told what it should have been: the connection is left to the stack, whose next
-    /// packet sets the timeout. Of TCP it would call segments invalid.
+    /// Conntrack missed an update. So the connection is left to the stack, whose next packet sets
+    /// the timeout. Otherwise conntrack could call TCP segments invalid.
     fn take_as_untold(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
         match self.conn_map.get(&tuple)? {
@@ -260,8 +260,8 @@ impl Offload {
         }
     }
 
-    /// Conntrack says that it does not know this connection. Its event is on its way, or there is
-    /// none (`ct event set` can leave DESTROY out): the map must not keep what is gone.
+    /// Conntrack does not know this connection. Its DESTROY event is on its way, or there is none,
+    /// because `ct event set` can leave it out. The map must not keep a connection that is gone.
     fn remove_gone(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
         match self.conn_map.get(&tuple)? {
@@ -275,7 +275,8 @@ impl Offload {
         }
     }
 
-    /// Removes the connection with this tuple, in both directions, if it has this id; whether it has.
+    /// Removes both directions of the connection with this tuple if it has this id. `true` if it
+    /// had.
     fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
         match self.conn_map.get(tuple)? {
             Some(conn) if conn.rest.id == id => {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Upkeep of conntrack's timeouts.
 //!
-//! Conntrack counts an entry's timeout from the last packet that the stack sees. Each direction shows
-//! the stack a packet in each period, so a busy connection needs nothing else. The daemon tells
-//! conntrack of a packet only before an entry could expire that the packet should keep: where a
-//! connection falls silent after packets by the fast path, or where the period is too long for the
-//! timeout. `Packets::need_refresh` is this rule.
+//! Conntrack counts an entry's timeout from the last packet that the stack sees. Each direction
+//! shows the stack a packet in each period, so a busy connection needs nothing else. The daemon
+//! tells conntrack of a packet only before the entry could expire although the packet should keep
+//! it. That happens if a connection falls silent after packets by the fast path, or if the period
+//! is too long for the timeout. `Packets::need_refresh` is this rule.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl Packets {
         }
     }
 
-    /// Whether conntrack must be told of the last packet now: it owes the entry more time than the
-    /// packets that conntrack knows, and the entry may not last until the next sweep.
+    /// Whether conntrack must be told of the last packet now. That is so if conntrack does not know
+    /// it, and the entry may expire before the next sweep.
     fn need_refresh(self, protocol: Protocol, lasts: impl Fn(Jiffies) -> bool) -> bool {
         let is_known = self.known_fully(protocol) >= self.last;
         !(is_known || self.is_remembered && lasts(self.known()))
@@ -65,8 +65,8 @@ impl Packets {
 }
 
 impl Offload {
-    /// Makes conntrack forget what it has seen acknowledged of a TCP connection: by such a number it would
-    /// judge a RST, when the numbers have moved on.
+    /// Makes conntrack forget the last acknowledgement that it has seen of a TCP connection. It
+    /// would judge a RST by that number, although the connection has moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
         match conn.original().decode() {
             Some(tuple) if tuple.protocol == Protocol::Tcp => {
@@ -97,7 +97,7 @@ impl Offload {
         let that = self.packets(&other, now);
         let both = this.and(that);
         let is_due = both.need_refresh(protocol, |known| lasts(self, known));
-        // Where conntrack knows a later packet of the other direction, this one's need not be told.
+        // If conntrack knows a later packet of the other direction, this one does not matter.
         if is_due || both.known_fully(protocol) >= this.last {
             self.remember_refresh(conn, this.last);
         }
@@ -107,7 +107,7 @@ impl Offload {
         self.remember_refresh(&other, that.last);
         let timeout =
             lifetime.left(self.is_acknowledged(this, that, now), self.age(both.last, now));
-        // Conntrack takes whole seconds: rather one too many than an early end.
+        // Conntrack takes whole seconds. One too many is better than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         match conn.original().decode() {
             Some(original) => self.requests.queue_update(&original, Some(seconds), false),
@@ -115,8 +115,8 @@ impl Offload {
         }
     }
 
-    /// Whether an entry has this timeout because its last packets left it so much: it is due no
-    /// refresh yet, or there is nothing to tell.
+    /// Whether the entry's last packets explain this timeout. Then no refresh is due yet, or there
+    /// is nothing to tell.
     pub(super) fn explains(&self, entry: &Entry, assured: bool, left: Duration) -> Result<bool> {
         let lifetime = self.timeouts.of(entry.original.protocol, assured);
         let now = self.clock.now();
@@ -138,7 +138,8 @@ impl Offload {
         let refreshed = match remembered {
             Some(0) => Jiffies::NEVER,
             Some(low) => now.widen(low),
-            // Not of entries in conn_map: each sweep tells of what came since the one before.
+            // Not remembered for entries in conn_map. Each sweep tells conntrack of their packets
+            // since the sweep before.
             None if self.age(last, now) > self.sweep.since_last() => last,
             None => Jiffies::NEVER,
         };

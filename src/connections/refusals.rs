@@ -12,7 +12,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one; warns of the first for want of room, which the user can do something about.
+    /// Counts one. Warns of the first for want of room, because the user can change that.
     pub(super) fn note(&mut self, refusal: Refusal) {
         let count = self.counts.entry(refusal).or_default();
         *count = count.wrapping_add(1);

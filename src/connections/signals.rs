@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Connections that the datapath points at: it saw a packet of one that is not offloaded, or one
-//! that it will not forward any longer, or a TCP segment that it has handed to the stack.
+//! Connections that the datapath signals. It saw a packet of one that is not offloaded, or of one
+//! that has ended, or it handed a TCP segment to the stack.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::reasons::connection::Refusal;
 /// How long conntrack may keep an entry at most after a FIN or a RST.
 const LONGEST_END: Duration = Duration::from_secs(300);
 
-/// So long after a TCP connection came, its first segments are waited for.
+/// How long after its admission a TCP connection's first segments may pass up.
 const EXPECTED: Duration = Duration::from_millis(100);
 
 /// A signal's time is exact to a jiffy, of 10 ms at most, and so is the clock that it is read by.
@@ -39,8 +39,8 @@ impl Offload {
         self.last_tcp.is_some_and(|at| at.elapsed() < EXPECTED)
     }
 
-    /// Takes out what the datapath points at. Looking at it may take so much time; what is not
-    /// looked at by then is pointed at again by its next packet.
+    /// Takes out what the datapath has signaled. Looking at it may take this much time. A
+    /// connection that is not looked at by then is signaled again by its next packet.
     pub fn take_signals(&mut self, time: Duration) -> Result<()> {
         let mut signals = self.signals.take(Instant::now() + time)?;
         signals.append(&mut self.taken.signals);
@@ -70,8 +70,8 @@ impl Offload {
         Ok(!self.taken.signals.is_empty())
     }
 
-    /// There may be many in each period, so it is not asked what the map holds. Conntrack finds a
-    /// connection by the tuple of either direction.
+    /// There may be many in each period, so the map is not read first. Conntrack finds a connection
+    /// by the tuple of either direction.
     fn forget_acknowledged(&mut self, tuple: &bpfw_tuple) -> Result<()> {
         match tuple.decode() {
             Some(plain) if self.conn_map.may_have(tuple) => {
@@ -88,7 +88,8 @@ impl Offload {
         };
         let known = self.conn_map.get(tuple)?;
         match &known {
-            // Its event was faster than this signal, which also hides those of segments after it.
+            // Its event was faster than this signal. While the signal waits, it hides signals of
+            // later segments.
             Some(known) if known.rest.finished == 0 => return self.renew_flags(known),
             Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
             None => {}
@@ -119,13 +120,13 @@ impl Offload {
     }
 
     /// A connection that has ended in all likelihood does not stay in conntrack for days. Two
-    /// things keep it there: conntrack took the RST for invalid, as it does when it has lost sight
-    /// of the sequence numbers for more than 2 GiB; or a refresh was under way when it closed.
+    /// things could keep it there. Conntrack takes the RST for invalid if it has not seen the
+    /// sequence numbers for more than 2 GiB. Or a refresh was under way when the connection closed.
     fn limit_the_end(&mut self, entry: &Entry, finished: bool) -> Result<()> {
         use TcpState::{Close, CloseWait, Established, FinWait, LastAck, TimeWait};
         let limit = match entry.tcp_state {
             Some(Established) if finished => LONGEST_END,
-            // No refresh was it that gave less than this: it is what the user wants.
+            // A refresh never sets less than this. So a lower timeout is the user's, and stays.
             Some(FinWait | CloseWait | LastAck | TimeWait | Close) => {
                 LONGEST_END.max(self.timeouts.tcp_established / 2)
             }

@@ -2,8 +2,8 @@
 //! The sweep through all offloaded connections, again and again: it refreshes conntrack's timeouts,
 //! removes what has finished, and finds the next hops in use.
 //!
-//! Between two sweeps, all about a connection is in the map, except the time of the last packet that
-//! conntrack was told of (src/connections/refresh.rs).
+//! Between two sweeps, the daemon remembers only one thing of a connection: the time of the last
+//! packet that conntrack was told of (src/connections/refresh.rs). All else is in the map.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,15 +17,15 @@ use crate::error::Result;
 use crate::flow::tuple::Protocol;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
-/// A sweep may be late by this, and by half of the interval before. What expires because it is later is
-/// new to the stack with its next packet.
+/// A sweep may be late by this, and by half of the interval before. If it is later, entries may
+/// expire. The stack then sees a new connection with the next packet.
 const LATE: Duration = Duration::from_secs(2);
-/// So long a connection without proof keeps its room when others find none.
+/// How long a connection without proof keeps its room when others find none.
 const WAITS_FOR_PROOF: Duration = Duration::from_secs(5);
-/// After so many jiffies of silence, a time's lower half would soon stand for a later one: an entry must
-/// be gone by then.
+/// `last_seen` is the lower half of a time. After this many jiffies of silence it would soon mean a
+/// later time, so the entry must be gone by then.
 const FORGOTTEN: u64 = 1 << 30;
-/// How often the sysctls are read; nobody says when they change.
+/// How often the sysctls are read. No event tells of their changes.
 const SYSCTLS: Duration = Duration::from_secs(10);
 
 /// How far the sweep is.
@@ -34,13 +34,14 @@ pub(super) struct Sweep {
     cursor: Walk,
     running: bool,
     started: Option<Instant>,
-    /// From the start of the sweep before to the start of this one, at least as planned.
+    /// From the start of the previous sweep to the start of this one, and at least the planned
+    /// interval.
     interval: Duration,
-    /// Twice that in jiffies: packets that are no older have come since the sweep before.
+    /// Twice that, in jiffies. Connections with a younger packet count as having traffic.
     recent: u64,
     /// How long this sweep has taken so far.
     taken: Duration,
-    /// TCP flags are due for all connections: in the next sweep, in this one.
+    /// Whether all connections' TCP flags must be set again: in the next sweep, and in this one.
     flags_wanted: bool,
     flags_now: bool,
     sysctls_read: Option<Instant>,
@@ -116,20 +117,19 @@ impl Offload {
         let sysctls = Sysctls::read()?;
         let timeouts = timeouts(&sysctls);
         if std::mem::replace(&mut self.timeouts, timeouts) != timeouts {
-            // By its next packet, the stack gives each connection the new one.
+            // With its next packet, the stack gives each connection the new timeout.
             self.must_prove = true;
         }
         self.events_sent = events_are_sent(&sysctls);
         Ok(())
     }
 
-    /// There is UDP now that has the shorter timeout.
+    /// There is unassured UDP now, which has the shorter timeout.
     pub(super) fn expect_unassured(&mut self) {
         self.sweep.unassured = true;
     }
 
-    /// All packets went to the stack for a while: conntrack has seen segments of TCP that nobody
-    /// signaled.
+    /// Call this after a pause: conntrack has seen TCP segments that nobody signaled.
     pub fn resend_flags(&mut self) {
         self.sweep.flags_wanted = true;
     }
@@ -164,7 +164,7 @@ impl Offload {
             self.renew_flags(conn)?;
         }
         let assured = conn.is_assured();
-        // The timeouts were longer when it was offloaded.
+        // True if the timeouts were longer when it was offloaded.
         let is_outdated = rest.idle_limit > self.idle_limit(protocol, assured);
         if is_outdated || silence > FORGOTTEN || self.is_long_silent(conn, protocol, now)? {
             return self.remove(&conn.tuple(), &conn.reverse(), rest.id);
@@ -176,7 +176,8 @@ impl Offload {
         self.refresh(conn, protocol, now)
     }
 
-    /// Whether it takes room for nothing: neither direction is proven, nor has packets that might prove it.
+    /// Whether it takes room without use: neither direction is proven, nor had packets lately that
+    /// might prove it.
     fn is_in_the_way(&self, conn: &bpfw_conn, now: Jiffies) -> Result<bool> {
         let hz = self.clock.hz();
         let is_idle = |conn: &bpfw_conn| {
@@ -191,7 +192,7 @@ impl Offload {
         let longest = self.timeouts.of(protocol, conn.is_assured()).full + LATE;
         let hz = self.clock.hz();
         let silent = |conn: &bpfw_conn| conn.last_packet(now).age(now, hz) > longest;
-        // The other direction takes a call of the kernel.
+        // Reading the other direction takes a system call.
         Ok(silent(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| silent(&other)))
     }
 }

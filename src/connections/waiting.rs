@@ -9,8 +9,8 @@ use super::source::Source;
 use crate::conntrack::entry::Entry;
 use crate::flow::tuple::Tuple;
 
-/// Some tenths of a second of admissions. A connection that finds no room here is signaled by its next
-/// packet.
+/// As many as the daemon admits in some tenths of a second. A connection that finds no room here is
+/// signaled by its next packet.
 const LIMIT: usize = 16_384;
 
 /// The last that conntrack has said of each of them, in the order in which they came.

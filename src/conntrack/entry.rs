@@ -17,8 +17,8 @@ pub(super) const MAXACK_SET: u8 = 0x20;
 /// One connection as conntrack knows it.
 ///
 /// A reply to a request and an entry of a dump tell everything. An update event tells what has
-/// changed and some more: `tcp_state`, `tcp_flags`, `has_seqadj` and `has_synproxy` may be
-/// missing from it; a destroy event has no timeout either.
+/// changed and some more. `tcp_state`, `tcp_flags`, `has_seqadj` and `has_synproxy` may be missing
+/// from it. A destroy event has no timeout either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// How packets of the connection's first sender look when they come in.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which of conntrack's events the kernel queues for us: those of answered TCP and UDP
-//! connections of the wanted address families, except what updates by one socket of ours cause. What
-//! was not answered cannot be offloaded, and a flood makes as many of them as it has packets.
+//! Which of conntrack's events the kernel queues for us: those of answered TCP and UDP connections
+//! of the wanted address families. Events that updates by one of our sockets cause are left out. An
+//! unanswered connection cannot be offloaded, and a flood makes one with each packet.
 //!
-//! Classic BPF with the netlink extensions of the kernel's net/core/filter.c: it looks for an
-//! attribute of type X, behind offset A or nested within the one there, and answers its offset, or
-//! 0. What a message does not tell lets it pass.
+//! Classic BPF with the netlink extensions of the kernel's net/core/filter.c. An extension looks for an
+//! attribute of type X, behind offset A or nested within the attribute there. It answers the
+//! attribute's offset, or zero. A message passes if it lacks what the filter asks for.
 
 use nix::libc::{self, sock_filter};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Conntrack: its events, its entries, and the little that bpfw changes in them.
 //!
-//! libnetfilter_conntrack reads and builds the messages. The sockets are [`crate::netlink`]'s, so that
-//! many updates fit in one send, our own updates are recognized by their port, and no read blocks for
+//! libnetfilter_conntrack reads and builds the messages. The sockets are [`crate::netlink`]'s. So
+//! many updates fit in one send, the port tells our own updates from others, and no read blocks for
 //! long. Nothing here knows BPF or routing.
 
 #[doc(hidden)]

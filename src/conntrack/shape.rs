@@ -2,8 +2,8 @@
 //! Checks a message before the library reads it.
 //!
 //! The library trusts the kernel. It ends the process if an attribute has another size than it
-//! expects, writes behind an array if the protocol information holds a type that it does not know,
-//! and reads strings up to their terminator.
+//! expects. It writes behind an array if the protocol information has a type that it does not know.
+//! It reads strings up to their terminator.
 
 use Shape::{Any, Bytes, Nested, Refused, Text};
 

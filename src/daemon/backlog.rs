@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 
-/// No event of conntrack's may wait for longer, after a read has left it, while the fast path goes on.
+/// How long an event of conntrack's may wait, after a read has left it, before the fast path
+/// pauses.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The events that waited at a certain time. They are read in order, so they are handled once as many
@@ -43,7 +44,7 @@ impl Backlog {
     }
 }
 
-/// What waits of conntrack's events.
+/// The events of conntrack that wait.
 pub(super) struct Backlogs {
     /// What waited at the last heartbeat, or when a pause began or a step of it ended.
     pub(super) pending: Backlog,
@@ -104,7 +105,7 @@ mod tests {
         let mut backlog = Backlog::of(100);
         backlog.handled(99);
         assert!(!backlog.is_handled());
-        // What came later may be among it.
+        // Later events may be among them.
         backlog.handled(300);
         assert!(backlog.is_handled());
         let mut backlog = Backlog::of(100);
@@ -120,7 +121,7 @@ mod tests {
         assert!(!is_late(&mut backlogs) && backlogs.is_behind() && !backlogs.is_pressed());
         std::thread::sleep(PATIENCE);
         assert!(is_late(&mut backlogs) && backlogs.is_pressed());
-        // What comes meanwhile is another backlog, which has as much time.
+        // Events that come meanwhile are another backlog, which has as much time.
         backlogs.handled(100);
         assert!(!is_late(&mut backlogs) && !backlogs.is_pressed());
         backlogs.emptied();

@@ -12,7 +12,7 @@ impl Daemon<'_> {
     /// Once an interval.
     pub(super) fn tick(&mut self) -> Result<()> {
         let is_second = self.schedule.tick(Instant::now());
-        // First of all: what follows has all of the time until the next heartbeat is due.
+        // The heartbeat comes first, so that all else has the time until the next one is due.
         self.heartbeat_if_caught_up()?;
         if is_second {
             self.check_routing_sysctls()?;

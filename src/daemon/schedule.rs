@@ -11,7 +11,7 @@ pub(super) struct Schedule {
     interval: Duration,
     tick_at: Instant,
     second_at: Instant,
-    /// A slice of housekeeping was too short for all that there is to do.
+    /// The last slice of housekeeping was too short for all work.
     pub(super) busy: bool,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The end: everything is taken off, whatever else fails.
+//! The end: detaches everything, whatever else fails.
 
 use super::Daemon;
 use crate::error::Result;

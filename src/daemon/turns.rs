@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Daemon, SLICE};
 use crate::error::{Error, Result};
 
-/// How soon the daemon takes the datapath's signals while connections come, whose first segments pass up.
+/// How soon the daemon takes the datapath's signals while new connections come, because their first
+/// segments pass up.
 const SIGNALS: Duration = Duration::from_millis(10);
 
 /// Whose events wait.
@@ -28,14 +29,14 @@ impl Daemon<'_> {
                 return Ok(());
             }
             self.interfaces.attach_until(Instant::now())?;
-            // Nothing that fails in a turn is a reason to give up: the stack takes over, and the daemon
+            // A failure in a turn is no reason to give up. The stack takes over, and the daemon
             // compares everything.
             if self.must_turn(&ready)
                 && let Err(error) = self.turn(&ready)
             {
                 self.recover(&error)?;
             }
-            // Last of all: whoever only asks delays nothing that forwarding depends on.
+            // Clients come last, so that they delay nothing that forwarding depends on.
             if ready.clients {
                 self.answer_clients();
             }
@@ -49,7 +50,7 @@ impl Daemon<'_> {
             && (!only_clients || self.until_next_turn().is_zero())
     }
 
-    /// What restricts the fast path comes before what extends it.
+    /// Work that restricts the fast path comes before work that extends it.
     fn turn(&mut self, ready: &Ready) -> Result<()> {
         let tick = self.schedule.is_tick_due(Instant::now());
         let has_expired = self.monitor.wait(Instant::now()).is_some_and(|wait| wait.is_zero());

@@ -14,7 +14,7 @@ use super::with_kernels_words;
 use crate::error::{Error, Result};
 use crate::netlink::tc::{self, Filter, IngressQdisc, Qdiscs};
 
-/// The last of all priorities: nothing stands behind it but what shares it.
+/// The last of all priorities: only filters of the same priority can stand behind it.
 const PRIORITY: u16 = u16::MAX;
 const HANDLE: u32 = 0xbf;
 
@@ -129,7 +129,7 @@ fn remove_filters(
     Ok(removed)
 }
 
-/// A filter of ours is what a killed bpfw left: one that runs would hold the interface's claim.
+/// Removes filters that a killed bpfw left. A running bpfw would hold the interface's claim.
 pub(super) fn remove_leftovers(interface: &Interface, qdiscs: &mut Qdiscs) -> Result<()> {
     // No answer: the interface is gone, and its filters with it.
     let Ok(found) = qdiscs.ingress(interface.index) else {

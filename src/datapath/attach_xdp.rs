@@ -49,11 +49,11 @@ pub(super) fn attach_xdp(
     Ok((Kind::XdpGeneric, fd))
 }
 
-/// Generic XDP sees what the device has put together, with checksums that are not complete: bpfw
-/// would have to pass nearly all of it. Where the device cannot stop that, the kernel warns of a bug
-/// in the driver as well (generic_xdp_install in net/core/dev.c).
+/// Generic XDP sees the packets that the device has joined, with checksums that are not complete.
+/// bpfw would have to pass nearly all of them. Where the device cannot stop joining, the kernel
+/// warns of a bug in the driver as well (generic_xdp_install in net/core/dev.c).
 fn refuse_aggregates(interface: &Interface, before: &str) -> Result<()> {
-    // An interface that is gone is told by the attempt to attach.
+    // If the interface is gone, the attempt to attach says so.
     let Ok(Some(setting)) = fixed_aggregation(interface.index) else {
         return Ok(());
     };
@@ -88,7 +88,7 @@ fn xdp_error(interface: &Interface, error: io::Error) -> Error {
     }
 }
 
-/// What an interface's refusal of XDP can come from. Drivers give their reason in words only to
+/// Possible causes of an interface's refusal of XDP. Drivers give their reason in words only to
 /// those who attach through rtnetlink, whose programs stay when the process is killed.
 struct Facts {
     mtu: u32,

@@ -108,7 +108,7 @@ pub struct Attachment {
     interface: Interface,
     /// The hook's own program is the first.
     attached: Vec<Attached>,
-    /// Among these handlers, ours could not be put where it belongs.
+    /// These handlers were there when ours could not be put where it belongs.
     given_up: Option<AtTc>,
     /// Why the hook's own program could not be attached again, if so.
     off: Option<String>,
@@ -198,10 +198,9 @@ impl Attachment {
         })
     }
 
-    /// Adds filters again that someone removed, and sees to it that all others get the packets
-    /// before the hook's own program; `at_tc` is what there is at this interface. What cannot be
-    /// done is not tried again until something else has changed. `true` if something was attached
-    /// anew.
+    /// Adds filters again that someone removed, and moves the hook's own program behind all others.
+    /// `at_tc` is what there is at this interface. After a failure, it tries again only when
+    /// something else has changed. `true` if something was attached anew.
     pub fn keep_in_place(
         &mut self,
         programs: &Programs,
@@ -233,8 +232,8 @@ impl Attachment {
         is_stacked && self.interface.depth > other.interface.depth
     }
 
-    /// Whether the driver has to decide anew about native XDP, because of this MTU. If the program
-    /// cannot be taken off, all that is left is a warning.
+    /// Whether the driver must decide anew about native XDP, because of this MTU. If the program
+    /// cannot be taken off, bpfw can only warn.
     pub fn must_ask_again(&mut self, mtu: u32, mode: XdpMode, can_detach: bool) -> bool {
         let native = self.kind() == Kind::XdpNative && self.off.is_none();
         let largest = sys::largest_mtu_of_a_page();
@@ -368,9 +367,9 @@ impl Attached {
     }
 }
 
-/// Whether a frame of the new MTU may be too large for native XDP where none of the old one was, or
-/// native XDP may be possible where it was not. `largest` is the largest MTU of frames that fit in a page;
-/// a driver that agreed to a larger one has other means.
+/// Whether frames of the new MTU may be too large for native XDP while those of the old one were
+/// not. Without native XDP: whether it may have become possible. `largest` is the largest MTU of
+/// frames that fit in a page. A driver that agreed to a larger one has other means.
 fn crosses_limit(native: bool, old: u32, new: u32, largest: u32) -> bool {
     if native { new > old.max(largest) } else { old > largest && new <= largest }
 }
@@ -454,9 +453,9 @@ const TRANSMITTING_DRIVERS: [&str; 11] = [
     "virtio_net",
 ];
 
-/// Drivers that take the link down and up again when XDP is attached or detached: `igb_xdp_setup` in
-/// drivers/net/ethernet/intel/igb/igb_main.c, and the like in those of intel/igc, intel/ixgbe,
-/// intel/i40e, intel/ice, marvell/mvneta.c, marvell/mvpp2 and aquantia/atlantic.
+/// Drivers that take the link down and up again when XDP is attached or detached. See
+/// `igb_xdp_setup` in drivers/net/ethernet/intel/igb/igb_main.c. The same is in intel/igc,
+/// intel/ixgbe, intel/i40e, intel/ice, marvell/mvneta.c, marvell/mvpp2 and aquantia/atlantic.
 const RESETTING_DRIVERS: [&str; 8] =
     ["atlantic", "i40e", "ice", "igb", "igc", "ixgbe", "mvneta", "mvpp2"];
 

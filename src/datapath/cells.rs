@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The map of cells: an array, where a connection's entry is in the cell that the hash of its
-//! tuple leads to, or in one of the next few. bpf/conn_table.h says why, and looks in the same places.
-//! A second array has the rest of each entry, which few packets need.
+//! The map of cells, an array. A connection's entry is in the cell that the hash of its tuple leads
+//! to, or in one of the next few. bpf/conn_table.h says why, and looks in the same places. A second
+//! array has the rest of each entry, which few packets need.
 //!
-//! The kernel writes an array's values in place, in no order that programs could count on. Every
-//! state between a free cell and a filled one is harmless: without tuple and seal it is nobody's; a
-//! next hop has to be looked up. The rest is there before the cell is filled, and stays when it is
-//! freed.
+//! The kernel writes an array's values in place, in no order that programs could count on. A
+//! half-written cell is harmless. A program uses a cell only if both its tuple and its seal match,
+//! and a fresh one has no cached next hop yet. The rest is there before the cell is filled, and
+//! stays when it is freed.
 
 use std::ops::Range;
 
@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 
 /// How many cells a walk reads in one slice.
 const SLICE: usize = 1024;
-/// So many slices of free cells are one, in well under a millisecond.
+/// This many slices of free cells count as one slice. They take well under a millisecond.
 const MOST_SLICES: usize = 512;
-/// With so many taken ones in a slice, mapping them all is faster than reading one by one.
+/// From this many taken cells in a slice on, mapping them all is faster than reading one by one.
 const DENSE: usize = 18;
 
 /// The maps `conn_cells` and `conn_rests`, and which cells are taken.
@@ -29,11 +29,11 @@ pub struct Cells {
     map: TypedMap<u32, bpfw_cell>,
     rests: TypedMap<u32, bpfw_rest>,
     settings: bpfw_settings,
-    /// By cell: the tag of the tuple that is in it, 0 for a free cell. Where a tuple may be, no two
-    /// are alike.
+    /// By cell: the tag of the tuple that is in it, 0 for a free cell. Tags within reach of one
+    /// tuple are distinct.
     tags: Vec<u32>,
-    /// By cell, for as long as it is taken: the lower half of the time of the last packet that conntrack
-    /// was told of; 0: none yet.
+    /// By cell, while it is taken: the lower half of the time of the last packet that conntrack was
+    /// told of. 0 if of none yet.
     refreshed: Vec<u32>,
     taken: usize,
     /// Cells that are taken, but not filled yet.
@@ -70,9 +70,9 @@ fn hash_step(hash: u64, word: u64) -> u64 {
     u64::from(sum as u32).wrapping_mul(sum >> 32)
 }
 
-/// The first of the cells that a tuple may be in, as in bpf/conn_table.h; and a number of its own
-/// that tells it from others there, never 0. Those that have another first cell in reach have another
-/// number, so that only those with the same one need to be kept apart.
+/// The first of the cells that a tuple may be in, as in bpf/conn_table.h, and the tuple's tag. A
+/// tag is never 0. Tuples with different first cells within reach of each other have different
+/// tags, so only tuples with the same first cell can collide.
 fn place(tuple: &bpfw_tuple, settings: &bpfw_settings) -> Place {
     let hash = hash(tuple, settings);
     let first = ((hash ^ hash >> 13) >> 32) as u32 & settings.first_mask;
@@ -170,7 +170,7 @@ impl Cells {
         Ok(self.find(place, 0).map_or(Room::None, Room::Free))
     }
 
-    /// Takes a free cell, to be filled by the next [`Cells::fill`].
+    /// Reserves a free cell. The next [`Cells::fill`] fills it.
     pub fn reserve(&mut self, number: u32, conn: &bpfw_conn) {
         self.tags[number as usize] = place(&conn.tuple(), &self.settings).tag;
         self.refreshed[number as usize] = 0;
@@ -204,7 +204,8 @@ impl Cells {
         self.taken -= 1;
     }
 
-    /// Empties cells one by one. One that cannot be written may hold anything, so it stays taken.
+    /// Empties cells one by one. A cell that cannot be written may have any content, so it stays
+    /// taken.
     fn clear(&mut self, numbers: &[u32]) -> Result<()> {
         let mut result = Ok(());
         for number in numbers {
@@ -216,8 +217,9 @@ impl Cells {
         result
     }
 
-    /// Frees the cells of these tuples; says how many there were. A tuple that is in none takes
-    /// another one of its tag out, which there is once in 2^29 times: that goes by the stack then.
+    /// Frees the cells of these tuples; says how many there were. A tuple that is in no cell may
+    /// free another one's cell, once in 2^29 times, if that has the same tag. The stack forwards
+    /// that connection then.
     pub fn free(&mut self, tuples: &[bpfw_tuple]) -> Result<usize> {
         let mut numbers: Vec<u32> = tuples.iter().filter_map(|tuple| self.cell_of(tuple)).collect();
         numbers.sort_unstable();
@@ -259,7 +261,7 @@ impl Cells {
         }
     }
 
-    /// Conntrack was told of no packet, as far as is known.
+    /// The daemon does not know whether conntrack was told of a packet.
     pub fn forget_refreshes(&mut self) {
         // New memory takes up room only where something is written.
         self.refreshed = vec![0; self.refreshed.len()];

@@ -29,7 +29,7 @@ pub struct Connection {
     pub assured: bool,
     /// From then on, if ever, its packets go to the stack.
     pub pass_from: Option<Jiffies>,
-    /// Conntrack's mark: rules and routes may go by it.
+    /// Conntrack's mark, which rules and routes may use.
     pub mark: u32,
     /// When the stack saw the last packet, or a time after that.
     pub seen: Jiffies,
@@ -57,7 +57,7 @@ impl Connection {
         let flags = flags.filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag as u16);
         let rest = bpfw_rest {
             passed_up: self.seen.0,
-            // 0 is "never", and comes up once in 2^32 jiffies.
+            // 0 means "never", and would come up once in 2^32 jiffies.
             flags,
             pass_from: self.pass_from.map_or(0, |at| at.low().max(1)),
             idle_limit: self.idle_limit,
@@ -68,15 +68,15 @@ impl Connection {
         (tuple, bpfw_conn { cell, rest })
     }
 
-    /// The express lane sees no rests: it would miss when conntrack wants a packet.
+    /// The express lane does not read the rest, and would miss when conntrack must see a packet.
     fn express_idle(&self) -> u16 {
         let most = u16::try_from(self.idle_limit).unwrap_or(u16::MAX);
         if self.pass_from.is_none() { most } else { 0 }
     }
 }
 
-/// See `struct bpfw_cell`: what makes tuple and rewrite recognisable as belonging together. As
-/// `take_snapshot` in bpf/connection.h. IPv6 has no rewrite, but its idle limit.
+/// See `struct bpfw_cell`: what shows that tuple and rewrite belong together. As `take_snapshot` in
+/// bpf/connection.h. IPv6 has no rewrite, but its idle limit.
 fn seal(hash: u64, cell: &bpfw_cell) -> u32 {
     if cell.head.is_ipv6() {
         return (seal_step(hash.wrapping_add(cell.head.idle.into()), 0) >> 32) as u32;
@@ -164,7 +164,7 @@ impl ConnMap {
 
     /// Adds both directions to `conn_map`, or takes their cells.
     fn take_places(&mut self, connection: &Connection) -> Result<Added> {
-        // Never 0, which a hop word is only once the connection is finished.
+        // Never 0, because a hop word of 0 means that the connection is finished.
         self.number = self.number.wrapping_add(2).max(2);
         let (first, value) = connection.entry(false, self.number, self.cells.settings());
         match self.insert(&first, &value)? {
@@ -255,8 +255,8 @@ impl ConnMap {
         Ok(conn.filter(|conn| conn.tuple() == *tuple))
     }
 
-    /// The lower half of the time of this tuple's last packet that conntrack was told of, 0 if of none;
-    /// `None` if it is in no cell.
+    /// The lower half of the time of this tuple's last packet that conntrack was told of. 0 if of
+    /// none; `None` if the tuple is in no cell.
     pub fn refreshed(&self, tuple: &bpfw_tuple) -> Option<u32> {
         self.cells.refreshed(tuple)
     }
@@ -266,7 +266,7 @@ impl ConnMap {
         self.cells.set_refreshed(tuple, low);
     }
 
-    /// Conntrack was told of no packet, as far as is known.
+    /// The daemon does not know whether conntrack was told of a packet.
     pub fn forget_refreshes(&mut self) {
         self.cells.forget_refreshes();
     }

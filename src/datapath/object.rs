@@ -184,8 +184,8 @@ fn check_elf(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the settings and the maps' sizes. By name and by bytes, although the skeleton of the embedded
-/// object has them as Rust fields: an object from a file has no skeleton, and goes the same way.
+/// Writes the settings and the maps' sizes, by name and by bytes. The skeleton of the embedded
+/// object has them as Rust fields, but an object from a file has no skeleton.
 fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result<()> {
     let mut found = false;
     for mut map in object.maps_mut() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which tuples may be in `conn_map`. Few are, but as soon as there is one, the map would have to be
-//! asked for each tuple that comes or goes: a call of the kernel, nearly always in vain.
+//! Which tuples may be in `conn_map`. Few are. Without this count, a single one would mean a system
+//! call for each tuple that comes or goes, nearly always in vain.
 
 /// Entries of `conn_map`, counted by the first of the cells that had no room for them.
 pub struct Overflow {

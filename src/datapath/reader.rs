@@ -147,8 +147,8 @@ impl Moment {
         conn.cell.hop_word as u32 == self.generation.current.wrapping_add(period as u32)
     }
 
-    /// Whether the stack has sent a packet of this direction by this way, under the rules and in the period of now:
-    /// as `check_proof` in bpf/next_hop.h.
+    /// Whether the stack has sent a packet of this direction by this way, under the current rules
+    /// and in the current period. The same as `check_proof` in bpf/next_hop.h.
     pub fn is_proven(&self, conn: &bpfw_conn, hop: &bpfw_hop, ingress: u32) -> bool {
         let period = self.period_of(conn, self.now);
         let epoch = self.generation.policy.wrapping_add(period as u32);

@@ -13,8 +13,9 @@ const FEW: u64 = 8192;
 /// What no machine needs more of.
 const MANY: u64 = 1 << 24;
 
-/// So many that even with all connections nearly every one finds a free cell, but no more than a
-/// share of the machine's memory, in bytes, unless that is too small for any use. A power of two.
+/// The number of cells, a power of two. Even with all connections, nearly every one finds a free
+/// cell. All cells take at most a share of the machine's memory (in bytes), unless that is too
+/// small for any use.
 pub fn cells_number(max_connections: u32, memory: u64) -> u32 {
     let affordable = memory / SHARE / size_of::<bpfw_conn>() as u64;
     let most = ((affordable + 1).next_power_of_two() / 2).clamp(FEW / 8, MANY);

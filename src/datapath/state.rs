@@ -29,10 +29,10 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u32);
 
-/// The last generation of the topology: there must be room for the number of a period above it. With 50 changes a
-/// second it comes after a year. A period that becomes longer takes up to some millions more
-/// away ([`State::set_period`]). After the last generation comes the first one: by then, no entry
-/// has an old sum any more, because entries that nobody looks up for so long have gone.
+/// The last generation of the topology. There must be room for the number of a period above it.
+/// With 50 changes a second it comes after a year. A period that becomes longer takes up to some
+/// millions more away ([`State::set_period`]). The first generation follows the last one. By then,
+/// no entry has an old sum any more, because entries without a look-up for so long have gone.
 const LAST: Generation = Generation(0xf000_0000);
 
 impl Generation {
@@ -81,12 +81,13 @@ impl State {
         })
     }
 
-    /// Sets how far jiffies are shifted for the number of a period, as of the next
-    /// [`State::bump`]. Only in a pause, and when no program still runs that began before: none has
-    /// seen a later time than `now`.
+    /// Sets how far jiffies are shifted for the number of a period, as of the next [`State::bump`].
+    /// Only in a pause, and when no program still runs that began before it: none has seen a later
+    /// time than `now`.
     pub fn set_period(&mut self, shift: u32, now: Jiffies) {
-        // Sums of a generation and the number of a period must not come twice: the largest that has
-        // come yet, with the largest stagger (period_of in bpf/proof.h), and the least to come.
+        // No sum of a generation and the number of a period may come twice. So the least sum to
+        // come must exceed the largest that has come yet, with the largest stagger (period_of in
+        // bpf/proof.h).
         let last = now.after(u64::from(u16::MAX)).0 >> self.period;
         let difference = last.saturating_sub(now.0 >> shift) as u32;
         // Before the first bump there is nothing to grow from.

@@ -110,8 +110,8 @@ pub fn load(
     kind: libbpf_sys::bpf_prog_type,
     program: &[libbpf_sys::bpf_insn],
 ) -> io::Result<OwnedFd> {
-    // SAFETY: the instructions live through the call and their number is given; name and license
-    // are constants that end with 0, and no options are given.
+    // SAFETY: the instructions live through the call, and their number is given. Name and license
+    // are constants that end with 0. No options are given.
     let fd = unsafe {
         libbpf_sys::bpf_prog_load(
             kind,
@@ -230,8 +230,8 @@ pub fn strips_tags(name: &str) -> io::Result<bool> {
     };
     let room = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
     room.zip(name.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
-    // SAFETY: the name ends with 0, the request's pointer leads to the value, which is as large as
-    // the kernel takes one of this command to be, and both live through the call.
+    // SAFETY: the name ends with 0. The request's pointer leads to the value, which has the size
+    // that the kernel expects for this command. Both live through the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) };
     if result == 0 {
         return Ok(value.data & STRIPS_TAGS != 0);
@@ -281,9 +281,9 @@ pub enum Then {
 
 /// Reads the next entries of a hash map; `true` as second value says that these are the last.
 ///
-/// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27): hash maps
-/// hand out whole buckets, and only ENOENT is the end. ENOSPC asks for more room. Maps of other types, and
-/// buffers that are too small for the room that they are said to have, are refused.
+/// libbpf-rs takes a short batch for the end and so loses entries (seen with 0.27). Hash maps hand
+/// out whole buckets, and only ENOENT is the end. ENOSPC asks for more room. Maps of other types,
+/// and buffers that are too small for the room that they are said to have, are refused.
 pub fn next_batch(map: &MapHandle, batch: Batch<'_>, then: Then) -> io::Result<(usize, bool)> {
     let mut count = batch.room;
     // Four bytes are written here; eight leave a margin.

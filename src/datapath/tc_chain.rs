@@ -49,7 +49,8 @@ pub(super) fn describe_program(id: u32) -> String {
 }
 
 /// What an interface's packets meet at TC, in this order: TCX programs as they are listed, then
-/// filters by priority, and filters of bpf as they are listed (`sch_handle_ingress`, `cls_bpf`).
+/// filters by priority. Filters of bpf with one priority come as they are listed
+/// (`sch_handle_ingress`, `cls_bpf`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AtTc {
     /// When they come in.

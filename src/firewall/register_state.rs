@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is known of every packet that the fast path forwards, in the registers of an nftables
-//! rule: enough to tell rules that are not for such packets, or are for all of them.
+//! What the registers of an nftables rule contain for every packet that the fast path forwards.
+//! That is enough to tell whether a rule matches none of these packets, or all of them.
 
 use std::collections::HashMap;
 

@@ -2,9 +2,9 @@
 //! Statements of the firewall that look at each packet of an established connection: they do not
 //! see those that the fast path forwards.
 //!
-//! The rules are walked through as such a packet would walk. What is for other packets only (new
-//! connections, SYNs, ICMP, fragments), or stands behind what accepts all of an established
-//! connection, is none of our business.
+//! The walk follows the rules as such a packet would. It leaves out rules for other packets only
+//! (new connections, SYNs, ICMP, fragments). It ends at a rule that accepts all packets of an
+//! established connection.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -93,10 +93,11 @@ fn decide_on_state(facts: &Facts, assured: bool) -> Decision {
     }
 }
 
-/// Whether the kernel makes the difference between both tuples. It translates by status bits, not by
-/// tuples (`nf_nat_packet` in net/netfilter/nf_nat_core.c): SRC_NAT covers the original direction's
-/// source and the reply direction's destination, DST_NAT the other two. A program can add an entry
-/// whose tuples differ without these bits; the kernel forwards its packets as they are.
+/// Whether the kernel makes the difference between both tuples. It translates by status bits, not
+/// by tuples (`nf_nat_packet` in net/netfilter/nf_nat_core.c). SRC_NAT covers the original
+/// direction's source and the reply direction's destination. DST_NAT covers the other two. A
+/// program can add an entry whose tuples differ without these bits; the kernel forwards its packets
+/// as they are.
 fn is_translated_as_it_differs(facts: &Facts) -> bool {
     let Facts { original, reply, status, .. } = facts;
     let source_stays = original.source == reply.destination;

@@ -73,9 +73,9 @@ impl Timeouts {
         }
     }
 
-    /// From the start of one sweep through all connections to that of the next. UDP that is not
-    /// assured, if there is any, has traffic that conntrack does not see for 2 s at most: one sweep
-    /// before half of its timeout has gone will do.
+    /// From the start of one sweep through all connections to that of the next. Unassured UDP
+    /// passes up from its second second on, so conntrack misses 2 s of it at most. One sweep before
+    /// half of its timeout will do.
     pub fn sweep_interval(&self, unassured: bool) -> Duration {
         // Conntrack is told whole seconds.
         let part = |protocol, of| (self.of(protocol, true).least / of).saturating_sub(SECOND);

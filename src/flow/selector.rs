@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What IPsec policies select, and whether that may be a connection's packets.
 //!
-//! A forwarded packet is asked about more than once, as it was before and as it is after each
-//! translation (`ip_forward` or `ip6_forward`, `__xfrm_policy_check` with
-//! `__nf_nat_decode_session`, `nf_nat_ipv4_out` with `nf_xfrm_me_harder` in the kernel). Here every mixture of addresses and
-//! ports counts, both ways, so that no answer depends on where the kernel asks.
+//! The kernel asks about a forwarded packet more than once, before and after each translation. See
+//! `ip_forward`, `ip6_forward`, `__xfrm_policy_check` with `__nf_nat_decode_session`, and
+//! `nf_nat_ipv4_out` with `nf_xfrm_me_harder`. Here every mixture of addresses and ports counts,
+//! both ways, so that no answer depends on where the kernel asks.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Netlink attributes, read and written one by one (`struct nlattr` of linux/netlink.h).
 //!
-//! Readers look only at the attributes that matter to them. A parser that refuses a whole message
-//! for one attribute that it does not know would be unsafe where a missed message is (a rule, a
-//! route with an MTU), and would hide interfaces.
+//! Readers look only at the attributes that matter to them. A parser could refuse a whole message
+//! for one unknown attribute. That would be unsafe where a missed message is (a rule, a route with
+//! an MTU), and would hide interfaces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -67,8 +67,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The master's kind, as its driver registers it: bridge, bond, team, openvswitch, vrf, ...
     pub master_kind: Option<String>,
-    /// Interface index of the device that this one stands on, if both are in this network
-    /// namespace: the parent of a VLAN or macvlan, the underlay of a VXLAN.
+    /// Interface index of the device that this one stands on, if that is in this network namespace.
+    /// It is the parent of a VLAN or macvlan, or the underlay of a VXLAN.
     pub lower: Option<u32>,
     /// The tag, for a VLAN interface whose port is in this network namespace. A link of the kind
     /// `vlan` without it cannot be resolved.

@@ -2,14 +2,15 @@
 //! What the kernel says about links, addresses, neighbors, routes, rules and TC (rtnetlink(7)),
 //! and about the firewall.
 //!
-//! All of it, and conntrack, shares one socket (`socket`), one builder of requests (`request`), and one
-//! walk over a datagram's messages (`message`) and over their attributes (`attribute`). `exchange` and
-//! `dump` wait for the kernel's answers; `failure` reads why it refuses.
+//! All of it, and conntrack, shares one type of socket (`socket`) and one builder of requests
+//! (`request`). One walk goes over a datagram's messages (`message`), another one over their
+//! attributes (`attribute`). `exchange` and `dump` wait for the kernel's answers; `failure` reads
+//! why it refuses.
 //!
-//! [`monitor::Monitor`] keeps a picture of the network up to date and says what a change means for
-//! forwarding; [`tc`] is asked when an interface is attached to or left; [`xfrm::Xfrm`] follows the
-//! IPsec policies, [`firewall::Firewall`] the nftables ruleset; [`drivers::Drivers`] says what
-//! drivers can do, [`features`] what of their settings is fixed.
+//! [`monitor::Monitor`] keeps a picture of the network up to date, and says what a change means for
+//! forwarding. [`tc`] is asked when the daemon attaches to an interface or leaves it.
+//! [`xfrm::Xfrm`] follows the IPsec policies, [`firewall::Firewall`] the nftables ruleset.
+//! [`drivers::Drivers`] says what drivers can do, [`features`] which of their settings are fixed.
 
 mod address;
 pub(crate) mod attribute;

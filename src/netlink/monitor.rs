@@ -49,8 +49,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Subscribes to changes, and only then reads the network of the calling thread's namespace, as
-    /// far as it matters to these families: nothing is missed in between.
+    /// Subscribes to changes, and only then reads the network of the calling thread's namespace, so
+    /// that nothing is missed in between. It reads what matters to these families.
     pub fn open(families: Families) -> Result<Self> {
         let groups_of_ipv6 =
             if families.contains(Family::Ipv6) { GROUPS_OF_IPV6 } else { Default::default() };

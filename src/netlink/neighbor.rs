@@ -70,8 +70,8 @@ fn request(kind: u16, family: u8, ifindex: u32, flags: u8) -> Request {
     Request::new(kind, &header)
 }
 
-/// Applies an event. True only if a formerly valid neighbor has another MAC now or is not valid
-/// any more: nothing was forwarded to one that is new, and a fresh or stale one is the same.
+/// Applies an event. True only if a formerly valid neighbor has another MAC now or is not valid any
+/// more. Nothing was forwarded to a new one, and a stale one is as valid as a fresh one.
 pub fn change(table: &mut Neighbors, event: Event) -> bool {
     let before = match event.now {
         Some(now) => table.insert(event.key, now),

@@ -47,8 +47,8 @@ impl NexthopGroups {
         self.groups.is_empty()
     }
 
-    /// Whether there is a resilient one: its buckets move when the stack has not used them for a
-    /// while (nh_res_table_upkeep in net/ipv4/nexthop.c), and the fast path uses none.
+    /// Whether there is a resilient one. Its buckets move when the stack has not used them for a
+    /// while (nh_res_table_upkeep in net/ipv4/nexthop.c). The fast path uses none.
     pub fn any_resilient(&self) -> bool {
         self.groups.values().any(|resilient| *resilient)
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What matters of routes (ip-route(8)) and is not in the answer of a BPF program's look-up: the
-//! metric `mtu` of IPv4 (RTAX_MTU) unless it is locked, the type of service, realms, whether there
-//! are several next hops, and when the next route of IPv6 expires. Learned path MTUs:
-//! `routing_sysctls.rs`.
+//! What matters of routes (ip-route(8)) and is not in the answer of a BPF program's look-up. That
+//! is the metric `mtu` of IPv4 (RTAX_MTU) unless it is locked, the type of service, and realms. It
+//! is also whether there are several next hops, and when the next route of IPv6 expires.
+//! Learned path MTUs: `routing_sysctls.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ struct Routes {
 /// What matters of all routes of one family. Others take no memory.
 ///
 /// The kernel drops routes without an event when a preferred source or a nexthop object goes. Such
-/// leftovers keep packets with the stack that could be forwarded, never the other way round, until
-/// the route comes back or everything is read anew.
+/// leftovers may keep packets with the stack that could be forwarded, never the other way round.
+/// They stay until the route comes back or everything is read anew.
 #[derive(Clone, Debug, Default)]
 pub struct RouteFacts {
     routes: HashMap<Key, Routes>,
@@ -152,7 +152,8 @@ impl RouteFacts {
     }
 
     /// The flags tell where the route stands among those of its key (fib_table_insert in
-    /// net/ipv4/fib_trie.c): alone (EXCL), last (APPEND), instead of the first (REPLACE), or first.
+    /// net/ipv4/fib_trie.c). It is alone (EXCL), last (APPEND), in place of the first (REPLACE), or
+    /// else the first.
     fn add(&mut self, key: Key, traits: Option<Traits>, flags: u16) -> bool {
         if traits.is_none() && !self.routes.contains_key(&key) {
             return false;

@@ -12,9 +12,9 @@ use crate::flow::family::{Families, Family, PerFamily};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutingSysctls {
     /// The kernel chooses among next hops by a packet's addresses alone, as a BPF program's look-up
-    /// does. By any other policy it may use a hash that the sender's socket or the NIC has left in the
-    /// packet (`fib_multipath_hash` in net/ipv4/route.c), which look-ups know nothing of. IPv6 always
-    /// takes the flow label as well, which senders change within a connection.
+    /// does. By any other policy it may use a hash that the sender's socket or the NIC has left in
+    /// the packet (`fib_multipath_hash` in net/ipv4/route.c). Look-ups do not know that hash. IPv6
+    /// always takes the flow label as well, which senders change within a connection.
     pub spreads_by_address: bool,
     /// What else the choice depends on: a seed (Linux 6.11), and whether dead neighbors count.
     choice: [Option<String>; 2],

@@ -49,8 +49,8 @@ pub struct RuleFacts {
     pub ports: bool,
     /// A rule sets a realm.
     pub realms: bool,
-    /// A rule has an attribute that a BPF program's look-up does not ask with, or that did not exist
-    /// when this was written: the id of a tunnel (FRA_TUN_ID), or any newer one.
+    /// A rule has an attribute that a BPF program's look-up does not ask with. That is a tunnel's
+    /// id (FRA_TUN_ID), or any that is newer than this code.
     pub unknown: bool,
 }
 

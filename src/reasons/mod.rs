@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Every reason that bpfw gives, once: what became of a packet, why a connection stays with the
-//! network stack, why the fast path pauses, and what is wrong with an interface.
+//! Every reason that bpfw gives, each in one place. It says what became of a packet, why a
+//! connection stays with the stack, why the fast path pauses, or what is wrong with an interface.
 //!
 //! The rest of the code works with the enums, and takes from here what people read.
 //! docs/reasons.md is made of these tables (`BPFW_BLESS=1 cargo test --test reasons`). A new reason is a

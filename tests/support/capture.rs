@@ -148,7 +148,7 @@ impl Capture {
     }
 }
 
-/// Sends an untagged TCP or UDP frame as local sockets do: its checksum is partial, and with a
+/// Sends an untagged TCP or UDP frame as local sockets do: its checksum is partial. With a
 /// `gso_size`, which is for TCP only, it stands for many segments.
 pub fn send_unfinished(namespace: &Namespace, device: &str, frame: &[u8], gso_size: u16) {
     const NEEDS_CHECKSUM: u8 = 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Single frames through the datapath, by `BPF_PROG_TEST_RUN`: nothing is sent for real, but the
+//! Single frames through the datapath, by `BPF_PROG_TEST_RUN`. Nothing is sent for real. The
 //! routing look-ups are the kernel's own, in a namespace with one router and no hosts.
 
 use super::flow::{DMZ, Flow, LAN, Side, WAN, ipv6_of};

@@ -28,8 +28,8 @@ pub enum Offloads {
     Default,
     /// Whole checksums, no large segments, GRO on everywhere: what XDP on veth needs.
     ///
-    /// XDP sees the partial checksums of local senders, and a redirect to a veth reaches its
-    /// peer only if that has NAPI, which GRO turns on.
+    /// XDP sees the partial checksums of local senders. A redirect to a veth reaches its peer only
+    /// if the peer has NAPI, which GRO turns on.
     Plain,
 }
 

@@ -59,8 +59,8 @@ impl fmt::Display for PortFrame {
 }
 
 impl PortFrame {
-    /// As the kernel wants it: `struct virtio_net_hdr` (linux/virtio_net.h), then the frame, which
-    /// has `l2_len` bytes in front of an IP header without options if the header says anything.
+    /// As the kernel wants it: `struct virtio_net_hdr` (linux/virtio_net.h), then the frame. If the
+    /// header says anything, the frame has `l2_len` bytes in front of an IP header without options.
     pub(super) fn with_header(&self, l2_len: u16) -> Vec<u8> {
         let l4 = l2_len + 20;
         let mut bytes = vec![0; HEADER];

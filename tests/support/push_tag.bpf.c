@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Puts VLAN tags beside a frame, as a NIC does, then goes on with the program under test: a test
+ * Puts VLAN tags beside a frame, as a NIC does, then goes on with the program under test. A test
  * run takes no tags in its context. cb[] says which: protocol << 16 | tag word, the outer one last.
  */
 #include "go_on.h"

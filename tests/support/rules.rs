@@ -85,8 +85,8 @@ pub fn no_nat_rules() -> String {
     table(FORWARD)
 }
 
-/// Counts and drops what conntrack calls invalid, before NAT and routing: an answer to the
-/// router's own address would not be forwarded, and so not be seen by `snat_rules`.
+/// Counts and drops what conntrack calls invalid, before NAT and routing. An answer to the router's
+/// own address would not be forwarded, so `snat_rules` would not see it.
 pub const INVALID: &str = "
 table inet invalid_packets {
     counter seen_invalid { }

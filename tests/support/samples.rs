@@ -170,7 +170,7 @@ fn segment(random: &mut Random, packet: Packet, first: u32) -> Packet {
 }
 
 /// Whether a RST counts depends on the highest acknowledgement that conntrack has seen of the other
-/// side, which bpfw makes it forget (README.md, Limits): an edit must not acknowledge more than
+/// side. bpfw makes it forget that (README.md, Limits). So an edit must not acknowledge more than
 /// before, nor make a RST that comes before what was.
 fn leave_resets_alone(right: &[u8], edited: &mut [u8]) {
     let (Some(before), Some(at)) = (tcp_header(right), tcp_header(edited)) else {

@@ -209,8 +209,8 @@ fn first_message(datagram: &[u8]) -> Vec<u8> {
     datagram[..length as usize].to_vec()
 }
 
-/// What this kernel may not have, or what no tool makes: a VLAN interface, a BPF filter by name, an
-/// entry with a helper, sequence adjustment and SYN proxy.
+/// What this kernel may not have, or what no tool makes. It is a VLAN interface, a BPF filter by
+/// name, an entry with a helper, sequence adjustment and SYN proxy.
 fn crafted() -> Seeds {
     let vlan = [attribute(1, &5_u16.to_ne_bytes()), attribute(5, &[0x88, 0xa8])].concat();
     let info = [attribute(1, b"vlan\0"), attribute(2, &vlan)].concat();

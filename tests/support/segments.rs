@@ -149,8 +149,8 @@ impl Segments {
         self.acknowledge(End::Client);
     }
 
-    /// As if so many bytes had been sent and acknowledged; at most 2 GiB, as the routers on the
-    /// way compare sequence numbers by their distance.
+    /// As if this many bytes had been sent and acknowledged. It is at most 2 GiB, because routers
+    /// on the way compare sequence numbers by their distance.
     pub fn advance(&mut self, end: End, bytes: u32) {
         let side = match end {
             End::Client => &mut self.client,

@@ -96,7 +96,7 @@ pub fn spoil(random: &mut Random, frame: &[u8]) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// Whether two frames are alike but for their TCP or UDP checksums: those, as ones' complement
+/// Whether two frames are alike except for their TCP or UDP checksums: those, as ones' complement
 /// numbers, without the difference between the two zeros.
 pub fn sums_if_else_alike(one: &[u8], other: &[u8]) -> Option<[u16; 2]> {
     let (mut one, mut other) = (one.to_vec(), other.to_vec());
@@ -115,8 +115,8 @@ pub fn step([from, to]: [u16; 2]) -> u16 {
     ((u32::from(to) + 0xffff - u32::from(from)) % 0xffff) as u16
 }
 
-/// Chooses two bytes of the payload so that the checksum comes to a special value: as it comes in,
-/// or as it goes out after the translation.
+/// Chooses two bytes of the payload so that the checksum has a special value, either as it comes in
+/// or after the translation.
 pub fn choose_sum(random: &mut Random, flow: &Flow, from: Side, frame: &mut [u8]) {
     let Some(ip) = ip_of(frame) else { return };
     let Some(segment) = Segment::of(ip) else { return };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Makes a packet look as it does at TC egress, with a stamp, and maybe a tag beside it: a test run
+ * Makes a packet look as it does at TC egress, with a stamp, and maybe a tag beside it. A test run
  * takes neither in its context.
  */
 #include "go_on.h"

@@ -195,7 +195,7 @@ impl Random {
     }
 }
 
-/// FNV-1a over words of 8 bytes instead of bytes, which is fast enough unoptimised.
+/// FNV-1a over words of 8 bytes instead of bytes, which is fast enough unoptimized.
 struct Hash(u64);
 
 impl Default for Hash {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Two labs that are alike, but for bpfw, which runs in one of them. The hosts say nothing of
-//! their own: all that comes in at the routers is what the test sends.
+//! Two labs that are alike, except that bpfw runs in one of them. The hosts say nothing of their
+//! own: all that comes in at the routers is what the test sends.
 
 use super::conversation::{LAST, opening, opposite, rules};
 use super::daemon::Daemon;
@@ -47,7 +47,7 @@ impl Outcome {
     pub fn differences(&self) -> [Seen; 2] {
         let alone = [without(&self.stack, &self.bpfw), without(&self.bpfw, &self.stack)];
         let [stack, bpfw] = alone.each_ref().map(|seen| self.without_chance(seen));
-        // The same but for chance, or else as it came.
+        // The same except for chance, or else as it came.
         if stack == bpfw { Default::default() } else { alone }
     }
 

@@ -123,7 +123,7 @@ fn tcp_only(random: &mut Random, packet: Packet) -> Packet {
     }
 }
 
-/// Bytes of an IPv4 packet. Not TCP's numbers and flags: how conntrack takes a RST depends on the
+/// Bytes of an IPv4 packet. Not TCP's numbers and flags. How conntrack takes a RST depends on the
 /// numbers that it has seen, and it sees less of a connection that bpfw forwards.
 const FLIPPED: [usize; 30] = {
     let mut all = [32; 30];

@@ -8,7 +8,7 @@ use crate::datapath::Hook;
 use crate::datapath::attachment::{Attachment, Transmitting};
 use crate::netlink::drivers::Drivers;
 
-/// The next question comes no sooner than after so many times what the last one took.
+/// The next question waits for this many times the duration of the last one.
 const APART: u32 = 200;
 
 /// The drivers, and their last answers.

@@ -76,7 +76,7 @@ impl Interfaces {
             stays
         });
         if self.attachments.len() != before {
-            // A scan that runs knows them by their places in the list.
+            // A running scan knows attachments by their places in the list.
             self.scans.restart();
         }
         self.failures.retain(|index, _| targets.attach.contains_key(index));
@@ -135,7 +135,7 @@ impl Interfaces {
         // The last ones do not wait for the next scan.
         self.scans.must_scan |= self.unattached.is_empty();
         if self.is_starting && self.unattached.is_empty() {
-            // What has come and gone meanwhile was not lined up.
+            // Interfaces that came and went meanwhile are not in the line.
             (self.is_starting, self.has_started) = (false, true);
         }
         Ok(())

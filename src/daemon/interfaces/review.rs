@@ -98,7 +98,7 @@ impl Review<'_> {
     }
 }
 
-/// An interface that is back is told when it forwards, not when it waits for that.
+/// Users hear that an interface is back when it forwards, not while it waits.
 pub(super) fn keep_until_attached(states: &mut States, before: &States) {
     for (name, state) in states {
         if let (InterfaceState::Waiting, Some(before)) = (&state, before.get(name)) {

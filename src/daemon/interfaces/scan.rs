@@ -20,8 +20,8 @@ use crate::reasons::interface::{Found, Problem};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How soon after an event.
 const SOON: Duration = Duration::from_millis(20);
-/// The next scan comes no sooner than after so many times what the last one took: with very many
-/// interfaces, scans take no more than a tenth of the daemon's time.
+/// The next scan waits for this many times the duration of the last one. So with very many
+/// interfaces, scans take at most a tenth of the daemon's time.
 const APART: u32 = 10;
 
 /// The scan that goes on, and what the last one has found.

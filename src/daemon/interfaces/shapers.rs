@@ -6,8 +6,8 @@ use crate::datapath::Hook;
 use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;
 
-/// Those that neither limit a rate nor prefer one class of packets to another: nothing that the
-/// user has asked for is lost without them.
+/// These neither limit a rate nor prefer one class of packets to another. Without them the user
+/// loses nothing that was asked for.
 const PLAIN: [&str; 11] = [
     "bfifo",
     "codel",

@@ -13,7 +13,7 @@ use crate::netlink::link::Links;
 use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;
 
-/// So many packets must have asked, for so long, and none have left with a stamp.
+/// A warning needs this many packets that asked, for this long, while none left with a stamp.
 const PACKETS: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ impl Stamps {
         for &(index, bpfw_egress { asked, stamped, .. }) in counted {
             let anew = Window { began: now, asked, stamped, last_asked: asked };
             let window = self.windows.entry(index).or_insert(anew);
-            // Nobody asks; or stamps come out; or the daemon has set the counters to 0.
+            // No packet asks, or stamps come out, or the daemon has set the counters to 0.
             if asked == window.last_asked || stamped != window.stamped || asked < window.asked {
                 *window = Window { began: now, asked, stamped, last_asked: asked };
                 continue;
@@ -60,7 +60,8 @@ impl Stamps {
 }
 
 impl Interfaces {
-    /// Finds interfaces that packets are to leave by, and no stamp does; `true` if there are new ones.
+    /// Finds interfaces by which packets should leave with a stamp and none does; `true` if there
+    /// are new ones.
     pub(in crate::daemon) fn watch_stamps(&mut self, links: &Links) -> Result<bool> {
         let counted = self.maps.counted()?;
         let mut news = false;

@@ -2,10 +2,10 @@
 //! Drivers that keep an XDP program attached and do not run it.
 //!
 //! virtio_net does so without mergeable receive buffers, vmxnet3 after a change of its rings. The
-//! packets go by the stack, and nothing else would tell. So the daemon compares the interface's
-//! counter with the time of the program's last run. Only the full lane writes that time, but each
-//! direction of a connection takes the full lane at least once in a period, and so does every packet
-//! of other traffic.
+//! stack forwards the packets, and nothing else would tell. So the daemon compares the interface's
+//! counter with the time of the program's last run. Only the full lane writes that time. But each
+//! direction of a connection takes the full lane at least once in a period, and so does every other
+//! packet.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::error::Result;
 use crate::netlink::link::{Counters, Links};
 use crate::reasons::interface::Problem;
 
-/// Of so many parts of the interfaces, one is checked each second.
+/// The interfaces are checked in this many parts, one a second.
 const PARTS: usize = 5;
-/// So many frames are no accident, such as frames that the driver counts and drops.
+/// Fewer frames may be an accident: frames that the driver counts and drops.
 const FRAMES: u64 = 100;
 
 /// One interface, since its program last ran.

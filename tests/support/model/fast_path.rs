@@ -16,8 +16,8 @@ use bpfw::flow::tuple::Tuple;
 use bpfw::reasons::packet::{self, VERDICTS};
 use nix::sys::signal::Signal;
 
-/// How much larger the daemon may become than it was at its start, in KiB: a resync after a flood
-/// holds some ten thousand connections for a moment.
+/// How much the daemon may grow after its start, in KiB. A resync after a flood holds some ten
+/// thousand connections for a moment.
 const GROWTH: u64 = 32 << 10;
 
 /// In which each direction proves itself anew, in seconds: short, so that there are many.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What can happen. An operation that makes no sense at the moment does nothing, so that any
-//! sequence of them can be run, and any part of a sequence.
+//! What can happen. An operation that makes no sense at the moment does nothing. So any sequence of
+//! them can run, and any part of a sequence.
 
 use proptest::prelude::*;
 

@@ -159,8 +159,8 @@ impl World {
         Ok(())
     }
 
-    /// After a segment that the stack has seen, the daemon makes conntrack forget what it acknowledged:
-    /// a RST before that is a limit that README.md names.
+    /// After a segment that the stack has seen, the daemon makes conntrack forget what it
+    /// acknowledged. A RST before that is a limit that README.md names.
     fn wait_until_a_rst_counts(&mut self, conn: Conn) -> Result<(), String> {
         if self.model.daemon != Daemon::Awake {
             return Ok(());

@@ -112,8 +112,9 @@ impl World {
         }
     }
 
-    /// The network changes, by these `ip` commands. Without a daemon, too, the kernel takes a moment: the queue
-    /// of an interface that is set up drops packets until its carrier is noticed (`dev_activate`).
+    /// The network changes, by these `ip` commands. Without a daemon, too, the kernel takes a
+    /// moment. The queue of an interface that is set up drops packets until the kernel notices its
+    /// carrier (`dev_activate`).
     pub fn change(&mut self, net: Net, commands: &str) {
         self.changes.push((Instant::now(), self.model.net));
         self.model.net = net;
