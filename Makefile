@@ -68,7 +68,7 @@ help:
 	@echo '  audit                licenses and known vulnerabilities of all dependencies'
 	@echo '  test                 all tests; as root also those on the running kernel'
 	@echo '  test-vm              chosen tests in a VM; KERNEL=5.10|6.1|6.12|newest|openwrt-like|FOLDER,'
-	@echo '                       TESTS="nat ..."; openwrt-like is built for it, once'
+	@echo '                       TESTS="nat lifecycle/hazard_02"; openwrt-like is built for it, once'
 	@echo "  test-vm-all          the same with each of Debian's kernels, and a table of all"
 	@echo '  test-nic             bpfw on NICs that QEMU emulates, in a VM; KERNEL=6.1|6.12|newest,'
 	@echo '                       PAIRS="igb:igb virtio:e1000e": only over these, LAN:WAN'
