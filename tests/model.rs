@@ -11,14 +11,18 @@ mod support;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use std::cell::RefCell;
 use std::time::Instant;
-use support::model::op::{Conn, End, Op, Way, sequences};
+use support::model::op::{CONNS, Conn, End, Link, Op, Way, sequences};
 use support::model::operate::run;
 use support::model::world::Seen;
 
 /// How long a failing sequence is made shorter, in milliseconds.
 const SHRINK_FOR: u32 = 120_000;
 
-on_both_hooks!(random_sequences_keep_the_promises, a_rst_counts_soon_after_the_start);
+on_both_hooks!(
+    random_sequences_keep_the_promises,
+    a_rst_counts_soon_after_the_start,
+    connections_are_fast_again_by_interfaces_that_come_back,
+);
 
 /// A value of the environment, or the default.
 fn setting(name: &str, default: u64) -> u64 {
@@ -56,6 +60,16 @@ fn a_rst_counts_soon_after_the_start(hook: &str, test: &str) {
         .map(|conn| [Op::Close(conn, End::Rst(Way::Original)), Op::Exchange(conn)])
         .concat()
         .repeat(8);
+    let seen = run(hook, test, &ops).unwrap_or_else(|error| panic!("{error}"));
+    println!("{hook}: {seen}");
+}
+
+/// Also while the daemon is stopped, and hears of all that only afterwards.
+fn connections_are_fast_again_by_interfaces_that_come_back(hook: &str, test: &str) {
+    let exchanges = CONNS.map(Op::Exchange);
+    let vanish = |link| [&[Op::Vanish(link)][..], &exchanges].concat();
+    let stopped = [&[Op::Pause], &vanish(Link::Wan)[..], &[Op::Resume], &exchanges].concat();
+    let ops = [vanish(Link::Wan), vanish(Link::Lan), stopped].concat();
     let seen = run(hook, test, &ops).unwrap_or_else(|error| panic!("{error}"));
     println!("{hook}: {seen}");
 }

@@ -19,7 +19,7 @@ pub fn at6(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
 pub fn add_twin(namespace: &Namespace, device: &str, address: Ipv4Addr) {
     namespace.sysctl(&format!("net/ipv6/conf/{device}/disable_ipv6"), "0");
     namespace.sysctl(&format!("net/ipv6/conf/{device}/keep_addr_on_down"), "1");
-    namespace.ip(&format!("addr add {}/120 dev {device} nodad\n", ipv6_of(address)));
+    namespace.ip(&format!("addr replace {}/120 dev {device} nodad\n", ipv6_of(address)));
 }
 
 /// Gives all three an address, routes, and the router rules by which it tracks connections.

@@ -123,6 +123,8 @@ pub enum Op {
     SmallMtu(bool),
     Neighbor(Link, Neighbor),
     Up(Link, bool),
+    /// The interface leaves the router's namespace, and comes back at once.
+    Vanish(Link),
     /// The WAN interface has another MAC address.
     OtherMac(bool),
     /// One more address at the WAN interface.
@@ -220,6 +222,7 @@ fn topology() -> impl Strategy<Value = Op> {
         2 => any::<bool>().prop_map(Op::SmallMtu),
         3 => (link(), neighbor()).prop_map(|(link, neighbor)| Op::Neighbor(link, neighbor)),
         3 => (link(), up).prop_map(|(link, up)| Op::Up(link, up)),
+        2 => link().prop_map(Op::Vanish),
         1 => any::<bool>().prop_map(Op::OtherMac),
         1 => any::<bool>().prop_map(Op::Address),
     ]

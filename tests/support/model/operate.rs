@@ -87,6 +87,7 @@ impl World {
                 std::thread::sleep(WAIT);
                 Ok(())
             }
+            Op::Vanish(link) => self.vanish(link),
             Op::Policy(_) | Op::MarkRule(_) => {
                 self.network(op);
                 // Until the daemon knows, packets go on as before.
@@ -288,11 +289,27 @@ impl World {
         if !up {
             return self.change(net, &format!("link set {device} down\n"));
         }
-        let mut commands = format!("link set {device} up\n{}", router::neighbors(&net));
-        if link == Link::Wan {
-            commands += &router::route(&net);
-        }
+        let commands = format!("link set {device} up\n{}", restored(&net, link));
         self.change(net, &commands);
+    }
+
+    /// An interface comes back without anything but its name.
+    fn vanish(&mut self, link: Link) -> Result<(), String> {
+        let net = self.model.net;
+        if !net.up[link as usize] {
+            return Ok(());
+        }
+        self.change(net, "");
+        router::vanish(&self.lab, link);
+        self.change(net, &restored(&net, link));
+        let back = Instant::now();
+        for conn in [Conn::UdpSnat, Conn::UdpIpv6] {
+            self.exchange(conn)?;
+            if self.model.must_be_fast(conn) {
+                self.seen.coming_back = self.seen.coming_back.max(back.elapsed());
+            }
+        }
+        self.probe()
     }
 
     fn daemon(&mut self, op: Op) -> Result<(), String> {
@@ -357,4 +374,10 @@ impl World {
         let counters = self.fast_path.as_ref().map(FastPath::verdicts).unwrap_or_default();
         format!("{when}: {error}\n{:#?}\n{entries:#?}\n{counters}\n{told}", self.model)
     }
+}
+
+/// The commands for what an interface that was down or away has lost.
+fn restored(net: &Net, link: Link) -> String {
+    let routes = if link == Link::Wan { router::route(net) } else { String::new() };
+    router::neighbors(net) + &routes
 }

@@ -76,18 +76,19 @@ pub fn lab(hook: &str, test: &str) -> Lab {
         lab.router.name(),
         DMZ.host
     ));
-    lab.router.ip(&format!("link set dmz0 up\naddr add {}/24 dev dmz0\n", DMZ.router));
     lab.server.sh("ethtool -K eth1 tx off tso off gso off gro on");
     lab.router.sh("ethtool -K dmz0 gro on");
-    add_ipv6(&lab);
+    add_ipv6_to_hosts(&lab);
     lab.nft(RULES);
     for host in [&lab.client, &lab.server] {
         host.run_with_input(&["nft", "-f", "-"], MUTE);
     }
-    for device in ["all", "lan0", "wan0", "dmz0"] {
-        lab.router.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0");
-        lab.router.sysctl(&format!("net/ipv4/conf/{device}/send_redirects"), "0");
+    for (family, sysctl, value) in
+        [("ipv4", "rp_filter", "0"), ("ipv4", "send_redirects", "0"), ("ipv6", "forwarding", "1")]
+    {
+        lab.router.sysctl(&format!("net/{family}/conf/all/{sysctl}"), value);
     }
+    [LAN, WAN, DMZ].into_iter().for_each(|side| configure(&lab, side));
     // No connection expires while the others are being dealt with.
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout", "600");
     lab.router.sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "600");
@@ -96,18 +97,29 @@ pub fn lab(hook: &str, test: &str) -> Lab {
     lab
 }
 
-fn add_ipv6(lab: &Lab) {
-    for (namespace, device, address) in [
-        (&lab.client, "eth0", LAN.host),
-        (&lab.server, "eth0", WAN.host),
-        (&lab.server, "eth1", DMZ.host),
-        (&lab.router, "lan0", LAN.router),
-        (&lab.router, "wan0", WAN.router),
-        (&lab.router, "dmz0", DMZ.router),
-    ] {
-        add_twin(namespace, device, address);
+fn add_ipv6_to_hosts(lab: &Lab) {
+    add_twin(&lab.client, "eth0", LAN.host);
+    add_twin(&lab.server, "eth0", WAN.host);
+    add_twin(&lab.server, "eth1", DMZ.host);
+}
+
+/// Sets an interface of the router up that may be new in its namespace.
+fn configure(lab: &Lab, side: Side) {
+    let Side { device, router, .. } = side;
+    for sysctl in ["rp_filter", "send_redirects"] {
+        lab.router.sysctl(&format!("net/ipv4/conf/{device}/{sysctl}"), "0");
     }
-    lab.router.sysctl("net/ipv6/conf/all/forwarding", "1");
+    lab.router.ip(&format!("link set {device} up\naddr replace {router}/24 dev {device}\n"));
+    add_twin(&lab.router, device, router);
+}
+
+/// The interface leaves the router's namespace, and comes back with nothing but its name.
+pub fn vanish(lab: &Lab, link: Link) {
+    let side = side(link);
+    for (from, to) in [(&lab.router, &lab.server), (&lab.server, &lab.router)] {
+        from.ip(&format!("link set {} netns {}\n", side.device, to.name()));
+    }
+    configure(lab, side);
 }
 
 /// The commands for the routes to the server.
@@ -264,10 +276,11 @@ pub fn invalid_packets(lab: &Lab) -> u64 {
     lab.counter("inet rules", "invalid")
 }
 
-/// What is attached to the router's interfaces, as tools see it.
+/// What is attached to the router's interfaces, as tools see it. Their order changes when one vanishes.
 pub fn attached(lab: &Lab) -> String {
     let filters = "for i in lan0 wan0 dmz0; do tc filter show dev $i ingress; done";
-    lab.router.sh(&format!("ip -o link | grep -o 'prog/xdp.*' || true; tc qdisc show; {filters}"))
+    lab.router
+        .sh(&format!("ip -o link | grep -o 'prog/xdp.*' || true; tc qdisc show | sort; {filters}"))
 }
 
 /// More UDP connections than a paused daemon's event queue can hold come and go.

@@ -39,6 +39,8 @@ pub struct Seen {
     pub network: Duration,
     /// From a packet on, until packets both ways were fast.
     pub becoming_fast: Duration,
+    /// From the return of an interface on, until packets both ways were fast.
+    pub coming_back: Duration,
     /// Until conntrack had forgotten what segments acknowledged.
     pub forgetting: Duration,
 }
@@ -52,6 +54,7 @@ impl Seen {
         self.map = self.map.max(other.map);
         self.network = self.network.max(other.network);
         self.becoming_fast = self.becoming_fast.max(other.becoming_fast);
+        self.coming_back = self.coming_back.max(other.coming_back);
         self.forgetting = self.forgetting.max(other.forgetting);
     }
 }
@@ -59,12 +62,13 @@ impl Seen {
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sequences, operations, packets, fast, .. } = self;
-        let Self { map, network, becoming_fast, forgetting, .. } = self;
+        let Self { map, network, becoming_fast, coming_back, forgetting, .. } = self;
         write!(
             f,
             "{sequences} sequences, {operations} operations, {packets} packets, {fast} of them \
              fast; at most {map:?} until the map was right, {network:?} until packets followed the \
-             network, {becoming_fast:?} until they were fast again, {forgetting:?} until a RST counted"
+             network, {becoming_fast:?} until they were fast again, {coming_back:?} by an interface that \
+             came back, {forgetting:?} until a RST counted"
         )
     }
 }
