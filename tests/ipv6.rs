@@ -20,6 +20,7 @@ on_both_hooks!(
     hazard_42_udp_and_tcp_of_ipv6_are_fast,
     hazard_42_a_hop_limit_that_ends_here_is_the_stacks,
     hazard_48_a_smaller_mtu_is_told_to_the_sender,
+    hazard_48_a_smaller_mtu_of_a_route_is_told_to_the_sender,
     hazard_46_translated_connections_of_ipv6_stay,
     hazard_46_prefixes_that_rules_translate_are_never_fast,
     hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast,
@@ -92,11 +93,21 @@ fn hazard_42_a_hop_limit_that_ends_here_is_the_stacks(hook: &str, test: &str) {
 
 /// "Packet too big" comes from the stack, so TCP goes on in smaller segments.
 fn hazard_48_a_smaller_mtu_is_told_to_the_sender(hook: &str, test: &str) {
+    is_told_to_the_sender(hook, test, |lab| lab.router.sysctl("net/ipv6/conf/wan0/mtu", "1300"));
+}
+
+/// The stack forwards by the route's metric, although look-ups do not tell it.
+fn hazard_48_a_smaller_mtu_of_a_route_is_told_to_the_sender(hook: &str, test: &str) {
+    let replace = |lab: &Lab| lab.router.ip("route add fd00:2::2/128 dev wan0 mtu 1300\n");
+    is_told_to_the_sender(hook, test, replace);
+}
+
+fn is_told_to_the_sender(hook: &str, test: &str, shrink: impl FnOnce(&Lab)) {
     let lab = lab6(hook, test);
     let _daemon = start(&lab, hook, &[]);
     let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at6(SERVER6, 5001)));
     wait_until_tcp_fast(&lab, &pair);
-    lab.router.sysctl("net/ipv6/conf/wan0/mtu", "1300");
+    shrink(&lab);
     std::thread::sleep(Duration::from_millis(1500));
     pair.transfer(Direction::ToServer, BYTES, 3);
     let route = lab.client.sh("ip -6 route get fd00:2::2");

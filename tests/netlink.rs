@@ -235,6 +235,26 @@ fn hazard_10_route_mtus_are_followed() {
 }
 
 #[test]
+fn hazard_48_route_mtus_of_ipv6_are_followed() {
+    in_namespace_of_both("hazard_48_route_mtus_of_ipv6_are_followed", || {
+        run("ip addr add fd00::1/64 dev v0 nodad");
+        let mut monitor = settled_for(Families::Both);
+        let v0 = index(&monitor, "v0");
+        let smallest = |monitor: &Monitor| monitor.network().routes.ipv6.smallest_mtu(v0);
+        let links = |changes: &Changes| changes.links && changes.forwarding;
+        expect(&mut monitor, "ip route add fd01::/64 via fd00::2 mtu 1400", links);
+        assert_eq!(smallest(&monitor), Some(1400));
+        assert_eq!(smallest(&settled_for(Families::Both)), Some(1400));
+        run("ip link set v0 mtu 1300");
+        monitor.doubt_mtus();
+        expect(&mut monitor, "ip link set v0 mtu 1500", links);
+        assert_eq!(smallest(&monitor), Some(1500), "the kernel has changed it without an event");
+        expect(&mut monitor, "ip route del fd01::/64", links);
+        assert_eq!(smallest(&monitor), None);
+    });
+}
+
+#[test]
 fn hazard_20_own_addresses_are_known() {
     in_namespace("hazard_20_own_addresses_are_known", || {
         let mut monitor = settled();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::abi::{self, bpfw_egress, bpfw_link, bpfw_link_key};
 use crate::datapath::Hook;
+use crate::flow::family::Family;
 use crate::netlink::link::{Link, Vlan};
 use crate::netlink::link_layer::LinkLayer;
 use crate::reasons::interface::Problem;
@@ -40,8 +41,8 @@ pub struct View<'a> {
     pub attached: &'a dyn Fn(u32) -> bool,
     /// Whether the driver of this interface sends redirected XDP frames.
     pub can_transmit: &'a dyn Fn(u32) -> bool,
-    /// The smallest MTU among the routes through this interface that name one.
-    pub route_mtu: &'a dyn Fn(u32) -> Option<u32>,
+    /// The smallest MTU among the routes of a family through this interface that name one.
+    pub route_mtu: &'a dyn Fn(Family, u32) -> Option<u32>,
     /// The interface's MTU for IPv6, where that is another one.
     pub mtu6: &'a dyn Fn(&Link) -> Option<u32>,
     /// Whether something at this interface must see all of its packets.
@@ -106,11 +107,12 @@ impl View<'_> {
         if !self.is_l3(link) || self.mac(link).is_none() || !link.up || !self.is_named(link) {
             return None;
         }
-        let mtu = (self.route_mtu)(link.index).map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        let of_routes = |family| (self.route_mtu)(family, link.index).unwrap_or(u32::MAX);
+        let mtu6 = (self.mtu6)(link).unwrap_or(u32::MAX);
         let untagged = bpfw_egress {
             port: link.index,
-            mtu,
-            mtu6: (self.mtu6)(link).map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+            mtu: link.mtu.min(of_routes(Family::Ipv4)),
+            mtu6: link.mtu.min(mtu6).min(of_routes(Family::Ipv6)),
             flags: abi::BPFW_EGRESS_REDIRECT | self.header_flag(link),
             ..Default::default()
         };
@@ -230,7 +232,11 @@ mod tests {
             links: &links,
             attached: &|index| index <= 2,
             can_transmit: &|index| index <= 2,
-            route_mtu: &|index| (index == 2).then_some(1280),
+            route_mtu: &|family, index| match (family, index) {
+                (Family::Ipv4, 2) => Some(1280),
+                (Family::Ipv6, 1) => Some(1320),
+                _ => None,
+            },
             mtu6: &|link| (link.index == 2).then_some(1300),
             left_out: &|index| index == 4,
             room,
@@ -364,6 +370,6 @@ mod tests {
         let devices = devices(Hook::Tc, vec![link(1, "a"), link(2, "b")]);
         assert_eq!(egress(&devices, 1).unwrap().mtu, 1500);
         assert_eq!(egress(&devices, 2).unwrap().mtu, 1280);
-        assert_eq!([1, 2].map(|index| egress(&devices, index).unwrap().mtu6), [1500, 1300]);
+        assert_eq!([1, 2].map(|index| egress(&devices, index).unwrap().mtu6), [1320, 1300]);
     }
 }

@@ -119,6 +119,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         self.policy.sysctls = sysctls;
+        self.monitor.doubt_mtus();
         self.generations.ask(Change::Policy);
         self.update_devices()?;
         self.check_policies()

@@ -73,6 +73,11 @@ impl Monitor {
         &self.network
     }
 
+    /// Has the routes of IPv6 read again if some name an MTU: an interface has another one.
+    pub fn doubt_mtus(&mut self) {
+        self.network.doubt_mtus();
+    }
+
     /// How long it is until [`read`](Self::read) has something to report without an event.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         self.network.until_routes_expire(now)
@@ -99,7 +104,7 @@ impl Monitor {
         }
         if self.network.must_read_routes(Instant::now()) {
             self.unreported |= Changes { forwarding: true, routing: true, ..Changes::default() };
-            self.network.read_routes(&mut Socket::open(NETLINK_ROUTE)?)?;
+            self.unreported.links |= self.network.read_routes(&mut Socket::open(NETLINK_ROUTE)?)?;
         }
         Ok(Changes { drained, ..std::mem::take(&mut self.unreported) })
     }

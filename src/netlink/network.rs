@@ -128,10 +128,16 @@ impl Network {
         self.routes.ipv6.until_reading(now)
     }
 
-    /// Reads the routes of IPv6 again.
-    pub(super) fn read_routes(&mut self, socket: &mut Socket) -> Result<()> {
-        self.routes.ipv6 = route::dump(socket, Family::Ipv6.number())?.ipv6;
-        Ok(())
+    /// The MTU of an interface has changed.
+    pub(super) fn doubt_mtus(&mut self) {
+        self.routes.ipv6.doubt_mtus();
+    }
+
+    /// Reads the routes of IPv6 again; `true` if an interface's MTUs changed.
+    pub(super) fn read_routes(&mut self, socket: &mut Socket) -> Result<bool> {
+        let routes = route::dump(socket, Family::Ipv6.number())?.ipv6;
+        let before = std::mem::replace(&mut self.routes.ipv6, routes);
+        Ok(!before.has_mtus_of(&self.routes.ipv6))
     }
 
     /// Whether packets of this family may have a choice among next hops.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What matters of routes (ip-route(8)) and is not in the answer of a BPF program's look-up. That
-//! is the metric `mtu` of IPv4 (RTAX_MTU) unless it is locked, the type of service, and realms. It
-//! is also whether there are several next hops, and when the next route of IPv6 expires.
+//! is the metric `mtu` (RTAX_MTU) unless it is locked, the type of service, and realms. It is also whether there are several next hops, and when the next route of IPv6 expires.
 //! Learned path MTUs: `routing_sysctls.rs`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -93,6 +92,16 @@ impl RouteFacts {
             self.users.range((egress, 0)..=(egress, u32::MAX)).next().map(|(key, _)| key.1)
         };
         [smallest(None), smallest(Some(ifindex))].into_iter().flatten().min()
+    }
+
+    pub(super) fn has_mtus_of(&self, other: &Self) -> bool {
+        self.users == other.users
+    }
+
+    /// The MTU of an interface has changed, and with it the metrics of routes, of which no event tells
+    /// (`fib6_nh_mtu_change` in net/ipv6/route.c).
+    pub(super) fn doubt_mtus(&mut self) {
+        self.unclear |= !self.users.is_empty();
     }
 
     /// Whether the routes must be read again: one has expired, or events did not tell all.

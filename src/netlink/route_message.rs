@@ -132,7 +132,6 @@ fn traits(key: &Key, bytes: &[u8]) -> Traits {
             _ => {}
         }
     }
-    let metrics = metrics.filter(|_| key.family == Family::Ipv4);
     Traits {
         mtu: metrics.and_then(|metrics| u32_at(find(metrics, RTAX_MTU)?, 0)).unwrap_or(0),
         tos: key.tos != 0,

@@ -280,10 +280,18 @@ fn hazard_43_the_first_expiry_counts() {
 }
 
 #[test]
-fn hazard_48_a_route_of_ipv6_has_its_mtu_from_look_ups() {
-    let mut facts = RouteFacts::default();
-    assert!(!Route::to6(1).dev(2).mtu(1280).add(&mut facts, NEW));
+fn hazard_48_the_metric_of_a_route_of_ipv6_counts() {
+    let (mut facts, now) = (RouteFacts::default(), Instant::now());
+    assert!(Route::to6(1).dev(2).mtu(1280).add(&mut facts, NEW));
+    assert_eq!((facts.smallest_mtu(2), facts.smallest_mtu(3)), (Some(1280), None));
+    assert!(!facts.must_be_read(now));
+    facts.doubt_mtus();
+    assert!(facts.must_be_read(now), "the interface has another MTU, and the route perhaps, too");
+    assert!(Route::to6(1).dev(2).mtu(1280).delete(&mut facts));
     assert!(is_empty(&facts));
+    facts.was_read();
+    facts.doubt_mtus();
+    assert!(!facts.must_be_read(now), "no route has the metric");
 }
 
 /// A dump has them beside the routes.

@@ -181,7 +181,7 @@ impl Interfaces {
                 ours.is_some_and(|ours| ours.fits(network.links.get(&index)))
             },
             can_transmit: &|index| all_generic || positions.get(&index).is_some_and(is_trusted),
-            route_mtu: &|index| network.routes.ipv4.smallest_mtu(index),
+            route_mtu: &|family, index| network.routes[family].smallest_mtu(index),
             mtu6: &|link| policy.sysctls.ipv6.mtu(&link.name),
             left_out: &|index| {
                 network.links.get(&index).is_some_and(|link| left_out.reason(link).is_some())
