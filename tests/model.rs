@@ -30,7 +30,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn random_sequences_keep_the_promises(hook: &str, test: &str) {
-    let (cases, seed) = (setting("BPFW_MODEL_CASES", 10), setting("BPFW_MODEL_SEED", 1));
+    let (cases, seed) = (setting("BPFW_MODEL_CASES", 8), setting("BPFW_MODEL_SEED", 1));
     let config = Config {
         cases: u32::try_from(cases).expect("not so many"),
         failure_persistence: None,

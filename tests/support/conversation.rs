@@ -20,7 +20,8 @@ fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(address, port)
 }
 
-/// Connections with each kind of NAT: none, SNAT, DNAT, both; with other ports and without.
+/// Connections with each kind of NAT: none, SNAT, DNAT, both; with other ports and without. Some of
+/// IPv6, without.
 pub fn conversations() -> Vec<Flow> {
     let numbers =
         (0..OF_EACH).flat_map(|number| [Protocol::Tcp, Protocol::Udp].map(|p| (number, p)));
@@ -43,6 +44,7 @@ fn of_each_kind(protocol: Protocol, port: u16) -> Vec<Flow> {
         into(port + 3, WAN.router_at(7003), LAN.at(7003)),
         into(port + 4, WAN.router_at(7004), LAN.at(80)),
         out((LAN.at(port + 5), at(ELSEWHERE, 7005)), twice),
+        Flow { ipv6: true, ..to_service(port + 6, LAN.at(port + 6), 7006) },
     ]
 }
 
@@ -78,6 +80,15 @@ pub fn rules(all: &[Flow]) -> String {
                 ct state invalid counter drop
                 iifname lan0 accept
                 ct status dnat accept
+                counter drop
+            }}
+        }}
+        table ip6 rules {{
+            chain forward {{
+                type filter hook forward priority 0; policy accept;
+                ct state established,related accept
+                ct state invalid counter drop
+                iifname lan0 accept
                 counter drop
             }}
         }}\n"

@@ -374,6 +374,11 @@ impl Packet {
         bytes
     }
 
+    /// Whether it is IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
     /// Whether it is TCP, and so has the values of TCP.
     pub fn is_tcp(&self) -> bool {
         self.tcp.is_some()
@@ -384,7 +389,8 @@ impl Packet {
         self.tcp.as_ref().map(|tcp| tcp.flags)
     }
 
-    fn protocol(&self) -> u8 {
+    /// TCP's or UDP's number.
+    pub fn protocol(&self) -> u8 {
         if self.tcp.is_some() { 6 } else { 17 }
     }
 

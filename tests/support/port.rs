@@ -30,6 +30,7 @@ const HEADER: usize = 10;
 const ETHERNET: u16 = 14;
 const NEEDS_CHECKSUM: u8 = 1;
 const TCP_SEGMENTS: u8 = 1;
+const TCP_SEGMENTS_OF_IPV6: u8 = 4;
 const LARGEST: usize = 66 << 10;
 
 /// A frame with what lies beside its bytes.
@@ -62,13 +63,16 @@ impl PortFrame {
     /// As the kernel wants it: `struct virtio_net_hdr` (linux/virtio_net.h), then the frame. If the
     /// header says anything, the frame has `l2_len` bytes in front of an IP header without options.
     pub(super) fn with_header(&self, l2_len: u16) -> Vec<u8> {
-        let l4 = l2_len + 20;
         let mut bytes = vec![0; HEADER];
         if self.unfinished {
-            let protocol = self.bytes[usize::from(l2_len) + 9];
+            let ip = &self.bytes[usize::from(l2_len)..];
+            let (l4, protocol, segments) = match ip[0] >> 4 {
+                6 => (l2_len + 40, ip[6], TCP_SEGMENTS_OF_IPV6),
+                _ => (l2_len + 20, ip[9], TCP_SEGMENTS),
+            };
             let (field, length) = if protocol == 6 { (16, 20) } else { (6, 8) };
             bytes[0] = NEEDS_CHECKSUM;
-            bytes[1] = if self.gso_size > 0 { TCP_SEGMENTS } else { 0 };
+            bytes[1] = if self.gso_size > 0 { segments } else { 0 };
             let words = [l4 + length, self.gso_size, l4, field];
             for (at, word) in words.into_iter().enumerate() {
                 bytes[2 + 2 * at..][..2].copy_from_slice(&word.to_ne_bytes());

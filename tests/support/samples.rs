@@ -35,7 +35,7 @@ pub struct Samples {
     unfinished: bool,
 }
 
-/// The largest IPv4 packet that the host on this side can send.
+/// The largest packet that the host on this side can send.
 fn mtu(side: Side) -> usize {
     if side == LAN { 1500 } else { WAN_MTU }
 }
@@ -116,13 +116,15 @@ impl Samples {
         let src = SocketAddrV4::new(src, 50000 + random.below(16) as u16);
         let dst = SocketAddrV4::new(dst, *random.pick(&[22, 7000, 7001, 7003, 7004, 7100]));
         let packet = if random.one_in(2) { Packet::tcp(src, dst) } else { Packet::udp(src, dst) };
-        packet.mac(from.host_mac, from.router_mac)
+        let packet = packet.mac(from.host_mac, from.router_mac);
+        if random.one_in(4) { packet.over_ipv6() } else { packet }
     }
 
     /// With a payload, and what else differs between good packets.
     fn filled(&mut self, packet: Packet, from: Side, first: u32) -> Packet {
         let random = &mut self.random;
-        let headers = 20 + if packet.is_tcp() { 20 } else { 8 };
+        let ip = if packet.is_ipv6() { 40 } else { 20 };
+        let headers = ip + if packet.is_tcp() { 20 } else { 8 };
         let length = match random.below(4) {
             0 => headers + random.below(20),
             1 => headers + random.below(200),
@@ -131,6 +133,7 @@ impl Samples {
         };
         let payload = random.bytes(length.min(mtu(from)) - headers);
         let packet = packet.payload(&payload).id(self.id).df(!random.one_in(4));
+        let packet = packet.flow_label(random.next() as u32);
         if packet.is_tcp() { segment(random, packet, first) } else { packet }
     }
 
@@ -145,7 +148,7 @@ impl Samples {
         }
         let mut gso_size = 0;
         if flow.protocol == Protocol::Tcp && random.one_in(2) {
-            let size = 500 + random.below(mtu(from) - 539);
+            let size = 500 + random.below(mtu(from) - 559);
             let length = size + 1 + random.below(20_000);
             packet = packet.payload(&random.bytes(length));
             gso_size = size as u16;
@@ -197,7 +200,10 @@ const FLAGS: usize = 13;
 /// Where the TCP header begins in an untagged frame, if all of it is there.
 fn tcp_header(frame: &[u8]) -> Option<usize> {
     let (header, protocol) = (*frame.get(14)?, *frame.get(23)?);
-    let at = 14 + 4 * usize::from(header & 0xf);
+    let (at, protocol) = match frame[12..14] {
+        [0x86, 0xdd] => (54, frame[20]),
+        _ => (14 + 4 * usize::from(header & 0xf), protocol),
+    };
     (protocol == 6 && frame.len() >= at + 20).then_some(at)
 }
 

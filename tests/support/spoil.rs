@@ -6,13 +6,14 @@ use super::flow::{Flow, Side};
 use super::random::Random;
 use bpfw::abi::{Pod, bpfw_tuple};
 use bpfw::flow::tuple::Tuple;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const IPV6_HEADER: usize = 40;
 
-/// The IPv4 packet of a frame with up to two tags; None if there is no whole header.
+/// The IP packet of a frame with up to two tags; None if there is no whole header.
 pub fn ip_of(frame: &mut [u8]) -> Option<&mut [u8]> {
     let mut at = 12;
     while matches!(frame.get(at..at + 2)?, [0x81, 0] | [0x88, 0xa8]) {
@@ -29,15 +30,32 @@ struct Segment {
 }
 
 impl Segment {
-    /// None if conntrack would find no ports in it, or not its checksum: lengths, fragments.
+    /// None if conntrack would find no ports in it, or not its checksum: lengths, fragments, extension headers.
     fn of(ip: &[u8]) -> Option<Self> {
+        if ip[0] >> 4 == 6 { Self::of_ipv6(ip) } else { Self::of_ipv4(ip) }
+    }
+
+    fn of_ipv6(ip: &[u8]) -> Option<Self> {
+        let (shortest, field) = Self::places(ip[6])?;
+        let total = IPV6_HEADER + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        let good = total <= ip.len() && total >= IPV6_HEADER + shortest;
+        let field = IPV6_HEADER + field;
+        good.then_some(Self { range: IPV6_HEADER..total, field: field..field + 2 })
+    }
+
+    /// How long the header is, and where the checksum is in it.
+    fn places(protocol: u8) -> Option<(usize, usize)> {
+        match protocol {
+            TCP => Some((20, 16)),
+            UDP => Some((8, 6)),
+            _ => None,
+        }
+    }
+
+    fn of_ipv4(ip: &[u8]) -> Option<Self> {
         let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
         let start = usize::from(ip[0] & 0x0f) * 4;
-        let (shortest, field) = match ip[9] {
-            TCP => (20, 16),
-            UDP => (8, 6),
-            _ => return None,
-        };
+        let (shortest, field) = Self::places(ip[9])?;
         let whole = ip[6] & 0x3f == 0 && ip[7] == 0 && total <= ip.len();
         let good = ip[0] >> 4 == 4 && start >= 20 && total >= start + shortest;
         let (range, field) = (start..total, start + field..start + field + 2);
@@ -53,20 +71,35 @@ impl Segment {
     }
 
     fn right_sum(&self, ip: &[u8]) -> u16 {
-        let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
-        checksum::transport(address(12), address(16), ip[9], &ip[self.range.clone()])
+        let (protocol, segment) = (protocol_of(ip), &ip[self.range.clone()]);
+        if ip[0] >> 4 == 6 {
+            let address =
+                |at: usize| Ipv6Addr::from(*ip[at..].first_chunk::<16>().expect("a whole header"));
+            return checksum::transport(address(8), address(24), protocol, segment);
+        }
+        let address =
+            |at: usize| Ipv4Addr::from(*ip[at..].first_chunk::<4>().expect("a whole header"));
+        checksum::transport(address(12), address(16), protocol, segment)
     }
+}
+
+/// Of a segment that there is.
+fn protocol_of(ip: &[u8]) -> u8 {
+    if ip[0] >> 4 == 6 { ip[6] } else { ip[9] }
 }
 
 /// Makes the checksums right, as far as the headers make sense; the header's own is left wrong
 /// once in a while.
 pub fn finish(random: &mut Random, frame: &mut [u8]) {
     let Some(ip) = ip_of(frame) else { return };
+    let is_ipv6 = ip[0] >> 4 == 6;
     let header = (usize::from(ip[0] & 0x0f) * 4).clamp(20, ip.len());
-    // The option with the router's time would differ between two routers.
-    ip[20..header].iter_mut().filter(|byte| **byte == 68).for_each(|byte| *byte = 1);
+    if !is_ipv6 {
+        // The option with the router's time would differ between two routers.
+        ip[20..header].iter_mut().filter(|byte| **byte == 68).for_each(|byte| *byte = 1);
+    }
     if let Some(segment) = Segment::of(ip) {
-        let without = ip[9] == UDP && segment.sum(ip) == 0;
+        let without = protocol_of(ip) == UDP && segment.sum(ip) == 0;
         let right = segment.right_sum(ip);
         // Both say zero, for TCP at least.
         let other_zero = right == 0 && random.one_in(2);
@@ -75,6 +108,9 @@ pub fn finish(random: &mut Random, frame: &mut [u8]) {
             (_, true) => segment.set_sum(ip, 0xffff),
             _ => segment.set_sum(ip, right),
         }
+    }
+    if is_ipv6 {
+        return;
     }
     let right = checksum::ipv4_header(&ip[..header]);
     let sum = if random.one_in(60) { right ^ 1 << random.below(16) } else { right };
@@ -89,7 +125,7 @@ pub fn spoil(random: &mut Random, frame: &[u8]) -> Option<Vec<u8>> {
     let right = segment.sum(ip);
     let wrong = random.next() as u16;
     // The two zeros may be right alike, or mean that there is none.
-    if matches!(wrong, 0 | 0xffff) || wrong == right || (ip[9] == UDP && right == 0) {
+    if matches!(wrong, 0 | 0xffff) || wrong == right || (protocol_of(ip) == UDP && right == 0) {
         return None;
     }
     segment.set_sum(ip, wrong);
@@ -121,11 +157,11 @@ pub fn choose_sum(random: &mut Random, flow: &Flow, from: Side, frame: &mut [u8]
     let Some(ip) = ip_of(frame) else { return };
     let Some(segment) = Segment::of(ip) else { return };
     let last = segment.range.end - 2 - (segment.range.len() & 1);
-    if last < segment.range.start + if ip[9] == TCP { 20 } else { 8 } {
+    if last < segment.range.start + if protocol_of(ip) == TCP { 20 } else { 8 } {
         return;
     }
     let mut sum: u16 = *random.pick(&[0, 1, 2, 0xfffd, 0xfffe]);
-    if random.one_in(2) {
+    if random.one_in(2) && !flow.ipv6 {
         let [there, back] = [false, true].map(|reply| ends_sum(flow.tuple(reply)));
         // What the translation will add to the sum's complement is taken off beforehand.
         let translation = if from == flow.near { [there, back] } else { [back, there] };

@@ -4,7 +4,8 @@
 
 use super::conversation::{LAST, opening, opposite, rules};
 use super::daemon::Daemon;
-use super::flow::{Flow, LAN, Side, WAN};
+use super::flow::{Flow, LAN, Side, WAN, ipv6_of};
+use super::ipv6::add_twin;
 use super::lab::{Lab, SERVER, show};
 use super::maps::Maps;
 use super::packet::Packet;
@@ -12,6 +13,7 @@ use super::port::{Port, PortFrame};
 use super::router::{self, LIMIT, start};
 use super::wait::{becomes_true, eventually};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 /// The largest IPv4 packet that wan0 sends; lan0 sends 1,500, and to the client 1,300.
@@ -148,13 +150,17 @@ impl Half {
         }
         lab.router.sh(OWN_QUEUES.replace("DEVICES", "lan0 wan0").as_str());
         lab.server.ip(&format!("link set eth0 mtu {WAN_MTU}\n"));
+        add_ipv6(&lab);
         lab.router.ip(&neighbors());
         // A default route, because the rate of "network unreachable" has a limit that is the
         // machine's own (ip_error in the kernel's net/ipv4/route.c).
         lab.router.ip(&format!(
             "link set wan0 mtu {WAN_MTU}\nroute add {} dev lan0 mtu 1300\n\
-             route add default via {SERVER}\n",
-            LAN.host
+             route add default via {SERVER}\nroute add {} dev lan0 mtu 1300\n\
+             route add default via {}\n",
+            LAN.host,
+            ipv6_of(LAN.host),
+            ipv6_of(SERVER)
         ));
         for (path, value) in SYSCTLS {
             lab.router.sysctl(path, value);
@@ -187,6 +193,7 @@ impl Half {
                     self.drain(&mut seen);
                     return seen;
                 }
+                Some(frame) if is_multicast(&frame) => {}
                 Some(frame) => seen.push((far.device, plain(frame))),
                 None => self.port(far).wait(),
             }
@@ -198,6 +205,7 @@ impl Half {
     fn drain(&self, seen: &mut Seen) {
         for side in [LAN, WAN] {
             let frames = std::iter::from_fn(|| self.port(side).receive());
+            let frames = frames.filter(|frame| !is_multicast(frame));
             seen.extend(frames.map(|frame| (side.device, plain(frame))));
         }
         seen.sort();
@@ -224,7 +232,7 @@ impl Twins {
         for half in [&self.stack, &self.bpfw] {
             half.lab.conntrack(&["-F"]);
             half.lab.router.sysctl("net/ipv4/conf/all/rp_filter", policy.rp_filter);
-            half.lab.nft("table ip one_way\ndelete table ip one_way");
+            half.lab.nft("table inet one_way\ndelete table inet one_way");
         }
         eventually(LIMIT, "no connection is offloaded", || self.maps.entries() == 0);
         let outcome = self.inject(LAN, &[]);
@@ -260,7 +268,7 @@ impl Twins {
         let before = self.maps.generation();
         for half in [&self.stack, &self.bpfw] {
             half.lab.nft(&format!(
-                "table ip one_way {{
+                "table inet one_way {{
                     chain c {{
                         type filter hook forward priority -10; policy accept;
                         meta l4proto {{ tcp, udp }} {rule}
@@ -293,7 +301,7 @@ impl Twins {
 }
 
 /// Hosts take nothing in, and so answer nothing.
-const SILENCE: &str = "table ip silence {
+const SILENCE: &str = "table inet silence {
     chain prerouting { type filter hook prerouting priority -400; policy drop; }
 }
 ";
@@ -302,26 +310,45 @@ const SILENCE: &str = "table ip silence {
 const OWN_QUEUES: &str = "for device in DEVICES; do ethtool -K $device gro on; done";
 
 /// Nothing may depend on the time that passes.
-const SYSCTLS: [(&str, &str); 7] = [
+const SYSCTLS: [(&str, &str); 12] = [
     // No limit to the rate of ICMP errors; and no advice, whose rate has a limit of its own.
     ("net/ipv4/icmp_ratemask", "0"),
+    ("net/ipv6/icmp/ratelimit", "0"),
+    // The set of those that a limit concerns; 127 is none.
+    ("net/ipv6/icmp/ratemask", "127"),
+    ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/lan0/send_redirects", "0"),
     ("net/ipv4/conf/wan0/send_redirects", "0"),
     // Fragments wait as long as it takes; those that XDP has passed up take more memory.
     ("net/ipv4/ipfrag_time", "36000"),
     ("net/ipv4/ipfrag_high_thresh", "1000000000"),
+    ("net/netfilter/nf_conntrack_frag6_timeout", "36000"),
+    ("net/netfilter/nf_conntrack_frag6_high_thresh", "1000000000"),
     // Segments may lie outside of the window: bpfw wants it so for connections that it forwards.
     ("net/netfilter/nf_conntrack_tcp_be_liberal", "1"),
 ];
 
-/// Every address of both networks has a MAC address, so that no ARP is needed.
+/// The router has no link-local addresses: it sends no redirects of IPv6, whose rate has a limit of its own.
+fn add_ipv6(lab: &Lab) {
+    for side in [LAN, WAN] {
+        lab.router.sysctl(&format!("net/ipv6/conf/{}/addr_gen_mode", side.device), "1");
+        add_twin(&lab.router, side.device, side.router);
+    }
+}
+
+/// Every address of both networks has a MAC address, so that neither ARP nor neighbor discovery is needed.
 fn neighbors() -> String {
     let of = |side: Side| {
         let [a, b, c, _] = side.host.octets();
-        (0..255).filter(move |host| side.router.octets()[3] != *host).map(move |host| {
+        (0..=255).filter(move |host| side.router.octets()[3] != *host).map(move |host| {
             let (mac, device) = (show(side.host_mac), side.device);
-            format!("neigh replace {a}.{b}.{c}.{host} lladdr {mac} dev {device} nud permanent\n")
+            let host = Ipv4Addr::new(a, b, c, host);
+            [host.into(), ipv6_of(host).into()]
+                .map(|host: IpAddr| {
+                    format!("neigh replace {host} lladdr {mac} dev {device} nud permanent\n")
+                })
+                .concat()
         })
     };
     [LAN, WAN].into_iter().flat_map(of).collect()
@@ -337,6 +364,11 @@ fn last(from: Side, number: u64) -> Vec<u8> {
         .ip_options(&[1; 4])
         .payload(&number.to_be_bytes())
         .build()
+}
+
+/// To a MAC address of IPv6's multicast: the router's own reports of its groups, which come at any time.
+fn is_multicast(frame: &PortFrame) -> bool {
+    frame.bytes.starts_with(&[0x33, 0x33])
 }
 
 /// Without what differs between two routers: the identification of the ICMP errors that they make.

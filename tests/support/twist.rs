@@ -82,6 +82,8 @@ pub const TWISTS: &[Twist] = &[
         tag(random, packet)
     },
     |random, packet| packet.ip_options(random.pick::<&[u8]>(&IP_OPTIONS)),
+    extended,
+    extended,
     |random, packet| packet.fragment(*random.pick(&[0, 1, 2, 100, 0x1fff]), random.one_in(2)),
     |random, packet| packet.total_length(*random.pick(&[0, 19, 20, 27, 28, 40, 41, 60, 1400])),
     |random, packet| packet.total_length(random.next() as u16),
@@ -94,6 +96,39 @@ pub const TWISTS: &[Twist] = &[
     tcp_only,
     tcp_only,
 ];
+
+/// Bytes of extension headers behind the first one, which says what follows (RFC 8200, IANA's registry of protocol
+/// numbers): hop-by-hop options with padding, router alert, a jumbo payload and unknown ones, routing headers,
+/// fragments (an atomic one, a first, a last), destination options, authentication, mobility, nothing, ESP.
+const EXTENSIONS: [(u8, &[u8]); 16] = [
+    (0, &[0, 1, 4, 0, 0, 0, 0]),
+    (0, &[0, 5, 2, 0, 0, 1, 0]),
+    (0, &[0, 0xc2, 4, 0, 1, 0, 0]),
+    (0, &[0, 0x9e, 4, 0, 0, 0, 0]),
+    (0, &[9, 1, 4, 0, 0, 0, 0]),
+    (43, &[0, 0, 1, 0, 0, 0, 0]),
+    (43, &[0, 2, 0, 0, 0, 0, 0]),
+    (43, &[0, 4, 1, 0, 0, 0, 0]),
+    (44, &[0, 0, 0, 0, 0, 0, 1]),
+    (44, &[0, 0, 1, 0, 0, 0, 2]),
+    (44, &[0, 0, 8, 0, 0, 0, 2]),
+    (60, &[0, 1, 4, 0, 0, 0, 0]),
+    (51, &[1, 0, 0, 0, 0, 0, 1]),
+    (135, &[0, 5, 0, 0, 0, 0, 0]),
+    (59, &[0, 0, 0, 0, 0, 0, 0]),
+    (50, &[0, 0, 1, 0, 0, 0, 1]),
+];
+
+/// IPv6: one or two extension headers.
+fn extended(random: &mut Random, packet: Packet) -> Packet {
+    let ((first, outer), (second, inner)) = (*random.pick(&EXTENSIONS), *random.pick(&EXTENSIONS));
+    let protocol = packet.protocol();
+    if random.one_in(3) {
+        let bytes = [&[second], outer, &[protocol], inner].concat();
+        return packet.extension(first, &bytes);
+    }
+    packet.extension(first, &[&[protocol], outer].concat())
+}
 
 fn tag(random: &mut Random, packet: Packet) -> Packet {
     let protocol = *random.pick(&[0x8100, 0x8100, 0x88a8]);
@@ -123,7 +158,7 @@ fn tcp_only(random: &mut Random, packet: Packet) -> Packet {
     }
 }
 
-/// Bytes of an IPv4 packet. Not TCP's numbers and flags. How conntrack takes a RST depends on the
+/// Bytes of an IPv4 packet. Of IPv6 all are in the header. Not TCP's numbers and flags. How conntrack takes a RST depends on the
 /// numbers that it has seen, and it sees less of a connection that bpfw forwards.
 const FLIPPED: [usize; 30] = {
     let mut all = [32; 30];
@@ -160,14 +195,14 @@ pub const EDITS: &[Edit] = &[
     },
 ];
 
-/// Overwrites bytes of the IPv4 packet, where it has them.
+/// Overwrites bytes of the IP packet, where it has them.
 fn set(frame: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = ip_of(frame).and_then(|ip| ip.get_mut(at..at + bytes.len())) {
         place.copy_from_slice(bytes);
     }
 }
 
-/// Turns bits of the IPv4 packet over, where it has them.
+/// Turns bits of the IP packet over, where it has them.
 fn change(frame: &mut [u8], at: usize, bits: u8) {
     if let Some(byte) = ip_of(frame).and_then(|ip| ip.get_mut(at)) {
         *byte ^= bits;
