@@ -199,7 +199,7 @@ fn waited(datapath: &mut Datapath<'_>) {
         assert_eq!(datapath.send(&waiting), Some(BPFW_STAMP_OLD));
         expect_asks(datapath, &flow, false);
     }
-    // At rest, no stamp is the current one.
+    // In a pause, no stamp is the current one.
     let frame = flow.outgoing(false).build();
     let waiting = sent(datapath, &flow, &frame);
     datapath.state.pause().expect("a pause");

@@ -276,8 +276,8 @@ fn hazard_01_segments_by_the_stack_amid_bulk(hook: &str, test: &str) {
         let bulk = scope.spawn(|| pair.transfer(Direction::ToServer, 256 << 20, 1));
         let mut disturbed = 0;
         while !bulk.is_finished() {
-            // A changed MTU makes the fast path rest; the smaller one is too small for segments. The
-            // stack tells the client so, which must forget it for the fast path to see any.
+            // A changed MTU makes the fast path pause; the smaller one is too small for segments.
+            // The stack tells the client so, which must forget it for the fast path to see any.
             for mtu in [1400, 1500] {
                 lab.router.ip(&format!("link set wan0 mtu {mtu}\n"));
                 std::thread::sleep(Duration::from_millis(50));

@@ -127,7 +127,7 @@ fn hazard_13_covered_connections_stay_with_the_stack(hook: &str, test: &str) {
     wait_until_fast(&lab, &covered);
 }
 
-/// What does not cover a connection does not even make the fast path rest for long.
+/// What does not cover a connection does not even make the fast path pause for long.
 fn hazard_13_other_policies_do_not_matter(hook: &str, test: &str) {
     let lab = site_lab(hook, test, &snat_rules());
     let daemon = start(&lab, hook, &[]);

@@ -60,7 +60,7 @@ impl Fast {
         Maps::of(self.daemon.pid()).packets(verdict)
     }
 
-    /// Sends a frame from the client until the datapath has judged it so: at rest it does not.
+    /// Sends a frame from the client until the datapath has judged it so. In a pause it does not.
     fn expect_verdict(&self, frame: &[u8], verdict: abi::bpfw_verdict) {
         let before = self.packets(verdict);
         eventually(LIMIT, "the frame is judged", || {

@@ -41,8 +41,8 @@ impl Hops {
         Ok(self.used()? >= abi::BPFW_HOP_SLOTS / 8 * 7)
     }
 
-    /// Empties all slots. Only while the fast path rests, and has rested for so long that no
-    /// program still works with a slot that it found before.
+    /// Empties all slots. Only in a pause, and when it has lasted so long that no program still
+    /// works with a slot that it found before.
     pub fn clear(&self) -> Result<()> {
         self.hop_index.replace_all(&[])?;
         self.hop_count.set(&0, &0)

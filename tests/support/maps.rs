@@ -140,7 +140,7 @@ impl Maps {
         line.trim().parse().expect("a number")
     }
 
-    /// The topology's generation; 0 at rest.
+    /// The topology's generation; 0 in a pause.
     pub fn generation(&self) -> u32 {
         let current = self.generations().current;
         if current == abi::BPFW_PAUSED { 0 } else { current }
