@@ -5,6 +5,7 @@
 pub mod abi;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod connections;
 pub mod conntrack;
 pub mod daemon;

@@ -21,11 +21,9 @@ mod status;
 mod stop;
 mod turns;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Run;
-use crate::datapath::Hook;
+use crate::config::{Settings, Source};
 use crate::datapath::skeleton::Storage;
 use crate::error::Result;
 use crate::limits;
@@ -47,22 +45,19 @@ const SLICE: Duration = Duration::from_millis(10);
 /// The longest piece of housekeeping: events, and new connections, do not wait for more of it.
 const CHORE: Duration = Duration::from_millis(2);
 
-/// What the command line asks for.
+/// What the daemon is asked to do.
 #[derive(Debug)]
 pub struct Request {
-    /// The hook.
-    pub hook: Hook,
-    /// The object file, or the embedded object.
-    pub object: Option<PathBuf>,
-    /// Names of interfaces, patterns, and exceptions of patterns.
-    pub interfaces: Vec<String>,
-    /// All options.
-    pub options: Run,
+    /// What to do.
+    pub settings: Settings,
+    /// Where that comes from, if from a file.
+    pub source: Option<Source>,
 }
 
 /// Runs until a signal asks for the end, and detaches from all interfaces.
-pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
-    let wanted = Wanted::parse(&request.interfaces)?;
+pub fn run(request: Request, storage: &mut Storage) -> Result<()> {
+    // Those of a file are a service's, which starts before some interfaces are there.
+    let wanted = Wanted::new(&request.settings.interfaces, request.source.is_some());
     limits::ensure_files(wanted.most())?;
     let shutdown = Shutdown::watch()?;
     let mut daemon = Daemon::start(request, wanted, storage, shutdown)?;
@@ -72,7 +67,7 @@ pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
 }
 
 struct Daemon<'obj> {
-    request: &'obj Request,
+    settings: Settings,
     clients: Clients,
     shutdown: Shutdown,
     schedule: Schedule,

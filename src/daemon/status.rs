@@ -101,11 +101,15 @@ impl Daemon<'_> {
             heartbeat: Heartbeat {
                 age_ms: milliseconds(self.datapath.heartbeat_age()),
                 limit_ms: milliseconds(self.datapath.heartbeat_limit()),
-                interval_ms: milliseconds(self.request.options.interval()),
+                interval_ms: milliseconds(self.settings.options.interval()),
             },
             warnings: self.policy.rules.warnings(),
             options: Options {
-                offload_mark: self.request.options.offload_mark.map(|mark| (mark.value, mark.mask)),
+                offload_mark: self
+                    .settings
+                    .options
+                    .offload_mark
+                    .map(|mark| (mark.value, mark.mask)),
                 route_mark_mask: self.policy.route_mark,
                 route_mark_required: Families::FORWARDED
                     .iter()
@@ -122,7 +126,7 @@ impl Daemon<'_> {
             abi: abi::BPFW_ABI_VERSION,
             pid: std::process::id(),
             netns: self.clients.netns,
-            hook: self.request.hook.name().to_owned(),
+            hook: self.settings.hook.name().to_owned(),
             up_ms: milliseconds(now - self.clients.started_at),
         }
     }
