@@ -31,11 +31,17 @@ enum Command {
     Xdp(AtHook),
     /// Forward at the TC ingress: any interface, queueing disciplines and offloads included
     Tc(AtHook),
-    /// Forward as a configuration file says, in which each key is an option
+    /// Forward as a configuration file says, in which each key is an option; SIGHUP reads it again
     ///
     /// The file also names the hook, the interfaces and, if it is not the embedded one, the object:
     /// hook = "tc", interfaces = ["br-*", "wan0"]. Options on the command line win over the file's.
     Run(FromFile),
+    /// Have the configuration file read again, and wait for what came of it; as root, or as bpfw's user
+    ///
+    /// Interfaces that stay are not detached from, and no connection is lost. Exit status: 0 if all that the file
+    /// says is so, 1 if it has a mistake and nothing has changed, 3 if no bpfw runs in this network namespace, 4
+    /// if something needs a restart.
+    Reload,
     /// Ask those that run.
     #[command(flatten)]
     Ask(Question),
@@ -61,6 +67,8 @@ struct AtHook {
 pub enum Task {
     /// To be the daemon, with these settings. They are read again from the source, if there is one.
     Forward(Result<Settings>, Option<Source>),
+    /// To have one read its file again.
+    Reload,
     /// To ask one.
     Ask(Question),
 }
@@ -76,6 +84,7 @@ pub fn task(line: impl IntoIterator<Item = OsString>) -> std::result::Result<Tas
             let source = Source::new(from_file, behind_run);
             Task::Forward(source.read(), Some(source))
         }
+        Command::Reload => Task::Reload,
         Command::Ask(question) => Task::Ask(question),
     })
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod logging;
 pub mod netlink;
 pub mod reasons;
+pub mod reload;
 pub mod shutdown;
 pub mod status;
 pub mod view;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use tracing_subscriber::filter::{ParseError, Targets};
-use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::{Registry, fmt};
 
 use crate::error::{Error, Result};
 
@@ -43,6 +44,7 @@ impl LogLevel {
 #[derive(Debug)]
 pub struct Log {
     queue: Arc<Queue>,
+    targets: Handle<Targets, Registry>,
 }
 
 impl Log {
@@ -61,11 +63,20 @@ impl Log {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .without_time();
-        tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+        let (filter, targets) = reload::Layer::new(targets);
+        tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         if let Some(error) = refused {
             tracing::warn!("RUST_LOG={asked} is not understood: {error}");
         }
-        Ok(Self { queue })
+        Ok(Self { queue, targets })
+    }
+
+    /// Logs at this level from here on, and still as `RUST_LOG` says in more detail.
+    pub fn set_level(&self, level: LogLevel) {
+        let asked = std::env::var("RUST_LOG").unwrap_or_default();
+        let filter = targets(level, &asked).or_else(|_| targets(level, "")).unwrap_or_default();
+        // It fails only if the log is gone.
+        let _ = self.targets.reload(filter);
     }
 }
 

@@ -19,6 +19,7 @@ const FAILURE: u8 = 1;
 fn main() -> ExitCode {
     match cli::task(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
         Task::Forward(settings, source) => forward(settings, source),
+        Task::Reload => bpfw::reload::reload().unwrap_or_else(|error| refuse(&error, FAILURE)),
         Task::Ask(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
     }
 }
@@ -29,14 +30,14 @@ fn forward(settings: Result<Settings>, source: Option<Source>) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(&error, USAGE),
     };
-    let _log = match Log::start(settings.options.log_level) {
+    let log = match Log::start(settings.options.log_level) {
         Ok(log) => log,
         Err(error) => return refuse(&error, FAILURE),
     };
     datapath::route_libbpf_messages();
     // The skeleton borrows its storage from here, so that nothing in the daemon refers to itself.
     let mut storage = Storage::uninit();
-    match daemon::run(daemon::Request { settings, source }, &mut storage) {
+    match daemon::run(daemon::Request { settings, source, log: &log }, &mut storage) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the daemon is to do: by the command line, or by a configuration file whose keys are the same options.
 
+pub mod changes;
 pub mod file;
 pub mod options;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches};
 
 use crate::datapath::Hook;
 use crate::datapath::interface::XdpMode;
 use crate::error::{Error, Result};
+use changes::{Texts, texts_of};
 use file::Contents;
 use options::Options;
+
+/// The one option of `bpfw run` that no file has.
+const CONFIG: &str = "config";
 
 /// The settings of a daemon.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct Settings {
     pub options: Options,
     /// How to attach XDP.
     pub xdp_modes: XdpModes,
+    /// All of a file's, to be compared.
+    texts: Texts,
 }
 
 /// How to attach XDP to which interfaces.
@@ -86,7 +93,7 @@ impl Settings {
             );
         }
         let xdp_modes = XdpModes { usual: options.xdp_mode, by_name: BTreeMap::new() };
-        Ok(Self { hook, object, interfaces, options, xdp_modes })
+        Ok(Self { hook, object, interfaces, options, xdp_modes, texts: Texts::new() })
     }
 }
 
@@ -101,6 +108,11 @@ impl Source {
     /// What was understood of `bpfw run`, and the words behind it.
     pub fn new(arguments: FromFile, words: Vec<OsString>) -> Self {
         Self { path: arguments.config, words }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the file. Options of the command line win over the file's.
@@ -120,14 +132,21 @@ impl Contents {
         let hook = hook.ok_or_else(|| Error::refused("the key 'hook' is missing"))?;
         let from_file = options.iter().map(|(key, value)| format!("--{key}={value}").into());
         let command = Command::new("run").no_binary_name(true).args_override_self(true);
+        let mut command = FromFile::augment_args(command);
         // Each of the two was understood alone.
-        let understood = FromFile::augment_args(command)
-            .try_get_matches_from(from_file.chain(words.iter().cloned()))
-            .and_then(|matches| FromFile::from_arg_matches(&matches));
-        let FromFile { options, .. } =
+        let understood = command
+            .try_get_matches_from_mut(from_file.chain(words.iter().cloned()))
+            .and_then(|matches| Ok((FromFile::from_arg_matches(&matches)?, matches)));
+        let (FromFile { options, .. }, matches) =
             understood.map_err(|error| Error::refused(error.to_string()))?;
         let mut settings = Settings::new(hook, object, interfaces, options)?;
         settings.xdp_modes.by_name = xdp_modes;
+        settings.texts = texts_of(&settings).collect();
+        settings.texts.extend(command.get_arguments().filter_map(|arg| {
+            let key = arg.get_long().filter(|key| *key != CONFIG)?;
+            let text = matches.get_raw(arg.get_id().as_str())?.next()?;
+            Some((key.to_owned(), text.to_string_lossy().into_owned()))
+        }));
         Ok(settings)
     }
 }

@@ -16,7 +16,7 @@ pub struct Options {
     /// Milliseconds between two rounds of housekeeping, and heartbeats: after ten missed ones, or
     /// a second if that is more, all packets go to the stack
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=1_000))]
-    interval: u32,
+    pub(super) interval: u32,
 
     /// Connections to offload at most [default: the sysctl nf_conntrack_max]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]

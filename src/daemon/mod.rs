@@ -14,6 +14,7 @@ mod pause;
 mod pauses;
 mod period;
 mod policy;
+mod reload;
 mod resume;
 mod schedule;
 mod setup;
@@ -27,6 +28,7 @@ use crate::config::{Settings, Source};
 use crate::datapath::skeleton::Storage;
 use crate::error::Result;
 use crate::limits;
+use crate::logging::Log;
 use crate::netlink::monitor::Monitor;
 use crate::shutdown::Shutdown;
 
@@ -47,19 +49,21 @@ const CHORE: Duration = Duration::from_millis(2);
 
 /// What the daemon is asked to do.
 #[derive(Debug)]
-pub struct Request {
+pub struct Request<'a> {
     /// What to do.
     pub settings: Settings,
     /// Where that comes from, if from a file.
     pub source: Option<Source>,
+    /// Where it says what it does.
+    pub log: &'a Log,
 }
 
 /// Runs until a signal asks for the end, and detaches from all interfaces.
-pub fn run(request: Request, storage: &mut Storage) -> Result<()> {
+pub fn run(request: Request<'_>, storage: &mut Storage) -> Result<()> {
     // Those of a file are a service's, which starts before some interfaces are there.
     let wanted = Wanted::new(&request.settings.interfaces, request.source.is_some());
     limits::ensure_files(wanted.most())?;
-    let shutdown = Shutdown::watch()?;
+    let shutdown = Shutdown::watch(request.source.is_some())?;
     let mut daemon = Daemon::start(request, wanted, storage, shutdown)?;
     let result = daemon.run();
     let stopped = daemon.stop();
@@ -68,6 +72,9 @@ pub fn run(request: Request, storage: &mut Storage) -> Result<()> {
 
 struct Daemon<'obj> {
     settings: Settings,
+    /// Where they come from, if from a file.
+    source: Option<Source>,
+    log: &'obj Log,
     clients: Clients,
     shutdown: Shutdown,
     schedule: Schedule,

@@ -40,7 +40,7 @@ use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
 /// How many heartbeats may be missed, and how much time they are given at least.
-const MISSED_HEARTBEATS: u32 = 10;
+pub(super) const MISSED_HEARTBEATS: u32 = 10;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel waits for a grace period of RCU, some 10 ms, whenever a program is attached. Interfaces
 /// that are not attached after this time are attached while the others forward already.
@@ -52,12 +52,12 @@ const DEFAULT_CONNECTIONS: u32 = 262_144;
 
 impl<'obj> Daemon<'obj> {
     pub(super) fn start(
-        request: Request,
+        request: Request<'obj>,
         wanted: Wanted,
         storage: &'obj mut Storage,
         shutdown: Shutdown,
     ) -> Result<Self> {
-        let Request { settings: asked, source: _ } = request;
+        let Request { settings: asked, source, log } = request;
         let hz = Hz::from_kernel()?;
         let monitor = Monitor::open(Families::FORWARDED)?;
         let xfrm = Xfrm::open(Families::FORWARDED)?;
@@ -99,6 +99,8 @@ impl<'obj> Daemon<'obj> {
             fast_path,
             generations: Generations::new(now),
             settings: asked,
+            source,
+            log,
             clients,
             shutdown,
         };

@@ -15,7 +15,7 @@ use crate::flow::family::{Families, Family};
 use crate::netlink::routing_sysctls::kernel_forwards;
 use crate::reasons::packet::{TESTIMONIES, VERDICTS};
 use crate::status::listener::Listener;
-use crate::status::{About, Cause, Heartbeat, Options, State, Status, Usage};
+use crate::status::{About, Cause, Heartbeat, Options, Reload, State, Status, Usage};
 
 /// A longer answer might not fit into a socket's buffer, whose size is 208 KiB by default.
 const LONGEST: usize = 64 << 10;
@@ -27,6 +27,8 @@ pub(super) struct Clients {
     /// None if it could not be made.
     pub(super) listener: Option<Listener>,
     pub(super) pauses: PauseHistory,
+    /// What became of the last reload.
+    pub(super) reload: Reload,
     started_at: Instant,
     netns: u64,
 }
@@ -39,7 +41,13 @@ impl Clients {
             tracing::warn!("bpfw status will not find this daemon: {error}");
         });
         let listener = listener.ok();
-        Ok(Self { listener, pauses: PauseHistory::default(), started_at: now, netns })
+        Ok(Self {
+            listener,
+            pauses: PauseHistory::default(),
+            reload: Reload::default(),
+            started_at: now,
+            netns,
+        })
     }
 }
 
@@ -103,6 +111,8 @@ impl Daemon<'_> {
                 limit_ms: milliseconds(self.datapath.heartbeat_limit()),
                 interval_ms: milliseconds(self.settings.options.interval()),
             },
+            configuration: self.source.as_ref().map(|source| source.path().display().to_string()),
+            reload: self.clients.reload.clone(),
             warnings: self.policy.rules.warnings(),
             options: Options {
                 offload_mark: self

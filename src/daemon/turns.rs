@@ -28,6 +28,9 @@ impl Daemon<'_> {
             if self.shutdown.is_asked() {
                 return Ok(());
             }
+            if self.shutdown.must_reload() {
+                self.reload()?;
+            }
             self.interfaces.attach_until(Instant::now())?;
             // A failure in a turn is no reason to give up. The stack takes over, and the daemon
             // compares everything.

@@ -107,6 +107,22 @@ impl Interfaces {
         })
     }
 
+    /// Other words of the user. Links are to be followed then.
+    pub(super) fn set_wanted(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    /// How to attach XDP from here on.
+    pub(super) fn set_xdp_modes(&mut self, modes: XdpModes) {
+        self.xdp_modes = modes;
+    }
+
+    /// Whether programs are attached in a way that these modes do not ask for.
+    pub(super) fn are_attached_by_others(&self, modes: &XdpModes) -> bool {
+        let differs = |name: &str| modes.of(name) != self.xdp_modes.of(name);
+        self.attachments.iter().any(|ours| differs(ours.name()))
+    }
+
     /// All that is attached, to be taken off.
     pub(super) fn take_attachments(&mut self) -> Vec<Attachment> {
         std::mem::take(&mut self.attachments)
