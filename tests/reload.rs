@@ -114,7 +114,7 @@ fn connections_that_are_not_wanted_any_longer_leave_the_fast_path(hook: &str, te
     };
     // Those with the mark, those without it, all.
     for (mark, [plain_is_fast, marked_is_fast]) in
-        [("0x20/0xf0", [false, true]), ("0/0xf0", [true, false]), ("", [true, true])]
+        [("0x20/0xf0", [false, true]), ("!0x20/0xf0", [true, false]), ("", [true, true])]
     {
         let line = if mark.is_empty() { "" } else { &format!("offload-mark = {mark:?}") };
         file.set(hook, &["lan0", "wan0"], &format!("{USUAL}\n{line}"));
@@ -125,6 +125,7 @@ fn connections_that_are_not_wanted_any_longer_leave_the_fast_path(hook: &str, te
             eventually(LIMIT, "it is as wanted", || is_fast(client) == expected);
         }
         assert_eq!(offloaded(&daemon), usize::from(plain_is_fast) + usize::from(marked_is_fast));
+        assert_eq!(status(&lab)["options"]["offload_mark_negated"], mark.starts_with('!'));
     }
 }
 

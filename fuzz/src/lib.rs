@@ -227,8 +227,9 @@ fn expect_sensible(settings: &Settings) {
 
 fn mark(text: &str) {
     let Ok(mark) = text.parse::<OffloadMark>() else { return };
-    assert!(mark.mask != 0 && mark.matches(mark.value));
-    assert_eq!(format!("{:#x}/{:#x}", mark.value, mark.mask).parse(), Ok(mark));
+    assert!(mark.mask != 0 && mark.matches(mark.value) != mark.negated);
+    let not = if mark.negated { "!" } else { "" };
+    assert_eq!(format!("{not}{:#x}/{:#x}", mark.value, mark.mask).parse(), Ok(mark));
 }
 
 /// The messages of a datagram, which end, and lie one behind the other.

@@ -50,9 +50,9 @@ pub struct Options {
     #[arg(long, value_name = "MASK", value_parser = mask)]
     pub route_mark_mask: Option<u32>,
 
-    /// Offload only connections with this conntrack mark, decimal or 0x hexadecimal
-    /// [default: all]
-    #[arg(long, value_name = "VALUE[/MASK]")]
+    /// Offload only connections with this conntrack mark, or behind ! only those with others; decimal or 0x
+    /// hexadecimal [default: all]
+    #[arg(long, value_name = "[!]VALUE[/MASK]")]
     pub offload_mark: Option<OffloadMark>,
 }
 

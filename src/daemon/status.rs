@@ -82,6 +82,7 @@ impl Daemon<'_> {
         let (state, reason) = self.state();
         let (interfaces, more_interfaces) =
             self.interfaces.tell(&self.monitor.network().links, INTERFACES);
+        let mark = self.settings.options.offload_mark;
         let next_hops = self.datapath.hops.used().unwrap_or_default();
         Status {
             bpfw: self.about(now),
@@ -115,11 +116,8 @@ impl Daemon<'_> {
             reload: self.clients.reload.clone(),
             warnings: self.policy.rules.warnings(),
             options: Options {
-                offload_mark: self
-                    .settings
-                    .options
-                    .offload_mark
-                    .map(|mark| (mark.value, mark.mask)),
+                offload_mark: mark.map(|mark| (mark.value, mark.mask)),
+                offload_mark_negated: mark.is_some_and(|mark| mark.negated),
                 route_mark_mask: self.policy.route_mark,
                 route_mark_required: Families::FORWARDED
                     .iter()

@@ -240,6 +240,8 @@ pub struct Warning {
 pub struct Options {
     /// `--offload-mark`: value and mask.
     pub offload_mark: Option<(u32, u32)>,
+    /// Only connections with other marks are offloaded.
+    pub offload_mark_negated: bool,
     /// The bits of conntrack's mark that packets are routed by; 0 for none.
     pub route_mark_mask: u32,
     /// The address families for which there are rules that go by these bits.
