@@ -16,6 +16,7 @@ pub mod flow;
 pub mod limits;
 pub mod logging;
 pub mod netlink;
+pub mod notify;
 pub mod reasons;
 pub mod reload;
 pub mod shutdown;

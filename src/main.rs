@@ -30,7 +30,7 @@ fn forward(settings: Result<Settings>, source: Option<Source>) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(&error, USAGE),
     };
-    let log = match Log::start(settings.options.log_level) {
+    let log = match Log::start(settings.options.log_level, settings.options.log_to) {
         Ok(log) => log,
         Err(error) => return refuse(&error, FAILURE),
     };

@@ -9,6 +9,7 @@ use crate::datapath::interface::XdpMode;
 use crate::datapath::object::BpfLogLevel;
 use crate::flow::mark::{self, OffloadMark};
 use crate::logging::LogLevel;
+use crate::logging::destination::LogTo;
 
 /// What the daemon can be told besides hook, object and interfaces.
 #[derive(Clone, Debug, Args)]
@@ -34,6 +35,10 @@ pub struct Options {
     /// What to log; RUST_LOG, if set, says it in more detail
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
+
+    /// Where to log to
+    #[arg(long, value_enum, value_name = "LOG", default_value_t = LogTo::Auto)]
+    pub log_to: LogTo,
 
     /// What the datapath writes to the kernel's trace pipe
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = BpfLogLevel::Off)]

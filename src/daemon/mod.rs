@@ -8,6 +8,7 @@ mod firewall;
 mod generations;
 mod housekeeping;
 mod interfaces;
+mod manager;
 mod neighbors;
 mod network;
 mod pause;
@@ -30,6 +31,7 @@ use crate::error::Result;
 use crate::limits;
 use crate::logging::Log;
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::shutdown::Shutdown;
 
 use datapath::Datapath;
@@ -65,6 +67,7 @@ pub fn run(request: Request<'_>, storage: &mut Storage) -> Result<()> {
     limits::ensure_files(wanted.most())?;
     let shutdown = Shutdown::watch(request.source.is_some())?;
     let mut daemon = Daemon::start(request, wanted, storage, shutdown)?;
+    daemon.manager.ready();
     let result = daemon.run();
     let stopped = daemon.stop();
     result.and(stopped)
@@ -75,6 +78,7 @@ struct Daemon<'obj> {
     /// Where they come from, if from a file.
     source: Option<Source>,
     log: &'obj Log,
+    manager: Notify,
     clients: Clients,
     shutdown: Shutdown,
     schedule: Schedule,

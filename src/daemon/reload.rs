@@ -21,14 +21,17 @@ impl Daemon<'_> {
     /// Reads the file again. If there is a mistake in it, the settings stay as they are.
     pub(super) fn reload(&mut self) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
-        match source.read().and_then(prepare) {
+        self.manager.reloading();
+        let done = match source.read().and_then(prepare) {
             Ok((new, wanted)) => self.change_to(new, wanted),
             Err(error) => {
                 tracing::error!("{error}; all settings stay as they are");
                 self.note_reload(Reloaded::Refused, error.to_string());
                 Ok(())
             }
-        }
+        };
+        self.manager.ready();
+        done
     }
 
     fn change_to(&mut self, new: Settings, wanted: Wanted) -> Result<()> {

@@ -36,6 +36,7 @@ use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
+use crate::notify::Notify;
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
@@ -101,6 +102,7 @@ impl<'obj> Daemon<'obj> {
             settings: asked,
             source,
             log,
+            manager: Notify::from_environment(),
             clients,
             shutdown,
         };

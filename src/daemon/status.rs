@@ -140,7 +140,7 @@ impl Daemon<'_> {
     }
 
     /// What the fast path does, and why it does not forward, if so.
-    fn state(&self) -> (State, Option<Cause>) {
+    pub(super) fn state(&self) -> (State, Option<Cause>) {
         if let FastPath::Paused(paused) = &self.fast_path {
             return (State::Paused, Some(paused.reason.reason().into()));
         }
