@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line: `bpfw <hook> [<object>] <interface>...`, or a question to those that run.
+//! The command line: `bpfw <hook> [<object>] <interface>...`, `bpfw run`, or a question to those that run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::options::Options;
+use crate::config::{FromFile, Settings, Source};
 use crate::datapath::Hook;
-use crate::datapath::interface::XdpMode;
-use crate::datapath::object::BpfLogLevel;
 use crate::error::{Error, Result};
-use crate::flow::mark::{self, OffloadMark};
-use crate::logging::LogLevel;
 use crate::view::Question;
 
 /// Forwards the packets of established connections in XDP or TC, exactly as the kernel would.
@@ -24,51 +22,34 @@ use crate::view::Question;
 pub struct Cli {
     /// The hook is the command, so that other commands can stand beside it.
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+enum Command {
     /// Forward in XDP, in the drivers of the interfaces: fastest
-    Xdp(Run),
+    Xdp(AtHook),
     /// Forward at the TC ingress: any interface, queueing disciplines and offloads included
-    Tc(Run),
+    Tc(AtHook),
+    /// Forward as a configuration file says, in which each key is an option; SIGHUP reads it again
+    ///
+    /// The file also names the hook, the interfaces and, if it is not the embedded one, the object:
+    /// hook = "tc", interfaces = ["br-*", "wan0"]. Options on the command line win over the file's.
+    Run(FromFile),
+    /// Have the configuration file read again, and wait for what came of it; as root, or as bpfw's user
+    ///
+    /// Interfaces that stay are not detached from, and no connection is lost. Exit status: 0 if all that the file
+    /// says is so, 1 if it has a mistake and nothing has changed, 3 if no bpfw runs in this network namespace, 4
+    /// if something needs a restart.
+    Reload,
     /// Ask those that run.
     #[command(flatten)]
     Ask(Question),
 }
 
-/// What a command comes to.
-#[derive(Debug)]
-pub enum Task {
-    /// To be the daemon.
-    Forward(Hook, Run),
-    /// To ask one.
-    Ask(Question),
-}
-
-impl Command {
-    /// What it comes to.
-    pub fn into_task(self) -> Task {
-        match self {
-            Self::Xdp(run) => Task::Forward(Hook::Xdp, run),
-            Self::Tc(run) => Task::Forward(Hook::Tc, run),
-            Self::Ask(question) => Task::Ask(question),
-        }
-    }
-}
-
-fn mask(text: &str) -> std::result::Result<u32, String> {
-    match mark::number(text)? {
-        0 => Err("the mask is 0: it would leave no bit of the mark".into()),
-        mask => Ok(mask),
-    }
-}
-
 /// Options and arguments of a hook.
 #[derive(Debug, Args)]
-pub struct Run {
+struct AtHook {
     /// Object file (a word that ends in .o or holds a /), then the interfaces
     ///
     /// Without an object, the one that is part of bpfw is used. Connections are forwarded
@@ -77,62 +58,45 @@ pub struct Run {
     #[arg(required = true, value_name = "[OBJECT] INTERFACE")]
     words: Vec<String>,
 
-    /// Milliseconds between two rounds of housekeeping, and heartbeats: after ten missed ones, or
-    /// a second if that is more, all packets go to the stack
-    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=1_000))]
-    interval: u32,
-
-    /// Connections to offload at most [default: the sysctl nf_conntrack_max]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
-    pub max_connections: Option<u32>,
-
-    /// How often each direction of a connection must send one packet through the network stack, in
-    /// seconds [default: 9, and up to 72 with more than 100,000 connections]
-    ///
-    /// What changes without a word to anyone (ipset, iptables-legacy, expired set elements,
-    /// sysctls) counts within two such periods. They are rounded down to a power of two of the
-    /// kernel's ticks. 0: never; only changes that the kernel tells of count.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3_600))]
-    prove_every: Option<u32>,
-
-    /// What to log; RUST_LOG, if set, says it in more detail
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
-    pub log_level: LogLevel,
-
-    /// What the datapath writes to the kernel's trace pipe
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = BpfLogLevel::Off)]
-    pub bpf_log_level: BpfLogLevel,
-
-    /// How to attach XDP
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = XdpMode::Auto)]
-    pub xdp_mode: XdpMode,
-
-    /// Bits of the conntrack mark that routing rules choose the way by, as mwan3 and pbr do it
-    ///
-    /// For rules that restore the packets' marks from their connections' marks. Without it, or on
-    /// kernels before 6.10, nothing is offloaded while there are routing rules by fwmark.
-    #[arg(long, value_name = "MASK", value_parser = mask)]
-    pub route_mark_mask: Option<u32>,
-
-    /// Offload only connections with this conntrack mark, decimal or 0x hexadecimal
-    /// [default: all]
-    #[arg(long, value_name = "VALUE[/MASK]")]
-    pub offload_mark: Option<OffloadMark>,
+    #[command(flatten)]
+    options: Options,
 }
 
-impl Run {
-    /// The time between two rounds of housekeeping.
-    pub fn interval(&self) -> Duration {
-        Duration::from_millis(self.interval.into())
-    }
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Task {
+    /// To be the daemon, with these settings. They are read again from the source, if there is one.
+    Forward(Result<Settings>, Option<Source>),
+    /// To have one read its file again.
+    Reload,
+    /// To ask one.
+    Ask(Question),
+}
 
-    /// The time after which each direction proves itself anew, if it was given; zero for never.
-    pub fn prove_every(&self) -> Option<Duration> {
-        self.prove_every.map(|seconds| Duration::from_secs(seconds.into()))
+/// Understands a command line, whose first word is the program's name.
+pub fn task(line: impl IntoIterator<Item = OsString>) -> std::result::Result<Task, clap::Error> {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    Ok(match Cli::try_parse_from(&line)?.command {
+        Command::Xdp(at_hook) => Task::Forward(at_hook.settings(Hook::Xdp), None),
+        Command::Tc(at_hook) => Task::Forward(at_hook.settings(Hook::Tc), None),
+        Command::Run(from_file) => {
+            let behind_run = line.split_off(2);
+            let source = Source::new(from_file, behind_run);
+            Task::Forward(source.read(), Some(source))
+        }
+        Command::Reload => Task::Reload,
+        Command::Ask(question) => Task::Ask(question),
+    })
+}
+
+impl AtHook {
+    fn settings(self, hook: Hook) -> Result<Settings> {
+        let (object, interfaces) = self.object_and_interfaces()?;
+        Settings::new(hook, object, interfaces, self.options)
     }
 
     /// The object file, if one is named, and the interfaces.
-    pub fn object_and_interfaces(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
+    fn object_and_interfaces(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
         let is_object = |word: &String| word.ends_with(".o") || word.contains('/');
         let (object, interfaces) = match self.words.split_first() {
             Some((first, rest)) if is_object(first) => (Some(PathBuf::from(first)), rest),
@@ -142,14 +106,6 @@ impl Run {
             return Err(Error::refused(format!("'{word}' looks like an object file"))
                 .with_advice("there can be one object, in front of the interfaces"));
         }
-        if interfaces.is_empty() {
-            return Err(Error::refused("no interface is named"));
-        }
-        for (place, name) in interfaces.iter().enumerate() {
-            if interfaces[..place].contains(name) {
-                return Err(Error::refused(format!("the interface {name} is named twice")));
-            }
-        }
         Ok((object, interfaces.to_vec()))
     }
 }
@@ -158,58 +114,67 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn run(words: &[&str]) -> Run {
-        let line = ["bpfw"].iter().chain(words);
-        options(Cli::try_parse_from(line).unwrap())
+    fn asked(words: &[&str]) -> std::result::Result<Task, clap::Error> {
+        task(["bpfw"].iter().chain(words).map(OsString::from))
     }
 
-    fn options(cli: Cli) -> Run {
-        match cli.command.into_task() {
-            Task::Forward(_, run) => run,
-            Task::Ask(question) => panic!("{question:?}"),
+    fn settings(words: &[&str]) -> Result<Settings> {
+        match asked(words).expect("a command") {
+            Task::Forward(settings, None) => settings,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_originals_command_lines_work() {
-        let (object, interfaces) =
-            run(&["xdp", "xdp_le_bpfw.o", "lan1", "lan2"]).object_and_interfaces().unwrap();
+        let Settings { object, interfaces, .. } =
+            settings(&["xdp", "xdp_le_bpfw.o", "lan1", "lan2"]).unwrap();
         assert_eq!(object, Some(PathBuf::from("xdp_le_bpfw.o")));
         assert_eq!(interfaces, ["lan1", "lan2"]);
-        let (object, _) = run(&["tc", "./objects/any", "lan1"]).object_and_interfaces().unwrap();
+        let Settings { object, .. } = settings(&["tc", "./objects/any", "lan1"]).unwrap();
         assert_eq!(object, Some(PathBuf::from("./objects/any")));
     }
 
     #[test]
     fn the_object_is_optional() {
-        let (object, interfaces) = run(&["tc", "lan1", "wan"]).object_and_interfaces().unwrap();
-        assert_eq!((object, interfaces.len()), (None, 2));
+        let settings = settings(&["tc", "lan1", "wan"]).unwrap();
+        assert_eq!((settings.object, settings.interfaces.len()), (None, 2));
     }
 
     #[test]
-    fn interfaces_may_be_called_as_questions_are() {
-        let (_, interfaces) = run(&["tc", "status", "lan0"]).object_and_interfaces().unwrap();
-        assert_eq!(interfaces, ["status", "lan0"]);
-        let asked = Cli::try_parse_from(["bpfw", "status", "--json"]).unwrap();
-        assert!(matches!(asked.command.into_task(), Task::Ask(_)));
+    fn interfaces_may_be_called_as_commands_are() {
+        let settings = settings(&["tc", "status", "run"]).unwrap();
+        assert_eq!(settings.interfaces, ["status", "run"]);
+        assert!(matches!(asked(&["status", "--json"]), Ok(Task::Ask(_))));
     }
 
     #[test]
     fn words_that_make_no_sense_are_refused() {
-        for words in [&["xdp", "a.o"][..], &["xdp", "a.o", "b.o", "lan"], &["tc", "lan", "lan"]] {
-            assert!(run(words).object_and_interfaces().is_err(), "{words:?}");
+        for words in [
+            &["xdp", "a.o"][..],
+            &["xdp", "a.o", "b.o", "lan"],
+            &["tc", "lan", "lan"],
+            &["tc", "lan", "!docker0"],
+        ] {
+            assert!(settings(words).is_err(), "{words:?}");
         }
-        assert!(Cli::try_parse_from(["bpfw", "xdp"]).is_err());
-        assert!(Cli::try_parse_from(["bpfw", "udp", "lan"]).is_err());
-        assert!(Cli::try_parse_from(["bpfw", "tc", "--interval", "9", "lan"]).is_err());
-        assert!(Cli::try_parse_from(["bpfw", "tc", "--max-connections", "0", "lan"]).is_err());
+        for words in [
+            &["xdp"][..],
+            &["udp", "lan"],
+            &["tc", "--interval", "9", "lan"],
+            &["tc", "--max-connections", "0", "lan"],
+            &["run", "lan"],
+        ] {
+            assert!(asked(words).is_err(), "{words:?}");
+        }
     }
 
     #[test]
     fn the_route_marks_mask_is_a_number_other_than_0() {
-        assert_eq!(run(&["tc", "lan"]).route_mark_mask, None);
-        let mask = |text| Cli::try_parse_from(["bpfw", "tc", "--route-mark-mask", text, "lan"]);
-        assert_eq!(options(mask("0x3F00").unwrap()).route_mark_mask, Some(0x3f00));
+        assert_eq!(settings(&["tc", "lan"]).unwrap().options.route_mark_mask, None);
+        let mask = |text| asked(&["tc", "--route-mark-mask", text, "lan"]);
+        let Ok(Task::Forward(settings, _)) = mask("0x3F00") else { panic!("it is one") };
+        assert_eq!(settings.unwrap().options.route_mark_mask, Some(0x3f00));
         for text in ["0", "0x", "mark", "0x100000000", "1/1"] {
             assert!(mask(text).is_err(), "{text}");
         }

@@ -5,6 +5,7 @@
 pub mod abi;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod connections;
 pub mod conntrack;
 pub mod daemon;
@@ -15,7 +16,9 @@ pub mod flow;
 pub mod limits;
 pub mod logging;
 pub mod netlink;
+pub mod notify;
 pub mod reasons;
+pub mod reload;
 pub mod shutdown;
 pub mod status;
 pub mod view;

@@ -4,13 +4,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bpfw::cli::{Cli, Run, Task};
-use bpfw::datapath::Hook;
+use bpfw::cli::{self, Task};
+use bpfw::config::{Settings, Source};
 use bpfw::datapath::skeleton::Storage;
-use bpfw::error::Error;
+use bpfw::error::{Error, Result};
 use bpfw::logging::Log;
 use bpfw::{daemon, datapath};
-use clap::Parser;
 
 /// Wrong usage, as clap ends with.
 const USAGE: u8 = 2;
@@ -18,27 +17,27 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    match Cli::parse().command.into_task() {
-        Task::Forward(hook, run) => forward(hook, run),
+    match cli::task(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
+        Task::Forward(settings, source) => forward(settings, source),
+        Task::Reload => bpfw::reload::reload().unwrap_or_else(|error| refuse(&error, FAILURE)),
         Task::Ask(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
     }
 }
 
 /// Is the daemon.
-fn forward(hook: Hook, run: Run) -> ExitCode {
-    let (object, interfaces) = match run.object_and_interfaces() {
-        Ok(parts) => parts,
+fn forward(settings: Result<Settings>, source: Option<Source>) -> ExitCode {
+    let settings = match settings {
+        Ok(settings) => settings,
         Err(error) => return refuse(&error, USAGE),
     };
-    let _log = match Log::start(run.log_level) {
+    let log = match Log::start(settings.options.log_level, settings.options.log_to) {
         Ok(log) => log,
         Err(error) => return refuse(&error, FAILURE),
     };
     datapath::route_libbpf_messages();
     // The skeleton borrows its storage from here, so that nothing in the daemon refers to itself.
     let mut storage = Storage::uninit();
-    let request = daemon::Request { hook, object, interfaces, options: run };
-    match daemon::run(&request, &mut storage) {
+    match daemon::run(daemon::Request { settings, source, log: &log }, &mut storage) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -8,7 +8,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use bpfw::cli::{Cli, Task};
+use bpfw::cli::{self, Task};
+use bpfw::config::Settings;
+use bpfw::config::file::Contents;
 use bpfw::conntrack::decoders as conntrack;
 use bpfw::firewall::walk;
 use bpfw::flow::family::Family as AddressFamily;
@@ -17,13 +19,12 @@ use bpfw::flow::selector::Selector;
 use bpfw::netlink::decoders::{self as netlink, Message};
 use bpfw::netlink::network::Network;
 use bpfw::netlink::ruleset::{Chain, Object, Rule, Ruleset};
-use clap::Parser;
 
 /// A family of decoders: its name, which is also its fuzz target's, and what must hold.
 pub type Family = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const FAMILIES: [Family; 9] = [
+pub const FAMILIES: [Family; 10] = [
     ("conntrack_message", conntrack_message),
     ("conntrack_datagram", conntrack_datagram),
     ("network", network),
@@ -33,6 +34,7 @@ pub const FAMILIES: [Family; 9] = [
     ("ruleset", ruleset),
     ("sysctl", sysctl),
     ("command_line", command_line),
+    ("configuration", configuration),
 ];
 
 /// The lower bytes of nftables' message types.
@@ -177,27 +179,57 @@ pub fn sysctl(bytes: &[u8]) {
 /// also as a mark.
 pub fn command_line(bytes: &[u8]) {
     let words = || bytes.split(|byte| *byte == 0).map(OsStr::from_bytes);
-    let parse = || Cli::try_parse_from([OsStr::new("bpfw")].into_iter().chain(words()));
+    // What is in the files that it names is no matter of the command line.
+    if words().any(|word| word == "run") {
+        return;
+    }
+    let parse = || cli::task([OsStr::new("bpfw")].into_iter().chain(words()).map(OsStr::to_owned));
     words().filter_map(OsStr::to_str).for_each(mark);
     let task = match parse() {
-        Ok(cli) => cli.command.into_task(),
+        Ok(task) => task,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
-    let again = parse().expect("it was fine before").command.into_task();
+    let again = parse().expect("it was fine before");
     assert_eq!(format!("{again:?}"), format!("{task:?}"), "read twice");
-    let Task::Forward(_, run) = task else { return };
-    assert!((10..=1000).contains(&run.interval().as_millis()));
-    assert!(run.max_connections != Some(0));
-    if let Ok((object, interfaces)) = run.object_and_interfaces() {
-        assert!(!interfaces.is_empty() && !interfaces.iter().any(|name| name.contains('/')));
-        assert!(object.is_some() as usize + interfaces.len() <= words().count());
+    if let Task::Forward(Ok(settings), _) = task {
+        expect_sensible(&settings);
+        assert!(!settings.interfaces.iter().any(|name| name.contains('/')));
+        let named = usize::from(settings.object.is_some()) + settings.interfaces.len();
+        assert!(named <= words().count());
     }
+}
+
+/// The text of a configuration file.
+pub fn configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let contents = match Contents::parse(text) {
+        Ok(contents) => contents,
+        Err(mistake) => {
+            let mistake = mistake.to_string();
+            let line: usize =
+                mistake.split(':').next().and_then(|it| it.parse().ok()).expect("a line");
+            return assert!((1..=text.lines().count() + 1).contains(&line), "{mistake}");
+        }
+    };
+    let again = Contents::parse(text).expect("it was fine before");
+    assert_eq!(format!("{again:?}"), format!("{contents:?}"), "read twice");
+    // What a file can say, the command line can say, too.
+    if let Ok(settings) = contents.settings(&[]) {
+        expect_sensible(&settings);
+    }
+}
+
+fn expect_sensible(settings: &Settings) {
+    assert!((10..=1000).contains(&settings.options.interval().as_millis()));
+    assert!(settings.options.max_connections != Some(0));
+    assert!(!settings.interfaces.is_empty());
 }
 
 fn mark(text: &str) {
     let Ok(mark) = text.parse::<OffloadMark>() else { return };
-    assert!(mark.mask != 0 && mark.matches(mark.value));
-    assert_eq!(format!("{:#x}/{:#x}", mark.value, mark.mask).parse(), Ok(mark));
+    assert!(mark.mask != 0 && mark.matches(mark.value) != mark.negated);
+    let not = if mark.negated { "!" } else { "" };
+    assert_eq!(format!("{not}{:#x}/{:#x}", mark.value, mark.mask).parse(), Ok(mark));
 }
 
 /// The messages of a datagram, which end, and lie one behind the other.

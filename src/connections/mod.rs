@@ -128,6 +128,11 @@ impl Offload {
         })
     }
 
+    /// Other connections are to be offloaded, which a resync must carry out.
+    pub fn set_mark(&mut self, mark: Option<OffloadMark>) {
+        self.mark = mark;
+    }
+
     /// What users and policies ask of connections.
     fn terms(&self) -> Terms<'_> {
         let RouteMark { mask, required } = self.route_mark;

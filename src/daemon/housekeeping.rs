@@ -14,6 +14,7 @@ impl Daemon<'_> {
         let is_second = self.schedule.tick(Instant::now());
         // The heartbeat comes first, so that all else has the time until the next one is due.
         self.heartbeat_if_caught_up()?;
+        self.tell_manager();
         if is_second {
             self.check_routing_sysctls()?;
             self.policy.rules.report_legacy();

@@ -8,12 +8,14 @@ mod firewall;
 mod generations;
 mod housekeeping;
 mod interfaces;
+mod manager;
 mod neighbors;
 mod network;
 mod pause;
 mod pauses;
 mod period;
 mod policy;
+mod reload;
 mod resume;
 mod schedule;
 mod setup;
@@ -21,15 +23,15 @@ mod status;
 mod stop;
 mod turns;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Run;
-use crate::datapath::Hook;
+use crate::config::{Settings, Source};
 use crate::datapath::skeleton::Storage;
 use crate::error::Result;
 use crate::limits;
+use crate::logging::Log;
 use crate::netlink::monitor::Monitor;
+use crate::notify::Notify;
 use crate::shutdown::Shutdown;
 
 use datapath::Datapath;
@@ -47,32 +49,36 @@ const SLICE: Duration = Duration::from_millis(10);
 /// The longest piece of housekeeping: events, and new connections, do not wait for more of it.
 const CHORE: Duration = Duration::from_millis(2);
 
-/// What the command line asks for.
+/// What the daemon is asked to do.
 #[derive(Debug)]
-pub struct Request {
-    /// The hook.
-    pub hook: Hook,
-    /// The object file, or the embedded object.
-    pub object: Option<PathBuf>,
-    /// Names of interfaces, patterns, and exceptions of patterns.
-    pub interfaces: Vec<String>,
-    /// All options.
-    pub options: Run,
+pub struct Request<'a> {
+    /// What to do.
+    pub settings: Settings,
+    /// Where that comes from, if from a file.
+    pub source: Option<Source>,
+    /// Where it says what it does.
+    pub log: &'a Log,
 }
 
 /// Runs until a signal asks for the end, and detaches from all interfaces.
-pub fn run(request: &Request, storage: &mut Storage) -> Result<()> {
-    let wanted = Wanted::parse(&request.interfaces)?;
+pub fn run(request: Request<'_>, storage: &mut Storage) -> Result<()> {
+    // Those of a file are a service's, which starts before some interfaces are there.
+    let wanted = Wanted::new(&request.settings.interfaces, request.source.is_some());
     limits::ensure_files(wanted.most())?;
-    let shutdown = Shutdown::watch()?;
+    let shutdown = Shutdown::watch(request.source.is_some())?;
     let mut daemon = Daemon::start(request, wanted, storage, shutdown)?;
+    daemon.manager.ready();
     let result = daemon.run();
     let stopped = daemon.stop();
     result.and(stopped)
 }
 
 struct Daemon<'obj> {
-    request: &'obj Request,
+    settings: Settings,
+    /// Where they come from, if from a file.
+    source: Option<Source>,
+    log: &'obj Log,
+    manager: Notify,
     clients: Clients,
     shutdown: Shutdown,
     schedule: Schedule,

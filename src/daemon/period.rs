@@ -37,7 +37,7 @@ impl Daemon<'_> {
     /// Whether there are so many more or fewer connections that another period fits them. It changes
     /// while the fast path is paused.
     pub(super) fn watch_period(&mut self) -> Result<()> {
-        let asked = self.request.options.prove_every();
+        let asked = self.settings.options.prove_every();
         let connections = self.connections.offload.connections();
         let [now, sooner] = [connections, connections * 2]
             .map(|number| shift(period(asked, number), self.datapath.hz));

@@ -21,6 +21,11 @@ impl Schedule {
         Self { interval, tick_at: now, second_at: now, busy: false }
     }
 
+    /// From here on, the next tick comes after this interval.
+    pub(super) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// Whether an interval has passed since the last tick.
     pub(super) fn is_tick_due(&self, now: Instant) -> bool {
         self.until_tick(now).is_zero()

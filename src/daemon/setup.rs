@@ -20,6 +20,7 @@ use super::status::Clients;
 use super::{Daemon, Request, period};
 
 use crate::clock::{Hz, Jiffies};
+use crate::config;
 use crate::connections::{Offload, topology};
 use crate::conntrack::events::Events;
 use crate::conntrack::sysctl::Sysctls;
@@ -35,11 +36,12 @@ use crate::netlink::drivers::Drivers;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::routing_sysctls::RoutingSysctls;
 use crate::netlink::xfrm::Xfrm;
+use crate::notify::Notify;
 use crate::reasons::pause::Pause;
 use crate::shutdown::Shutdown;
 
 /// How many heartbeats may be missed, and how much time they are given at least.
-const MISSED_HEARTBEATS: u32 = 10;
+pub(super) const MISSED_HEARTBEATS: u32 = 10;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel waits for a grace period of RCU, some 10 ms, whenever a program is attached. Interfaces
 /// that are not attached after this time are attached while the others forward already.
@@ -51,27 +53,31 @@ const DEFAULT_CONNECTIONS: u32 = 262_144;
 
 impl<'obj> Daemon<'obj> {
     pub(super) fn start(
-        request: &'obj Request,
+        request: Request<'obj>,
         wanted: Wanted,
         storage: &'obj mut Storage,
         shutdown: Shutdown,
     ) -> Result<Self> {
+        let Request { settings: asked, source, log } = request;
         let hz = Hz::from_kernel()?;
         let monitor = Monitor::open(Families::FORWARDED)?;
         let xfrm = Xfrm::open(Families::FORWARDED)?;
         let rules = Rules::open()?;
         let links = &monitor.network().links;
-        let first = first_interfaces(&wanted, links, request.hook)?;
-        let claims = Claims::take(&first)?;
+        let first = first_interfaces(&wanted, links, asked.hook)?;
+        let claims = Claims::open()?;
+        if !wanted.may_come_later {
+            claims.claim_all(&first)?;
+        }
         let sysctls = Sysctls::read()?;
-        let limit = (request.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
+        let limit = (asked.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
         let beat_limit = hz.count_u32(limit);
-        let settings = settings(request, &sysctls, beat_limit, links.len())?;
+        let settings = settings(&asked, &sysctls, beat_limit, links.len())?;
         let route_mark = settings.route_mark;
-        let object = LoadedObject::load(request.object.as_deref(), &settings, storage)?;
-        let mark = request.options.offload_mark;
+        let object = LoadedObject::load(asked.object.as_deref(), &settings, storage)?;
+        let mark = asked.options.offload_mark;
         let mut offload = Offload::new(object.object(), mark, route_mark, &sysctls, hz)?;
         offload.set_local_addresses(&monitor.network().local_addresses);
         // Listening begins before the dump, so that nothing falls between the two.
@@ -80,24 +86,27 @@ impl<'obj> Daemon<'obj> {
         let attached = |index| first.iter().any(|interface| interface.index == index);
         let names: Vec<_> = topology::named(&monitor.network().links, &attached).collect();
         let routing_sysctls = RoutingSysctls::read(Families::FORWARDED, &names)?;
-        let hook = (request.hook, request.options.xdp_mode);
+        let hook = (asked.hook, asked.xdp_modes.clone());
         let now = Instant::now();
         let clients = Clients::new(now)?;
         let interfaces = Interfaces::new(&object, hook, drivers, (wanted, first), claims)?;
         let mut daemon = Self {
-            schedule: Schedule::new(request.options.interval(), now),
+            schedule: Schedule::new(asked.options.interval(), now),
             monitor,
             policy: Policy { xfrm, rules, sysctls: routing_sysctls, route_mark },
             interfaces,
             connections: Connections::new(offload, events),
-            datapath: Datapath::new(object, request.hook, hz, limit)?,
+            datapath: Datapath::new(object, asked.hook, hz, limit)?,
             fast_path,
             generations: Generations::new(now),
-            request,
+            settings: asked,
+            source,
+            log,
+            manager: Notify::from_environment(),
             clients,
             shutdown,
         };
-        let period = period::period(request.options.prove_every(), sysctls.count as usize);
+        let period = period::period(daemon.settings.options.prove_every(), sysctls.count as usize);
         daemon.datapath.state.set_period(period::shift(period, hz), Jiffies(0));
         daemon.begin(now + START)?;
         Ok(daemon)
@@ -123,20 +132,20 @@ impl<'obj> Daemon<'obj> {
 
 /// What the datapath must be told, on a machine with so many interfaces.
 fn settings(
-    request: &Request,
+    asked: &config::Settings,
     sysctls: &Sysctls,
     beat_limit: u32,
     interfaces: usize,
 ) -> Result<Settings> {
-    let max_connections = max_connections(request, sysctls);
+    let max_connections = max_connections(asked, sysctls);
     let memory = sysinfo().map_err(|error| Error::system("asking for the memory's size", error))?;
     let cells = cells_number(max_connections, memory.ram_total());
     limits::ensure_memory(cells)?;
     Ok(Settings {
-        hook: request.hook,
-        log_level: log_level(request)?,
+        hook: asked.hook,
+        log_level: log_level(asked)?,
         beat_limit,
-        route_mark: route_mark(request),
+        route_mark: route_mark(asked),
         max_connections,
         interfaces,
         cells,
@@ -146,8 +155,8 @@ fn settings(
 }
 
 /// How much the datapath logs, if programs can here; else the kernel would refuse all of the object.
-fn log_level(request: &Request) -> Result<BpfLogLevel> {
-    let level = request.options.bpf_log_level;
+fn log_level(asked: &config::Settings) -> Result<BpfLogLevel> {
+    let level = asked.options.bpf_log_level;
     if level == BpfLogLevel::Off || probe::programs_can_log()? {
         return Ok(level);
     }
@@ -158,8 +167,8 @@ fn log_level(request: &Request) -> Result<BpfLogLevel> {
 }
 
 /// The bits of conntrack's mark that packets are routed by, as far as look-ups heed them here.
-fn route_mark(request: &Request) -> u32 {
-    let Some(mask) = request.options.route_mark_mask else {
+fn route_mark(asked: &config::Settings) -> u32 {
+    let Some(mask) = asked.options.route_mark_mask else {
         return 0;
     };
     if probe::look_ups_heed_marks() {
@@ -169,8 +178,8 @@ fn route_mark(request: &Request) -> u32 {
     0
 }
 
-fn max_connections(request: &Request, sysctls: &Sysctls) -> u32 {
-    match (request.options.max_connections, sysctls.max) {
+fn max_connections(asked: &config::Settings, sysctls: &Sysctls) -> u32 {
+    match (asked.options.max_connections, sysctls.max) {
         (Some(number), _) => number,
         (None, 0) => DEFAULT_CONNECTIONS,
         (None, number) => number,

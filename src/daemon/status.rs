@@ -15,7 +15,7 @@ use crate::flow::family::{Families, Family};
 use crate::netlink::routing_sysctls::kernel_forwards;
 use crate::reasons::packet::{TESTIMONIES, VERDICTS};
 use crate::status::listener::Listener;
-use crate::status::{About, Cause, Heartbeat, Options, State, Status, Usage};
+use crate::status::{About, Cause, Heartbeat, Options, Reload, State, Status, Usage};
 
 /// A longer answer might not fit into a socket's buffer, whose size is 208 KiB by default.
 const LONGEST: usize = 64 << 10;
@@ -27,6 +27,8 @@ pub(super) struct Clients {
     /// None if it could not be made.
     pub(super) listener: Option<Listener>,
     pub(super) pauses: PauseHistory,
+    /// What became of the last reload.
+    pub(super) reload: Reload,
     started_at: Instant,
     netns: u64,
 }
@@ -39,7 +41,13 @@ impl Clients {
             tracing::warn!("bpfw status will not find this daemon: {error}");
         });
         let listener = listener.ok();
-        Ok(Self { listener, pauses: PauseHistory::default(), started_at: now, netns })
+        Ok(Self {
+            listener,
+            pauses: PauseHistory::default(),
+            reload: Reload::default(),
+            started_at: now,
+            netns,
+        })
     }
 }
 
@@ -74,6 +82,7 @@ impl Daemon<'_> {
         let (state, reason) = self.state();
         let (interfaces, more_interfaces) =
             self.interfaces.tell(&self.monitor.network().links, INTERFACES);
+        let mark = self.settings.options.offload_mark;
         let next_hops = self.datapath.hops.used().unwrap_or_default();
         Status {
             bpfw: self.about(now),
@@ -101,11 +110,14 @@ impl Daemon<'_> {
             heartbeat: Heartbeat {
                 age_ms: milliseconds(self.datapath.heartbeat_age()),
                 limit_ms: milliseconds(self.datapath.heartbeat_limit()),
-                interval_ms: milliseconds(self.request.options.interval()),
+                interval_ms: milliseconds(self.settings.options.interval()),
             },
+            configuration: self.source.as_ref().map(|source| source.path().display().to_string()),
+            reload: self.clients.reload.clone(),
             warnings: self.policy.rules.warnings(),
             options: Options {
-                offload_mark: self.request.options.offload_mark.map(|mark| (mark.value, mark.mask)),
+                offload_mark: mark.map(|mark| (mark.value, mark.mask)),
+                offload_mark_negated: mark.is_some_and(|mark| mark.negated),
                 route_mark_mask: self.policy.route_mark,
                 route_mark_required: Families::FORWARDED
                     .iter()
@@ -122,13 +134,13 @@ impl Daemon<'_> {
             abi: abi::BPFW_ABI_VERSION,
             pid: std::process::id(),
             netns: self.clients.netns,
-            hook: self.request.hook.name().to_owned(),
+            hook: self.settings.hook.name().to_owned(),
             up_ms: milliseconds(now - self.clients.started_at),
         }
     }
 
     /// What the fast path does, and why it does not forward, if so.
-    fn state(&self) -> (State, Option<Cause>) {
+    pub(super) fn state(&self) -> (State, Option<Cause>) {
         if let FastPath::Paused(paused) = &self.fast_path {
             return (State::Paused, Some(paused.reason.reason().into()));
         }

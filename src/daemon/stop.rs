@@ -7,6 +7,7 @@ use crate::reasons::packet::{self, TESTIMONIES, VERDICTS};
 
 impl Daemon<'_> {
     pub(super) fn stop(mut self) -> Result<()> {
+        self.manager.stopping();
         let mut result = self.datapath.state.pause();
         for attachment in self.interfaces.take_attachments() {
             result = result.and(attachment.close());

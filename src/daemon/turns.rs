@@ -25,8 +25,12 @@ impl Daemon<'_> {
     pub(super) fn run(&mut self) -> Result<()> {
         loop {
             let ready = self.wait()?;
+            self.manager.alive(Instant::now());
             if self.shutdown.is_asked() {
                 return Ok(());
+            }
+            if self.shutdown.must_reload() {
+                self.reload()?;
             }
             self.interfaces.attach_until(Instant::now())?;
             // A failure in a turn is no reason to give up. The stack takes over, and the daemon
@@ -98,6 +102,7 @@ impl Daemon<'_> {
         };
         let poll_in = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds: Vec<PollFd<'_>> = fds.into_iter().map(poll_in).collect();
+        let timeout = self.manager.wait(Instant::now()).map_or(timeout, |wait| timeout.min(wait));
         // Rounded up: a poll that returns a little early would spin.
         let timeout = timeout.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);

@@ -30,11 +30,14 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// No interface is claimed yet.
+    pub fn open() -> Result<Self> {
+        Ok(Self { locks: open_locks()?, namespace: namespace()? })
+    }
+
     /// Claims all of these interfaces, unless another bpfw has one of them.
-    pub fn take(interfaces: &[Interface]) -> Result<Self> {
-        let claims = Self { locks: open_locks()?, namespace: namespace()? };
-        interfaces.iter().try_for_each(|interface| claims.claim(interface))?;
-        Ok(claims)
+    pub fn claim_all(&self, interfaces: &[Interface]) -> Result<()> {
+        interfaces.iter().try_for_each(|interface| self.claim(interface))
     }
 
     /// Claims one more, or one that is claimed already, unless another bpfw has it.

@@ -222,7 +222,8 @@ struct EthtoolValue {
 /// Whether the interface's driver takes VLAN tags off the frames that come in. An interface
 /// without such settings does not, nor does one that is gone.
 pub fn strips_tags(name: &str) -> io::Result<bool> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // Any socket will do, and a service needs no sockets of IPv4.
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut value = EthtoolValue { command: GET_FLAGS, data: 0 };
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],

@@ -10,12 +10,14 @@ pub struct OffloadMark {
     pub value: u32,
     /// The bits that count.
     pub mask: u32,
+    /// Only connections with other marks are offloaded.
+    pub negated: bool,
 }
 
 impl OffloadMark {
     /// Whether a connection with this mark is to be offloaded.
     pub fn matches(self, mark: u32) -> bool {
-        mark & self.mask == self.value
+        (mark & self.mask == self.value) != self.negated
     }
 }
 
@@ -23,17 +25,21 @@ impl FromStr for OffloadMark {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let (text, negated) = match text.strip_prefix('!') {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
         let (value, mask) = match text.split_once('/') {
             Some((value, mask)) => (number(value)?, number(mask)?),
             None => (number(text)?, u32::MAX),
         };
         if mask == 0 {
-            return Err("the mask is 0: it would match every connection".into());
+            return Err("the mask is 0: all connections are alike to it".into());
         }
         if value & !mask != 0 {
             return Err(format!("the value {value:#x} has bits outside of the mask {mask:#x}"));
         }
-        Ok(Self { value, mask })
+        Ok(Self { value, mask, negated })
     }
 }
 
@@ -54,8 +60,10 @@ mod tests {
     fn marks_are_parsed_with_and_without_a_mask() {
         let mark: OffloadMark = "0x10/0xf0".parse().unwrap();
         assert!(mark.matches(0x1f) && !mark.matches(0x2f));
-        assert_eq!("7".parse(), Ok(OffloadMark { value: 7, mask: u32::MAX }));
-        for text in ["", "x", "1/0", "3/1", "0x100000000", "-1", "1/2/3"] {
+        assert_eq!("7".parse(), Ok(OffloadMark { value: 7, mask: u32::MAX, negated: false }));
+        let other: OffloadMark = "!0x10/0xf0".parse().unwrap();
+        assert!(other.negated && !other.matches(0x1f) && other.matches(0x2f) && other.matches(0));
+        for text in ["", "!", "!!1", "1!", "x", "1/0", "3/1", "0x100000000", "-1", "1/2/3"] {
             assert!(text.parse::<OffloadMark>().is_err(), "{text}");
         }
     }

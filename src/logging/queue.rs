@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The log's lines on their way to the standard error, which may take no lines: a pipe that nobody
+//! The log's lines on their way to the log, which may take no lines: a pipe that nobody
 //! reads, a stopped terminal, a full or hung disk.
 //!
 //! A thread writes them, so that only this thread waits. Nothing else serves all kinds of logs.
@@ -7,14 +7,14 @@
 //! shares. `poll` promises 4,096 bytes of room in a pipe, but less in a terminal or a socket.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::destination::{Destination, Form};
 
 /// Bytes that may wait: some ten thousand lines.
 const ROOM: usize = 1 << 20;
@@ -43,15 +43,10 @@ struct State {
 }
 
 impl Queue {
-    /// A queue whose lines go to the standard error.
-    pub(super) fn to_stderr() -> io::Result<Arc<Self>> {
-        // Not by io::stderr(): a panic would wait for its lock as long as the log takes nothing.
-        Self::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))
-    }
-
-    fn start(log: File) -> io::Result<Arc<Self>> {
+    /// A queue whose lines go to this log.
+    pub(super) fn start(log: Box<dyn Destination>, form: Form) -> io::Result<Arc<Self>> {
         let queue = Arc::<Self>::default();
-        let writer = Writer { log, lost: 0, torn: false };
+        let writer = Writer { log, form, lost: 0, torn: false };
         let lines = Arc::clone(&queue);
         thread::Builder::new()
             .name("bpfw-log".into())
@@ -69,7 +64,8 @@ impl Queue {
         let _ = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.ended);
     }
 
-    fn push(&self, line: &[u8]) {
+    /// Takes a whole line.
+    pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.state();
         // One gap at a time, so that its place in the log is known.
         if state.lost > 0 || state.bytes + line.len() > ROOM {
@@ -95,20 +91,9 @@ impl Queue {
     }
 }
 
-/// Takes whole lines: `tracing_subscriber` writes each at once.
-impl Write for &Queue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 struct Writer {
-    log: File,
+    log: Box<dyn Destination>,
+    form: Form,
     /// Lines that were lost, and the log does not say so yet.
     lost: u64,
     /// The log's last line lacks its end.
@@ -140,8 +125,9 @@ impl Writer {
             return true;
         }
         let end = if self.torn { "\n" } else { "" };
+        let warning = self.form.warning();
         let reported =
-            self.write(format!("{end} WARN {} log lines were lost\n", self.lost).as_bytes());
+            self.write(format!("{end}{warning}{} log lines were lost\n", self.lost).as_bytes());
         if reported {
             self.lost = 0;
         }
@@ -184,6 +170,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Read;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -191,7 +178,11 @@ mod tests {
     /// A queue before somebody who does not read yet.
     fn unread() -> (Arc<Queue>, UnixStream) {
         let (log, reader) = UnixStream::pair().unwrap();
-        (Queue::start(File::from(OwnedFd::from(log))).unwrap(), reader)
+        (start(log), reader)
+    }
+
+    fn start(log: UnixStream) -> Arc<Queue> {
+        Queue::start(Box::new(File::from(OwnedFd::from(log))), Form::Words).unwrap()
     }
 
     fn line(number: usize) -> String {
@@ -242,7 +233,7 @@ mod tests {
     fn hazard_60_a_log_that_somebody_made_non_blocking_loses_no_more() {
         let (log, reader) = UnixStream::pair().unwrap();
         log.set_nonblocking(true).unwrap();
-        a_gap_is_counted(Queue::start(File::from(OwnedFd::from(log))).unwrap(), reader);
+        a_gap_is_counted(start(log), reader);
     }
 
     #[test]
@@ -266,10 +257,11 @@ mod tests {
     fn hazard_60_a_log_that_takes_lines_again_says_what_is_missing() {
         let (mut writer, mut reader) = {
             let (log, reader) = UnixStream::pair().unwrap();
-            (Writer { log: File::from(OwnedFd::from(log)), lost: 0, torn: false }, reader)
+            let log = Box::new(File::from(OwnedFd::from(log)));
+            (Writer { log, form: Form::Words, lost: 0, torn: false }, reader)
         };
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let good = std::mem::replace(&mut writer.log, full);
+        let good = std::mem::replace(&mut writer.log, Box::new(full));
         assert!(!writer.write(b"first\n") && !writer.torn);
         writer.lost = 3;
         assert!(!writer.report_lost());

@@ -7,9 +7,12 @@ reasons! {
     /// What is wrong with an interface.
     pub enum Problem {
         // Its packets stay with the stack.
-        /// It was named, and does not exist.
+        /// It was named, and does not exist any more.
         Gone = 1, "gone", "the interface is gone",
             "bpfw attaches to it when it is back";
+        /// It was named in a configuration file.
+        Missing = 29, "missing", "there is no such interface yet",
+            "bpfw attaches to it when it comes";
         /// It has no routes of its own: the bridge or bond has.
         Port = 2, "port", "it is part of a bridge or bond",
             "name the bridge or bond itself, for the hook tc";

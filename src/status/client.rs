@@ -31,6 +31,8 @@ pub struct Answer {
     pub text: String,
     /// What it means.
     pub status: Status,
+    /// Its process as we see it, 0 if we do not.
+    pub pid: i32,
 }
 
 /// All daemons.
@@ -106,27 +108,27 @@ fn ask_at(path: &Path, netns: u64) -> io::Result<Option<Answer>> {
     let read = UnixStream::from(socket).take(LONGEST).read_to_end(&mut bytes);
     match read {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Ok(Some(Answer::late(pid.unsigned_abs(), netns)))
+            Ok(Some(Answer::late(pid, netns)))
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error),
         // It has just ended.
         Ok(0) => Ok(None),
-        Ok(_) => Answer::read(bytes).map(Some),
+        Ok(_) => Answer::read(bytes, pid).map(Some),
     }
 }
 
 impl Answer {
-    fn read(bytes: Vec<u8>) -> io::Result<Self> {
+    fn read(bytes: Vec<u8>, pid: i32) -> io::Result<Self> {
         let text = String::from_utf8(bytes).map_err(io::Error::other)?.trim_end().to_owned();
         let status = serde_json::from_str(&text)?;
-        Ok(Self { text, status })
+        Ok(Self { text, status, pid })
     }
 
     /// What is known of a daemon that does not answer.
-    fn late(pid: u32, netns: u64) -> Self {
+    fn late(pid: i32, netns: u64) -> Self {
         let status = Status {
-            bpfw: About { pid, netns, ..About::default() },
+            bpfw: About { pid: pid.unsigned_abs(), netns, ..About::default() },
             state: State::Late,
             reason: Some(Pause::Late.reason().into()),
             ..Status::default()
@@ -134,6 +136,6 @@ impl Answer {
         let text = serde_json::json!({
             "bpfw": {"pid": pid, "netns": netns}, "state": status.state, "reason": status.reason,
         });
-        Self { text: text.to_string(), status }
+        Self { text: text.to_string(), status, pid }
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -99,8 +99,12 @@ fn say(mut client: &UnixStream, answer: &[u8]) -> io::Result<()> {
 
 /// Gives a file of ours to a group as well, with these rights.
 fn let_in(path: &Path, group: Gid, rights: u32) -> io::Result<()> {
-    chown(path, None, Some(group))?;
-    let mode = fs::metadata(path)?.permissions().mode() | rights;
+    let about = fs::metadata(path)?;
+    // A service of this group's has no right to change groups, and no need.
+    if about.gid() != group.as_raw() {
+        chown(path, None, Some(group))?;
+    }
+    let mode = about.permissions().mode() | rights;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 

@@ -51,6 +51,10 @@ pub struct Status {
     pub pauses: Pauses,
     /// The daemon's sign of life.
     pub heartbeat: Heartbeat,
+    /// The configuration file, if there is one.
+    pub configuration: Option<String>,
+    /// What became of the last reload of this file.
+    pub reload: Reload,
     /// What the rules of the firewall do that offloaded packets do not meet.
     pub warnings: Vec<Warning>,
     /// What the command line asked for, as far as it decides about connections.
@@ -192,6 +196,34 @@ pub struct Heartbeat {
     pub interval_ms: u64,
 }
 
+/// What became of the last reload of the configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    /// How many reloads there were.
+    pub number: u64,
+    /// How this one went.
+    pub result: Reloaded,
+    /// What has changed and what has not, or what is wrong.
+    pub text: String,
+}
+
+/// How a reload went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reloaded {
+    /// All that the file says is so.
+    Applied,
+    /// Some of it needs a restart.
+    NeedsRestart,
+    /// The file has a mistake, and nothing has changed.
+    Refused,
+    /// There was none, or this is another version's word.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
 /// Rules that do not meet offloaded packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -208,6 +240,8 @@ pub struct Warning {
 pub struct Options {
     /// `--offload-mark`: value and mask.
     pub offload_mark: Option<(u32, u32)>,
+    /// Only connections with other marks are offloaded.
+    pub offload_mark_negated: bool,
     /// The bits of conntrack's mark that packets are routed by; 0 for none.
     pub route_mark_mask: u32,
     /// The address families for which there are rules that go by these bits.

@@ -9,6 +9,7 @@ pub mod bystander;
 pub mod capture;
 pub mod checksum;
 pub mod compile;
+pub mod configuration;
 pub mod conntrack;
 pub mod conversation;
 pub mod crowd;

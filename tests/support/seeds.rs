@@ -12,6 +12,13 @@ pub type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 const DUMP: u16 = 0x301;
 const ASK: u16 = 0x001;
+/// Configuration files.
+const FILES: [&str; 3] = [
+    "# A comment\nhook = \"tc\"\ninterfaces = [\"br-*\", \"wan0\", \"!br-guest\"]\n",
+    "hook = 'xdp'\ninterfaces = ['lan0']\nlog-level = \"debug\"\n[interface.lan0]\nxdp-mode = 'native'",
+    "object = \"a.o\"\nmax-connections = 1_000\noffload-mark = \"0x10/0xf0\"\n[interface]\nx.xdp-mode = 'auto'",
+];
+
 /// A netlink message's header.
 const HEADER: usize = 16;
 
@@ -118,6 +125,7 @@ pub fn make() -> Seeds {
     seeds.extend(crafted());
     let lines = LINES.map(|line| ("command_line", line.replace(' ', "\0").into_bytes()));
     seeds.extend(lines);
+    seeds.extend(FILES.map(|text| ("configuration", text.as_bytes().to_vec())));
     seeds.extend(NUMBERS.map(|number| ("sysctl", number.as_bytes().to_vec())));
     seeds
 }

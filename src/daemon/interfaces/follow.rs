@@ -27,14 +27,17 @@ pub(super) struct Failure {
     retry_at: Instant,
 }
 
-/// The interfaces to attach to at the start. An error if one that was named does not exist, or is of no use.
+/// The interfaces to attach to at the start. An error if one that was named does not exist, or is of no use,
+/// unless it may come later.
 pub(in crate::daemon) fn first_interfaces(
     wanted: &Wanted,
     links: &Links,
     hook: Hook,
 ) -> Result<Vec<Interface>> {
     let unfit = |link: &_| why_unfit(link, hook);
-    wanted.require_names(links, &unfit)?;
+    if !wanted.may_come_later {
+        wanted.require_names(links, &unfit)?;
+    }
     Ok(interfaces(&wanted.targets(links, hook, &unfit), links))
 }
 
@@ -143,7 +146,8 @@ impl Interfaces {
 
     fn attach(&mut self, interface: &Interface, qdiscs: &mut Qdiscs) -> Result<Attachment> {
         self.claims.claim(interface)?;
-        let attached = Attachment::attach(&self.programs, interface, self.xdp_mode, qdiscs);
+        let mode = self.xdp_modes.of(&interface.name);
+        let attached = Attachment::attach(&self.programs, interface, mode, qdiscs);
         if attached.is_err() {
             self.claims.release(interface.index);
         }
@@ -178,7 +182,8 @@ impl Interfaces {
         }
         for (name, found) in &self.targets.left {
             let state = match found.problem {
-                Problem::Gone => InterfaceState::Gone,
+                Problem::Missing if self.has_seen(name) => InterfaceState::Gone,
+                Problem::Missing => InterfaceState::Missing,
                 _ => InterfaceState::LeftToStack(found.clone()),
             };
             states.entry(name.clone()).or_insert(state);
@@ -188,6 +193,10 @@ impl Interfaces {
             states.insert(name.clone(), InterfaceState::LeftToStack(found));
         }
         states
+    }
+
+    fn has_seen(&self, name: &str) -> bool {
+        self.states.get(name).is_some_and(|state| *state != InterfaceState::Missing)
     }
 
     fn report_beyond(&self, beyond: usize) {

@@ -17,9 +17,10 @@ pub(super) mod wanted;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::config::XdpModes;
 use crate::connections::topology::{self, View};
 use crate::datapath::Hook;
-use crate::datapath::attachment::{Attachment, Interface, Kind, Programs, Transmitting, XdpMode};
+use crate::datapath::attachment::{Attachment, Interface, Kind, Programs, Transmitting};
 use crate::datapath::devices;
 use crate::datapath::instance_lock::Claims;
 use crate::datapath::object::LoadedObject;
@@ -43,7 +44,7 @@ use wanted::{Targets, Wanted};
 /// All interfaces, and what is known of them.
 pub(super) struct Interfaces {
     hook: Hook,
-    xdp_mode: XdpMode,
+    xdp_modes: XdpModes,
     programs: Programs,
     attachments: Vec<Attachment>,
     /// Those that are still to be attached to, in this order.
@@ -77,18 +78,18 @@ impl Interfaces {
     /// None is attached to yet.
     pub(super) fn new(
         object: &LoadedObject<'_>,
-        (hook, xdp_mode): (Hook, XdpMode),
+        (hook, xdp_modes): (Hook, XdpModes),
         drivers: Drivers,
         (wanted, first): (Wanted, Vec<Interface>),
         claims: Claims,
     ) -> Result<Self> {
         Ok(Self {
             hook,
-            xdp_mode,
+            xdp_modes,
             programs: object.programs(hook)?,
             attachments: Vec::new(),
             unattached: first.into(),
-            is_starting: true,
+            is_starting: !wanted.may_come_later,
             has_started: false,
             claims,
             wanted,
@@ -104,6 +105,22 @@ impl Interfaces {
             states: States::new(),
             without_room: 0,
         })
+    }
+
+    /// Other words of the user. Links are to be followed then.
+    pub(super) fn set_wanted(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    /// How to attach XDP from here on.
+    pub(super) fn set_xdp_modes(&mut self, modes: XdpModes) {
+        self.xdp_modes = modes;
+    }
+
+    /// Whether programs are attached in a way that these modes do not ask for.
+    pub(super) fn are_attached_by_others(&self, modes: &XdpModes) -> bool {
+        let differs = |name: &str| modes.of(name) != self.xdp_modes.of(name);
+        self.attachments.iter().any(|ours| differs(ours.name()))
     }
 
     /// All that is attached, to be taken off.

@@ -24,7 +24,11 @@ impl Interfaces {
         let can_detach = self.drivers.are_described();
         for (at, attachment) in self.attachments.iter_mut().enumerate() {
             if let Some(link) = links.get(&attachment.ifindex())
-                && attachment.must_ask_again(link.mtu, self.xdp_mode, can_detach)
+                && attachment.must_ask_again(
+                    link.mtu,
+                    self.xdp_modes.of(attachment.name()),
+                    can_detach,
+                )
             {
                 due.push((at, link.mtu));
             }
@@ -46,7 +50,9 @@ impl Interfaces {
             self.attachments[*at].release_xdp();
         }
         for (at, mtu) in due {
-            self.attachments[at].attach_xdp_again(&self.programs, mtu, self.xdp_mode);
+            let attachment = &mut self.attachments[at];
+            let mode = self.xdp_modes.of(attachment.name());
+            attachment.attach_xdp_again(&self.programs, mtu, mode);
         }
     }
 }

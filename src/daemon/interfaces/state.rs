@@ -13,6 +13,8 @@ pub(super) enum InterfaceState {
     Waiting,
     /// It does not exist any more.
     Gone,
+    /// It was named, and has not existed since the start.
+    Missing,
     /// It stands for these interfaces, where its packets are forwarded.
     Port(Vec<String>),
     /// The stack gets all packets from it and to it.
@@ -137,6 +139,7 @@ impl InterfaceState {
         match self {
             Self::Waiting => Vec::new(),
             Self::Gone => vec![Line::Warn(format!("{name}: {}", Problem::Gone.reason().line()))],
+            Self::Missing => vec![Line::Info(format!("waiting for {name}"))],
             Self::Port(carriers) => {
                 let carriers = carriers.join(" and ");
                 vec![Line::Info(format!("packets of the port {name} are forwarded at {carriers}"))]

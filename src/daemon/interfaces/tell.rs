@@ -49,6 +49,7 @@ impl InterfaceState {
                 ..Interface::default()
             },
             Self::Gone => left(Problem::Gone.reason().into()),
+            Self::Missing => left(Problem::Missing.reason().into()),
             Self::LeftToStack(found) => left(found.into()),
             Self::Attached(attached) => attached.tell(),
         }

@@ -27,6 +27,8 @@ pub(in crate::daemon) struct Wanted {
     names: Vec<String>,
     patterns: Vec<WildMatch>,
     exceptions: Vec<WildMatch>,
+    /// Interfaces with these names need not exist at the start, or be of use.
+    pub(in crate::daemon) may_come_later: bool,
 }
 
 /// Why no program could do anything at an interface.
@@ -53,25 +55,19 @@ pub(super) struct Targets {
 }
 
 impl Wanted {
-    /// Words of the command line.
-    pub(in crate::daemon) fn parse(words: &[String]) -> Result<Self> {
+    /// What the user's words say. Names that need not exist at the start `may_come_later`.
+    pub(in crate::daemon) fn new(words: &[String], may_come_later: bool) -> Self {
         let is_pattern = |word: &&String| word.contains(['*', '?']);
         let (exceptions, wanted): (Vec<&String>, Vec<&String>) =
             words.iter().partition(|word| word.starts_with('!'));
         let (patterns, names): (Vec<&String>, Vec<&String>) =
             wanted.into_iter().partition(is_pattern);
-        if !exceptions.is_empty() && patterns.is_empty() {
-            return Err(Error::refused(format!(
-                "there is no pattern that {} could be an exception of",
-                exceptions[0]
-            ))
-            .with_advice("a pattern is a name with * or ?, as br-*"));
-        }
-        Ok(Self {
+        Self {
             names: names.into_iter().cloned().collect(),
             patterns: patterns.into_iter().map(|word| WildMatch::new(word)).collect(),
             exceptions: exceptions.into_iter().map(|word| WildMatch::new(&word[1..])).collect(),
-        })
+            may_come_later,
+        }
     }
 
     /// An error if a name has no interface, or none that can be used, as at the start. Patterns may match
@@ -108,7 +104,7 @@ impl Wanted {
             match links.values().find(|link| link.name == *name) {
                 Some(link) => targets.add(links, hook, unfit, link),
                 None => {
-                    targets.left.insert(name.clone(), Problem::Gone.into());
+                    targets.left.insert(name.clone(), Problem::Missing.into());
                 }
             }
         }

@@ -97,13 +97,15 @@ impl<'a> Judge<'a> {
 
     /// What the daemon decides by the entry alone.
     fn refusal(&self, entry: &Entry) -> Option<Refusal> {
-        let Options { offload_mark, route_mark_mask, route_mark_required } = &self.status.options;
+        let Options { offload_mark, offload_mark_negated, route_mark_mask, route_mark_required } =
+            &self.status.options;
+        let negated = *offload_mark_negated;
         let mut required = PerFamily::default();
         for family in Family::ALL {
             required[family] = route_mark_required.iter().any(|name| name == family.name());
         }
         let terms = Terms {
-            mark: offload_mark.map(|(value, mask)| OffloadMark { value, mask }),
+            mark: offload_mark.map(|(value, mask)| OffloadMark { value, mask, negated }),
             route_mark: (*route_mark_mask, required),
             ipsec: &self.xfrm.policies().selectors,
         };
