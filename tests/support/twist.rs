@@ -97,9 +97,10 @@ pub const TWISTS: &[Twist] = &[
     tcp_only,
 ];
 
-/// Bytes of extension headers behind the first one, which says what follows (RFC 8200, IANA's registry of protocol
-/// numbers): hop-by-hop options with padding, router alert, a jumbo payload and unknown ones, routing headers,
-/// fragments (an atomic one, a first, a last), destination options, authentication, mobility, nothing, ESP.
+/// Bytes of extension headers behind the first one, which says what follows (RFC 8200, IANA's
+/// registry of protocol numbers). Hop-by-hop options with padding, router alert, a jumbo payload
+/// and unknown ones. Routing headers. Fragments (an atomic one, a first, a last). Destination
+/// options, authentication, mobility, nothing, ESP.
 const EXTENSIONS: [(u8, &[u8]); 16] = [
     (0, &[0, 1, 4, 0, 0, 0, 0]),
     (0, &[0, 5, 2, 0, 0, 1, 0]),
