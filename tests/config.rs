@@ -70,7 +70,7 @@ fn a_section_is_for_one_interface(hook: &str, test: &str) {
         Configuration::new(hook, &["lan0", "wan0"], "[interface.lan0]\nxdp-mode = \"generic\"");
     let daemon = start_by(&lab, &file, &[]);
     let [lan0, wan0] = if hook == "xdp" {
-        ["attached to lan0 (XdpGeneric)", "attached to wan0 (XdpNative)"]
+        ["attached to lan0 (generic XDP, veth)", "attached to wan0 (native XDP, veth)"]
     } else {
         ["attached to lan0 (", "attached to wan0 ("]
     };
