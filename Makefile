@@ -17,8 +17,8 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all xdp tc le be xdp-le xdp-be tc-le tc-be openwrt help build release \
-	install-deps install-deps-vm install-deps-cross check audit test test-vm test-vm-all test-nic test-cross \
-	fuzz bench bench-object bench-vm demo run clean
+	install-deps install-deps-vm install-deps-cross check audit test test-dist test-vm test-vm-all \
+	test-nic test-cross fuzz bench bench-object bench-vm demo run clean
 
 # OPENWRT_DIR and TARGET are the names that the first bpfw's makefile had for this.
 ifneq ($(OPENWRT_DIR),)
@@ -74,6 +74,7 @@ help:
 	@echo '                       PAIRS="igb:igb virtio:e1000e": only over these, LAN:WAN'
 	@echo '  test-cross           builds for OpenWrt-like trees and s390x, and tests the results in VMs;'
 	@echo '                       MACHINES="x86_64 aarch64 s390x"'
+	@echo "  test-dist            dist/'s unit under a real systemd, in namespaces, as root"
 	@echo '  fuzz                 each fuzz target for FUZZ_SECONDS=60; needs cargo-fuzz, better as root'
 	@echo 'Measure'
 	@echo '  bench                what a packet, a connection and a large router cost, as root;'
@@ -108,6 +109,9 @@ audit:
 # VM="KERNEL TEST...": these in a VM as well.
 test: install-deps
 	scripts/test $(VM)
+
+test-dist: install-deps
+	$(CARGO) test --test service -- --ignored
 
 fuzz: install-deps
 	scripts/fuzz

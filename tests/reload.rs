@@ -172,6 +172,34 @@ fn what_needs_a_restart_is_said_and_the_rest_is_done() {
 }
 
 #[test]
+fn a_mode_counts_for_interfaces_that_are_attached_from_then_on() {
+    let test = "a_mode_counts_for_interfaces_that_are_attached_from_then_on";
+    if !xdp_or_skip(test) {
+        return;
+    }
+    let lab = lab("xdp", test, &snat_rules());
+    make_lan7(&lab);
+    let file = Configuration::new("xdp", &["lan0", "wan0"], USUAL);
+    let daemon = start_by(&lab, &file, &[]);
+    let section = |name: &str| format!("{USUAL}\n[interface.{name}]\nxdp-mode = \"generic\"");
+    file.set("xdp", &["lan0", "wan0", "lan7"], &section("lan7"));
+    let answer = reload(&lab);
+    let expected = "applied: interface.lan7 (default -> generic), interfaces (+lan7)\n";
+    assert_eq!((answer.code, &*answer.out), (0, expected), "{answer:?}");
+    daemon.wait_for_line("attached to lan7 (generic XDP, veth)", LIMIT);
+    file.set(
+        "xdp",
+        &["lan0", "wan0", "lan7"],
+        &format!("{}\n[interface.lan0]\nxdp-mode = \"generic\"", section("lan7")),
+    );
+    for _ in 0..2 {
+        let answer = reload(&lab);
+        let expected = "restart for: interface.lan0 (default -> generic)\n";
+        assert_eq!((answer.code, &*answer.out), (4, expected), "{answer:?}");
+    }
+}
+
+#[test]
 fn a_wrong_file_changes_nothing() {
     let test = "a_wrong_file_changes_nothing";
     if !root_or_skip(test) {

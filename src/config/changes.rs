@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use clap::ValueEnum;
+
 use super::Settings;
+use crate::datapath::interface::XdpMode;
 
 /// Settings as text, by the key of the file.
 pub(super) type Texts = BTreeMap<String, String>;
@@ -93,7 +96,9 @@ pub(super) fn texts_of(settings: &Settings) -> impl Iterator<Item = (String, Str
     let interfaces = ("interfaces", settings.interfaces.join(COMMA));
     let named = [hook, interfaces].into_iter().chain(object);
     let sections = settings.xdp_modes.by_name.iter();
-    let sections = sections.map(|(name, mode)| (format!("{SECTION}{name}"), format!("{mode:?}")));
+    let word = |mode: &XdpMode| mode.to_possible_value().map(|it| it.get_name().to_owned());
+    let sections =
+        sections.filter_map(move |(name, mode)| Some((format!("{SECTION}{name}"), word(mode)?)));
     named.map(|(key, text)| (key.to_owned(), text)).chain(sections)
 }
 
@@ -125,7 +130,7 @@ mod tests {
         );
         let expected = [
             ("hook (tc -> xdp)", false),
-            ("interface.wan0 (default -> Generic)", true),
+            ("interface.wan0 (default -> generic)", true),
             ("interfaces (+wan0, -lan0)", true),
             ("interval (100 -> 50)", true),
             ("object (default -> a.o)", false),

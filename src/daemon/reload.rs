@@ -67,26 +67,27 @@ impl Daemon<'_> {
         change.is_live() && !(change.is_xdp_mode() && attached_otherwise())
     }
 
-    /// Does what follows from these changes.
+    /// Does what follows from these changes: first all that cannot fail.
     fn carry_out(&mut self, live: &[Change], wanted: Wanted) -> Result<()> {
         let has = |key: &str| live.iter().any(|change| change.key == key);
-        self.log.set_level(self.settings.options.log_level);
-        self.schedule.set_interval(self.settings.options.interval());
+        let options = &self.settings.options;
+        self.log.set_level(options.log_level);
+        self.schedule.set_interval(options.interval());
+        self.connections.offload.set_mark(options.offload_mark);
         self.interfaces.set_xdp_modes(self.settings.xdp_modes.clone());
-        if has("offload-mark") {
-            self.connections.offload.set_mark(self.settings.options.offload_mark);
-            self.distrust(Pause::Policy, None, state::Change::Topology)?;
-        }
         if has("interfaces") {
-            self.change_interfaces(wanted)?;
+            self.interfaces.set_wanted(wanted);
+            self.change_interfaces()?;
+        }
+        if has("offload-mark") {
+            self.distrust(Pause::Policy, None, state::Change::Topology)?;
         }
         if has("prove-every") { self.watch_period() } else { Ok(()) }
     }
 
     /// Nothing may be redirected to an interface from which the programs are taken off.
-    fn change_interfaces(&mut self, wanted: Wanted) -> Result<()> {
+    fn change_interfaces(&mut self) -> Result<()> {
         self.pause_for_devices()?;
-        self.interfaces.set_wanted(wanted);
         self.interfaces.follow_links(&self.monitor.network().links);
         self.generations.ask(state::Change::Topology);
         self.update_devices()

@@ -106,6 +106,8 @@ struct Attached {
 #[derive(Debug)]
 pub struct Attachment {
     interface: Interface,
+    /// How XDP was asked for.
+    mode: XdpMode,
     /// The hook's own program is the first.
     attached: Vec<Attached>,
     /// These handlers were there when ours could not be put where it belongs.
@@ -127,6 +129,7 @@ impl Attachment {
         remove_leftovers(interface, qdiscs)?;
         let mut attachment = Self {
             interface: interface.clone(),
+            mode,
             attached: Vec::new(),
             given_up: None,
             off: None,
@@ -165,6 +168,11 @@ impl Attachment {
     /// Whether the interface's packets still begin as the programs expect: a tun can change that.
     pub fn fits(&self, link: Option<&Link>) -> bool {
         link.is_some_and(|link| LinkLayer::of(link).is_headerless() == self.interface.headerless)
+    }
+
+    /// How XDP was asked for.
+    pub fn mode(&self) -> XdpMode {
+        self.mode
     }
 
     /// How the hook's own program is attached.
@@ -261,7 +269,7 @@ impl Attachment {
 
     /// Attaches the XDP program again, as at the start. What hinders that is told by [`Self::off`].
     pub fn attach_xdp_again(&mut self, programs: &Programs, mtu: u32, mode: XdpMode) {
-        self.interface.mtu = mtu;
+        (self.interface.mtu, self.mode) = (mtu, mode);
         let (_, program) = &programs.all[0];
         match attach_xdp(program.as_fd(), &self.interface, mode) {
             Ok((kind, link)) => {

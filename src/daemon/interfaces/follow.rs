@@ -93,7 +93,7 @@ impl Interfaces {
             let new: Vec<Interface> = new.collect();
             self.unattached.extend(new);
         }
-        self.has_started = false;
+        self.must_follow_links = false;
         self.report_beyond(targets.beyond);
         self.targets = targets;
     }
@@ -102,10 +102,10 @@ impl Interfaces {
         self.unattached.iter().any(|interface| interface.index == index)
     }
 
-    /// Whether links must be followed without an event: the start is over, or a failure was some time ago.
+    /// Whether links must be followed without an event, also because a failure was some time ago.
     pub(in crate::daemon) fn must_follow(&self) -> bool {
         let now = Instant::now();
-        self.has_started || self.failures.values().any(|failure| failure.retry_at <= now)
+        self.must_follow_links || self.failures.values().any(|failure| failure.retry_at <= now)
     }
 
     /// Attaches to the interfaces that wait, until this time, and to one at least. At the start all or none:
@@ -139,7 +139,7 @@ impl Interfaces {
         self.scans.must_scan |= self.unattached.is_empty();
         if self.is_starting && self.unattached.is_empty() {
             // Interfaces that came and went meanwhile are not in the line.
-            (self.is_starting, self.has_started) = (false, true);
+            (self.is_starting, self.must_follow_links) = (false, true);
         }
         Ok(())
     }

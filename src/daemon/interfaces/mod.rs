@@ -51,8 +51,8 @@ pub(super) struct Interfaces {
     unattached: VecDeque<Interface>,
     /// Not all of the first ones are attached yet.
     is_starting: bool,
-    /// They have been attached since links were followed last.
-    has_started: bool,
+    /// The first ones have been attached, or the user's words have changed, since links were followed last.
+    must_follow_links: bool,
     claims: Claims,
     wanted: Wanted,
     /// What is wanted as of the last change of links.
@@ -90,7 +90,7 @@ impl Interfaces {
             attachments: Vec::new(),
             unattached: first.into(),
             is_starting: !wanted.may_come_later,
-            has_started: false,
+            must_follow_links: false,
             claims,
             wanted,
             targets: Targets::default(),
@@ -107,9 +107,10 @@ impl Interfaces {
         })
     }
 
-    /// Other words of the user. Links are to be followed then.
+    /// Other words of the user. Links are followed at once, or if something fails before, with the next tick.
     pub(super) fn set_wanted(&mut self, wanted: Wanted) {
         self.wanted = wanted;
+        self.must_follow_links = true;
     }
 
     /// How to attach XDP from here on.
@@ -119,8 +120,7 @@ impl Interfaces {
 
     /// Whether programs are attached in a way that these modes do not ask for.
     pub(super) fn are_attached_by_others(&self, modes: &XdpModes) -> bool {
-        let differs = |name: &str| modes.of(name) != self.xdp_modes.of(name);
-        self.attachments.iter().any(|ours| differs(ours.name()))
+        self.attachments.iter().any(|ours| ours.mode() != modes.of(ours.name()))
     }
 
     /// All that is attached, to be taken off.
