@@ -439,3 +439,7 @@ mod tests {
         assert_eq!(idle(7500, Some(Jiffies(500))), 0);
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod order_tests;
