@@ -8,7 +8,7 @@
 
 /* A copy of what must belong together, see struct bpfw_cell. */
 struct snapshot {
-	struct bpfw_rewrite rewrite;
+	struct bpfw_translation translation;
 	__u64 hop_word;
 	__u32 seal;
 };
@@ -45,24 +45,67 @@ static __always_inline int take_rewrite(__u64 hash, struct bpfw_cell *cell, stru
 	snap->seal = seal >> 32;
 	if (snap->seal != *(volatile __u32 *)&cell->seal)
 		return BPFW_PASS_REUSED;
-	__builtin_memcpy(&snap->rewrite, words, sizeof(words));
+	__builtin_memcpy(&snap->translation.rewrite, words, sizeof(words));
 	return BPFW_GO_ON;
 }
 
-/* The same for IPv6, where there is no rewrite: all words of the tuple have been compared. */
+/*
+ * The same for IPv6 without translation: all words of the tuple have been compared. A translated
+ * entry's seal never fits.
+ */
 static __always_inline int take_untranslated(__u64 hash, struct bpfw_cell *cell,
 					     struct snapshot *snap)
 {
-	snap->rewrite = (struct bpfw_rewrite){};
+	snap->translation.rewrite = (struct bpfw_rewrite){};
 	snap->seal = ipv6_seal(hash, cell);
 	return snap->seal == *(volatile __u32 *)&cell->seal ? BPFW_GO_ON : BPFW_PASS_REUSED;
 }
 
-static __always_inline int take_snapshot(const __u8 family, __u64 hash, struct bpfw_cell *cell,
-					 struct snapshot *snap)
+/*
+ * The same for IPv6 with translation. The map's memory changes hands as a cell's does. So this is a
+ * copy, too, and the seal covers tuple and copy. The last bit makes it differ from the seal without
+ * translation.
+ */
+static __always_inline int take_translation(const __u64 *hash, struct bpfw_cell *cell,
+					    struct snapshot *snap)
+{
+	volatile __u64 *found = bpf_map_lookup_elem(&translation_map, hash);
+	__u64 *words = (__u64 *)&snap->translation, seal = *hash;
+
+	if (!found)
+		return BPFW_PASS_REUSED;
+#pragma unroll
+	for (int i = 0; i < 6; i++) {
+		words[i] = found[i];
+		seal = seal_step(seal, words[i]);
+	}
+	seal = seal_step(seal, 0);
+	snap->seal = ipv6_seal(*hash, cell) + (seal >> 32 | 1);
+	return snap->seal == *(volatile __u32 *)&cell->seal ? BPFW_GO_ON : BPFW_PASS_REUSED;
+}
+
+/* The express lane's: what is translated in IPv6 is the full lane's. */
+static __always_inline int take_plain_snapshot(const __u8 family, __u64 hash,
+					       struct bpfw_cell *cell, struct snapshot *snap)
 {
 	return family == BPFW_FAMILY_IPV6 ? take_untranslated(hash, cell, snap)
 					  : take_rewrite(hash, cell, snap);
+}
+
+static __always_inline int take_snapshot(const __u8 family, const struct bpfw_tuple *tuple,
+					 const __u64 *hash, struct bpfw_cell *cell,
+					 struct snapshot *snap)
+{
+	int verdict = BPFW_GO_ON;
+
+	if (family != BPFW_FAMILY_IPV6)
+		return take_rewrite(*hash, cell, snap);
+	if (take_untranslated(*hash, cell, snap))
+		verdict = take_translation(hash, cell, snap);
+	else
+		ipv6_keep(tuple, &snap->translation);
+	keep_in_memory(snap->translation);
+	return verdict;
 }
 
 /* Whether conntrack must see a packet, to call this connection a stream. */

@@ -77,10 +77,10 @@ static __always_inline int send(hook_ctx *ctx, struct packet *pkt, const struct 
 	verdict = hook_resize(ctx, pkt, hop);
 	if (verdict)
 		return verdict;
-	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->rewrite);
+	verdict = hook_fix_l4_checksum(ctx, pkt, &snap->translation.rewrite);
 	if (verdict)
 		return verdict;
-	ip_translate(pkt, &snap->rewrite);
+	ip_translate(pkt, &snap->translation);
 	hook_write_l2(pkt, hop);
 	return BPFW_GO_ON;
 }
@@ -138,7 +138,7 @@ static __always_inline int forward(hook_ctx *ctx, struct packet *pkt, const stru
 	int verdict;
 
 	take_hop_word(conn->cell, &snap);
-	verdict = take_snapshot(pkt->family, pkt->key->hash, conn->cell, &snap);
+	verdict = take_snapshot(pkt->family, pkt->tuple, &pkt->key->hash, conn->cell, &snap);
 	if (verdict)
 		return verdict;
 	if (conn->rest->finished ||

@@ -49,12 +49,13 @@ static __always_inline int bear_witness(struct __sk_buff *skb, const __u32 l2_le
 	ip_reverse_tuple(family, &sent, &tuple);
 	hash = ip_hash(family, &tuple);
 	if (!find_conn(family, &tuple, &hash, &reply) ||
-	    take_snapshot(family, hash, reply.cell, &snap))
+	    take_snapshot(family, &tuple, &hash, reply.cell, &snap))
 		return BPFW_NO_TESTIMONY;
-	ip_reverse_rewritten(family, &tuple, &snap.rewrite, &tuple);
+	ip_reverse_rewritten(family, &tuple, &snap.translation, &tuple);
 	hash = ip_hash(family, &tuple);
 	if (!find_conn(family, &tuple, &hash, &conn) ||
-	    take_snapshot(family, hash, conn.cell, &snap) || conn.rest->id != reply.rest->id)
+	    take_snapshot(family, &tuple, &hash, conn.cell, &snap) ||
+	    conn.rest->id != reply.rest->id)
 		return BPFW_NO_TESTIMONY;
 	way.back = *(volatile __u32 *)&conn.rest->way_back;
 	if (is_paused(generation.current) ||

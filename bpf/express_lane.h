@@ -124,15 +124,15 @@ static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, const
 	    !is_alive(family, cell, now))
 		return BPFW_GO_ON;
 	hop = hop_at(hop_slot(snap.hop_word));
-	if (!fits(ctx, &pkt, hop) || take_snapshot(family, pkt.hash, cell, &snap))
+	if (!fits(ctx, &pkt, hop) || take_plain_snapshot(family, pkt.hash, cell, &snap))
 		return BPFW_GO_ON;
 	verdict = hook_make_room(ctx, &pkt);
 	if (verdict)
 		return verdict == BPFW_PASS_RESIZE ? BPFW_GO_ON : verdict;
-	verdict = hook_express(ctx, &pkt, &snap.rewrite);
+	verdict = hook_express(ctx, &pkt, &snap.translation.rewrite);
 	if (verdict)
 		return verdict;
-	ip_translate(&pkt, &snap.rewrite);
+	ip_translate(&pkt, &snap.translation);
 	copy_eth(pkt.data, hop->l2);
 	note_forwarded(&pkt, cell, now);
 	*port = hop->port;

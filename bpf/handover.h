@@ -68,7 +68,7 @@ static __always_inline void finish(const struct packet *pkt, const struct conn *
 	struct conn other;
 	__u64 hash;
 
-	ip_reverse_rewritten(pkt->family, pkt->tuple, &snap->rewrite, &reverse);
+	ip_reverse_rewritten(pkt->family, pkt->tuple, &snap->translation, &reverse);
 	end_one(conn);
 	hash = ip_hash(pkt->family, &reverse);
 	if (find_conn(pkt->family, &reverse, &hash, &other))

@@ -140,7 +140,7 @@ static __always_inline int hook_resize(struct __sk_buff *skb, struct packet *pkt
 static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt,
 				       const struct bpfw_rewrite *rewrite)
 {
-	const __u32 l4 = sizeof(struct eth_header) + sizeof(struct ipv4_header);
+	const __u32 l4 = sizeof(struct eth_header) + ip_segment_len(pkt, 0, 0);
 	__u32 offset = l4 + __builtin_offsetof(struct tcp_header, check);
 	__u64 flags = 0;
 
@@ -150,6 +150,8 @@ static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt
 	}
 	if (bpf_l4_csum_replace(skb, offset, 0, rewrite->addr_delta, flags | BPF_F_PSEUDO_HDR))
 		return BPFW_DROP_ERROR;
+	if (is_ipv6(pkt))
+		bpf_csum_update(skb, rewrite->addr_delta);
 	if ((rewrite->flags & BPFW_CONN_PORTS) &&
 	    bpf_l4_csum_replace(skb, offset, 0, rewrite->port_delta, flags))
 		return BPFW_DROP_ERROR;
@@ -160,13 +162,20 @@ static __always_inline int fix_partial(struct __sk_buff *skb, struct packet *pkt
 /*
  * As inet_proto_csum_replace_by_diff() for a complete checksum. The device may have given a sum
  * over the packet (CHECKSUM_COMPLETE). The sum changes by as much as the checksum field does
- * because of the addresses.
+ * because of the addresses. Of IPv4, the header's checksum makes up for the addresses
+ * themselves. Of IPv6, the checksum field does, where there is one.
  */
-static __always_inline void fix_complete(struct __sk_buff *skb, __u16 *check,
-					 const struct bpfw_rewrite *rewrite, int protocol)
+static __always_inline void fix_complete(struct __sk_buff *skb, const struct packet *pkt,
+					 __u16 *check, const struct bpfw_rewrite *rewrite)
 {
-	if (fix_check(check, rewrite->l4_delta, protocol))
+	const __u8 protocol = pkt->tuple->head.protocol;
+
+	if (is_ipv6(pkt)) {
+		if (!fix_check(check, rewrite->l4_delta, protocol))
+			bpf_csum_update(skb, rewrite->l4_delta);
+	} else if (fix_check(check, rewrite->l4_delta, protocol)) {
 		bpf_csum_update(skb, ~(__u32)rewrite->addr_delta);
+	}
 }
 
 /*
@@ -192,26 +201,39 @@ static __always_inline void count_hop(struct __sk_buff *skb)
 	bpf_csum_update(skb, ~(__u32)bpf_htons(1));
 }
 
-/*
- * Leaves the IP header and the ports readable. Of IPv6 no checksum changes, and ip6_forward sets no
- * priority.
- */
+/* Leaves the IP header and the ports readable. Without translation no checksum of IPv6 changes. */
+static __always_inline int fix_ipv6(struct __sk_buff *skb, struct packet *pkt,
+				    const struct bpfw_rewrite *rewrite, __u16 *check)
+{
+	int verdict = BPFW_GO_ON;
+
+	count_hop(skb);
+	if (!(rewrite->flags & BPFW_CONN_NAT))
+		return BPFW_GO_ON;
+	if (ip_looks_partial(pkt, *check))
+		verdict = fix_partial(skb, pkt, rewrite);
+	else
+		fix_complete(skb, pkt, check, rewrite);
+	if (!verdict && (__u8 *)ip_l4(pkt) + sizeof(struct l4_ports) > pkt->end)
+		return BPFW_DROP_ERROR;
+	return verdict;
+}
+
+/* The same for both families. ip6_forward sets no priority. */
 static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 				   const struct bpfw_rewrite *rewrite, __u16 *check)
 {
 	int verdict;
 
-	if (is_ipv6(pkt)) {
-		count_hop(skb);
-		return BPFW_GO_ON;
-	}
+	if (is_ipv6(pkt))
+		return fix_ipv6(skb, pkt, rewrite, check);
 	if (rewrite->flags & BPFW_CONN_NAT) {
 		if (ip_looks_partial(pkt, *check)) {
 			verdict = fix_partial(skb, pkt, rewrite);
 			if (verdict)
 				return verdict;
 		} else {
-			fix_complete(skb, check, rewrite, pkt->tuple->head.protocol);
+			fix_complete(skb, pkt, check, rewrite);
 		}
 	}
 	if ((__u8 *)ip_l4(pkt) + sizeof(struct l4_ports) > pkt->end)

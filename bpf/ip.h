@@ -113,45 +113,52 @@ static __always_inline void ip_reverse_tuple(const __u8 family, const struct bpf
 
 /* The tuple of the answers to packets that come in with this tuple. */
 static __always_inline void ip_reverse_rewritten(const __u8 family, const struct bpfw_tuple *tuple,
-						 const struct bpfw_rewrite *rewrite,
+						 const struct bpfw_translation *translation,
 						 struct bpfw_tuple *reverse)
 {
 	if (family == BPFW_FAMILY_IPV6)
-		ipv6_reverse_tuple(tuple, reverse);
+		ipv6_reverse_rewritten(translation, tuple->head.protocol, reverse);
 	else
-		ipv4_reverse_rewritten(rewrite, tuple->head.protocol, reverse);
+		ipv4_reverse_rewritten(&translation->rewrite, tuple->head.protocol, reverse);
 }
 
-static __always_inline int ip_is_translated(const struct packet *pkt,
-					    const struct bpfw_rewrite *rewrite)
+/*
+ * Whether the stack tells no sender of a shorter way than back where a packet came in. So it is
+ * where IPv4 is translated (nf_nat_icmp_reply_translation). Of IPv6 that depends on whether
+ * conntrack takes the redirect for part of a connection, which older kernels do not.
+ */
+static __always_inline int ip_hides_redirects(const struct packet *pkt,
+					      const struct bpfw_translation *translation)
 {
-	return !is_ipv6(pkt) && ipv4_is_translated(pkt->tuple, rewrite);
+	return !is_ipv6(pkt) && ipv4_is_translated(pkt->tuple, &translation->rewrite);
 }
 
-static __always_inline void ip_translate(struct packet *pkt, const struct bpfw_rewrite *rewrite)
+static __always_inline void ip_translate(struct packet *pkt,
+					 const struct bpfw_translation *translation)
 {
 	if (is_ipv6(pkt))
-		ipv6_translate(pkt);
+		ipv6_translate(pkt, translation);
 	else
-		ipv4_translate(pkt, rewrite);
+		ipv4_translate(pkt, &translation->rewrite);
 }
 
 static __always_inline void ip_ask_forward(struct bpf_fib_lookup *fib, const struct packet *pkt,
-					   const struct bpfw_rewrite *rewrite, __u32 ifindex)
+					   const struct bpfw_translation *translation,
+					   __u32 ifindex)
 {
 	if (is_ipv6(pkt))
-		ipv6_ask_forward(fib, pkt, ifindex);
+		ipv6_ask_forward(fib, pkt, translation, ifindex);
 	else
-		ipv4_ask_forward(fib, pkt, rewrite, ifindex);
+		ipv4_ask_forward(fib, pkt, &translation->rewrite, ifindex);
 }
 
 static __always_inline void ip_ask_back(struct bpf_fib_lookup *fib, const struct packet *pkt,
-					const struct bpfw_rewrite *rewrite, __u32 ifindex)
+					const struct bpfw_translation *translation, __u32 ifindex)
 {
 	if (is_ipv6(pkt))
-		ipv6_ask_back(fib, pkt, ifindex);
+		ipv6_ask_back(fib, pkt, translation, ifindex);
 	else
-		ipv4_ask_back(fib, pkt, rewrite, ifindex);
+		ipv4_ask_back(fib, pkt, &translation->rewrite, ifindex);
 }
 
 /* An interface's MTU for this family. */

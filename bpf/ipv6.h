@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * All that is special about IPv6, as ipv4.h for IPv4. Connections are not translated: a packet
- * leaves with its own tuple, and only the hop limit changes. That is part of no checksum.
+ * All that is special about IPv6, as ipv4.h for IPv4. Most connections are not translated: a packet
+ * leaves with its own tuple, and only the hop limit changes. That is part of no checksum. An entry
+ * has no room for more: translation_map has what becomes of the others.
  */
 #ifndef IPV6_H
 #define IPV6_H
@@ -224,48 +225,98 @@ static __always_inline void ipv6_reverse_tuple(const struct bpfw_tuple *tuple,
 	};
 }
 
-/* The hook has seen to it that this is readable. */
-static __always_inline void ipv6_translate(struct packet *pkt)
+/* The translation of a packet that leaves as it came in. */
+static __always_inline void ipv6_keep(const struct bpfw_tuple *tuple,
+				      struct bpfw_translation *translation)
 {
-	struct ipv6_header *ip = (void *)pkt->l3;
+	const __u64 *from = ipv6_words(tuple);
+	__u64 *to = (__u64 *)translation;
 
-	ip->hop_limit -= 1;
+	to[0] = from[0];
+	to[1] = to[2] = 0;
+	*(__u32 *)&translation->rewrite.src_port = *(const __u32 *)&tuple->head.src_port;
+#pragma unroll
+	for (int i = 0; i < 3; i++)
+		to[3 + i] = from[2 + i];
 }
 
+/* The tuple of the answers to packets that leave like this. */
+static __always_inline void ipv6_reverse_rewritten(const struct bpfw_translation *translation,
+						   __u8 protocol, struct bpfw_tuple *reverse)
+{
+	const struct bpfw_rewrite *rewrite = &translation->rewrite;
+	const __be32 *more = translation->more;
+
+	*reverse = (struct bpfw_tuple){
+		.head.src_addr = more[2],
+		.head.dst_addr = more[3],
+		.head.src_port = rewrite->dst_port,
+		.head.dst_port = rewrite->src_port,
+		.head.protocol = protocol,
+		.head.family = BPFW_FAMILY_IPV6,
+		.more = {more[4], more[5], rewrite->src_addr, rewrite->dst_addr, more[0], more[1]},
+	};
+}
+
+/* The hook has seen to the L4 checksum, and that all is readable. */
+static __always_inline void ipv6_translate(struct packet *pkt,
+					   const struct bpfw_translation *translation)
+{
+	const struct bpfw_rewrite *rewrite = &translation->rewrite;
+	struct ipv6_header *ip = (void *)pkt->l3;
+	struct l4_ports *ports = ipv6_l4(pkt);
+
+	ip->hop_limit -= 1;
+	if (!(rewrite->flags & BPFW_CONN_NAT))
+		return;
+	ip->saddr[0] = rewrite->src_addr;
+	ip->saddr[1] = rewrite->dst_addr;
+	ip->saddr[2] = translation->more[0];
+	ip->saddr[3] = translation->more[1];
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		ip->daddr[i] = translation->more[2 + i];
+	ports->both = *(const __u32 *)&rewrite->src_port;
+}
+
+/* As for IPv4: the destination is translated before the routing decision, the source after it. */
 static __always_inline void ipv6_ask_forward(struct bpf_fib_lookup *fib, const struct packet *pkt,
+					     const struct bpfw_translation *translation,
 					     __u32 ifindex)
 {
 	const struct bpfw_tuple *tuple = pkt->tuple;
+	const __be32 *to = &translation->more[2];
 
 	*fib = (struct bpf_fib_lookup){
 		.family = AF_INET6,
 		.l4_protocol = tuple->head.protocol,
 		.sport = tuple->head.src_port,
-		.dport = tuple->head.dst_port,
+		.dport = translation->rewrite.dst_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
 		.flowinfo = pkt->flow,
 		.ipv6_src = {tuple->head.src_addr, tuple->head.dst_addr, tuple->more[0],
 			     tuple->more[1]},
-		.ipv6_dst = {tuple->more[2], tuple->more[3], tuple->more[4], tuple->more[5]},
+		.ipv6_dst = {to[0], to[1], to[2], to[3]},
 	};
 }
 
 /* The same, with source and destination in each other's place. */
 static __always_inline void ipv6_ask_back(struct bpf_fib_lookup *fib, const struct packet *pkt,
-					  __u32 ifindex)
+					  const struct bpfw_translation *translation, __u32 ifindex)
 {
 	const struct bpfw_tuple *tuple = pkt->tuple;
+	const __be32 *to = &translation->more[2];
 
 	*fib = (struct bpf_fib_lookup){
 		.family = AF_INET6,
 		.l4_protocol = tuple->head.protocol,
-		.sport = tuple->head.dst_port,
+		.sport = translation->rewrite.dst_port,
 		.dport = tuple->head.src_port,
 		.tot_len = ASK_FOR_MTU,
 		.ifindex = ifindex,
 		.flowinfo = pkt->flow,
-		.ipv6_src = {tuple->more[2], tuple->more[3], tuple->more[4], tuple->more[5]},
+		.ipv6_src = {to[0], to[1], to[2], to[3]},
 		.ipv6_dst = {tuple->head.src_addr, tuple->head.dst_addr, tuple->more[0],
 			     tuple->more[1]},
 	};

@@ -35,6 +35,12 @@
  */
 #define opaque(x) asm("" : "+r"(x))
 
+/*
+ * The compiler leaves a struct on the stack as it is. It would take it apart otherwise, and each
+ * field that finds no register takes eight bytes there.
+ */
+#define keep_in_memory(x) asm volatile("" : : "r"(&(x)) : "memory")
+
 static void *(*const bpf_map_lookup_elem)(void *map,
 					  const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,

@@ -40,6 +40,19 @@ struct {
 	__type(value, struct bpfw_conn);
 } conn_map SEC(".maps");
 
+/*
+ * What becomes of packets of translated IPv6 connections, by the hash of the tuple that they come
+ * in with, wherever the entry is. The daemon sets the size, inserts before the entry and deletes
+ * after it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct bpfw_translation);
+} translation_map SEC(".maps");
+
 /* Connections that the daemon should look at, by the hash of their tuple. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

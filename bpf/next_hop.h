@@ -41,7 +41,7 @@ static __always_inline int look_forward(void *ctx, const struct packet *pkt,
 {
 	long answer;
 
-	ip_ask_forward(fib, pkt, &snap->rewrite, ifindex);
+	ip_ask_forward(fib, pkt, &snap->translation, ifindex);
 	answer = ask_routing(ctx, fib, mark);
 	LOG_INFO("look-up: answer %ld, egress %u", answer, fib->ifindex);
 	switch (answer) {
@@ -71,7 +71,7 @@ static __always_inline __u32 look_back(void *ctx, const struct packet *pkt,
 {
 	long answer;
 
-	ip_ask_back(fib, pkt, &snap->rewrite, egress);
+	ip_ask_back(fib, pkt, &snap->translation, egress);
 	answer = ask_routing(ctx, fib, mark);
 	if (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return fib->ifindex;
@@ -219,9 +219,7 @@ static __always_inline int look_up(void *ctx, const struct packet *pkt,
 	else if (verdict)
 		return verdict;
 	note_route(pkt, &hop, &fib);
-	/* The stack may tell the sender of a shorter way; not where it translates (nf_nat_core.c).
-	 */
-	if (hop.egress == link->ifindex && !ip_is_translated(pkt, &snap->rewrite))
+	if (hop.egress == link->ifindex && !ip_hides_redirects(pkt, &snap->translation))
 		return BPFW_PASS_SAME_LINK;
 	if (!egress || !(egress->flags & BPFW_EGRESS_REDIRECT))
 		return BPFW_PASS_EGRESS;

@@ -13,7 +13,7 @@
 
 /* "bpfw", in the machine's byte order. Changes of this file that matter raise the version. */
 #define BPFW_MAGIC       0x62706677
-#define BPFW_ABI_VERSION 14
+#define BPFW_ABI_VERSION 15
 
 #define BPFW_HOOK_XDP 1
 #define BPFW_HOOK_TC  2
@@ -92,6 +92,19 @@ struct bpfw_rewrite {
 } __attribute__((aligned(8)));
 
 /*
+ * The same for either family: as long a tuple as packets leave with. Value of translation_map,
+ * which has what becomes of packets of IPv6 that are translated. There, ip_delta and idle are 0.
+ *
+ * A removed one's memory is used again at once, as a cell's is. The seal of the entry covers it.
+ */
+struct bpfw_translation {
+	/* IPv6: src_addr and dst_addr are the first half of the source address. */
+	struct bpfw_rewrite rewrite;
+	/* IPv6: the second half of the source address, then the destination. */
+	__be32 more[6];
+} __attribute__((aligned(8)));
+
+/*
  * Value of conn_cells: what each packet of one direction of an offloaded connection needs, in one
  * cache line. A free cell is all zeros: no protocol is 0.
  *
@@ -104,7 +117,8 @@ struct bpfw_rewrite {
 struct bpfw_cell {
 	/* Written by the daemon before the insert, never changed. */
 	struct bpfw_head head;
-	/* IPv6 is not translated: its tuple's other words are here. */
+	/* IPv6: its tuple's other words. translation_map says what becomes of translated packets.
+	 */
 	struct bpfw_rewrite rewrite;
 	/*
 	 * Written by BPF. The hop word: hop slot << 32 | generation, stored by atomic operations
@@ -126,6 +140,7 @@ struct bpfw_cell {
 
 #define BPFW_REST_REPLY   (1 << 0) /* this is the reply direction */
 #define BPFW_REST_ASSURED (1 << 1) /* conntrack's ASSURED bit at the time of the insert */
+#define BPFW_REST_NAT6    (1 << 2) /* IPv6, and translation_map has what becomes of its packets */
 
 /* Value of conn_rests, under the number of the cell: what only the full lane and the daemon need.
  */
@@ -341,6 +356,7 @@ enum bpfw_testimony {
 BPFW_SIZE_IS(bpfw_head, 16);
 BPFW_SIZE_IS(bpfw_tuple, 40);
 BPFW_SIZE_IS(bpfw_rewrite, 24);
+BPFW_SIZE_IS(bpfw_translation, 48);
 BPFW_SIZE_IS(bpfw_cell, 64);
 BPFW_SIZE_IS(bpfw_rest, 56);
 BPFW_SIZE_IS(bpfw_conn, 120);

@@ -2,7 +2,7 @@
 // Made by bindgen from bpfw_abi.h: see tests/bindings.rs.
 
 pub const BPFW_MAGIC: u32 = 1651533431;
-pub const BPFW_ABI_VERSION: u32 = 14;
+pub const BPFW_ABI_VERSION: u32 = 15;
 pub const BPFW_HOOK_XDP: u32 = 1;
 pub const BPFW_HOOK_TC: u32 = 2;
 pub const BPFW_HOP_SLOTS: u32 = 16384;
@@ -20,6 +20,7 @@ pub const BPFW_CONN_NAT: u32 = 1;
 pub const BPFW_CONN_PORTS: u32 = 2;
 pub const BPFW_REST_REPLY: u32 = 1;
 pub const BPFW_REST_ASSURED: u32 = 2;
+pub const BPFW_REST_NAT6: u32 = 4;
 pub const BPFW_VOLUME_FULL: u32 = 2147483648;
 pub const BPFW_SIGNAL_SEGMENT: i64 = -9223372036854775808;
 pub const BPFW_L2_ROOM: u32 = 30;
@@ -144,6 +145,25 @@ const _: () = {
     [
         "Offset of field: bpfw_rewrite::idle",
     ][::std::mem::offset_of!(bpfw_rewrite, idle) - 22usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct bpfw_translation {
+    pub rewrite: bpfw_rewrite,
+    pub more: [__be32; 6usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfw_translation"][::std::mem::size_of::<bpfw_translation>() - 48usize];
+    [
+        "Alignment of bpfw_translation",
+    ][::std::mem::align_of::<bpfw_translation>() - 8usize];
+    [
+        "Offset of field: bpfw_translation::rewrite",
+    ][::std::mem::offset_of!(bpfw_translation, rewrite) - 0usize];
+    [
+        "Offset of field: bpfw_translation::more",
+    ][::std::mem::offset_of!(bpfw_translation, more) - 24usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]

@@ -47,6 +47,8 @@ unsafe impl Pod for bpfw_tuple {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_rewrite {}
 // SAFETY: as above.
+unsafe impl Pod for bpfw_translation {}
+// SAFETY: as above.
 unsafe impl Pod for bpfw_cell {}
 // SAFETY: as above.
 unsafe impl Pod for bpfw_rest {}
@@ -107,11 +109,12 @@ impl bpfw_cell {
 
     /// The cell's tuple, and what the datapath adds to it: IPv6 has its tuple's other words in place of
     /// a rewrite.
-    pub fn of(tuple: &bpfw_tuple, rewrite: bpfw_rewrite) -> Self {
+    pub fn of(tuple: &bpfw_tuple, rewrite: bpfw_rewrite, idle: u16) -> Self {
         if !tuple.is_ipv6() {
+            let rewrite = bpfw_rewrite { idle, ..rewrite };
             return Self { head: tuple.head, rewrite, ..Self::default() };
         }
-        let head = bpfw_head { idle: rewrite.idle, ..tuple.head };
+        let head = bpfw_head { idle, ..tuple.head };
         let more = &tuple.bytes()[size_of::<bpfw_head>()..];
         Self {
             head,
@@ -125,6 +128,20 @@ impl bpfw_rewrite {
     /// The rewrite as the three words that BPF takes it for.
     pub fn words(&self) -> [u64; 3] {
         words(self)
+    }
+}
+
+impl bpfw_translation {
+    /// The translation as the six words that BPF takes it for.
+    pub fn words(&self) -> [u64; 6] {
+        words(self)
+    }
+
+    /// The tuple of the answers to packets that come in with this tuple.
+    pub fn reverse(&self, tuple: &bpfw_tuple) -> bpfw_tuple {
+        let bpfw_rewrite { src_addr, dst_addr, src_port, dst_port, .. } = self.rewrite;
+        let head = bpfw_head { src_addr, dst_addr, src_port, dst_port, ..tuple.head };
+        bpfw_tuple { head, more: self.more }.turned_around()
     }
 }
 
@@ -146,11 +163,6 @@ impl bpfw_conn {
     /// How packets of this direction come in.
     pub fn tuple(&self) -> bpfw_tuple {
         self.cell.tuple()
-    }
-
-    /// How packets of the connection's first sender come in.
-    pub fn original(&self) -> bpfw_tuple {
-        if self.is_reply() { self.reverse() } else { self.tuple() }
     }
 
     /// The next hop's slot that BPF chose for this direction, if it ever did and it goes on.
@@ -191,20 +203,17 @@ impl bpfw_conn {
         u32::from(self.rest.flags) & BPFW_REST_ASSURED != 0
     }
 
-    /// The tuple of this connection's other direction.
-    pub fn reverse(&self) -> bpfw_tuple {
-        let bpfw_cell { head, rewrite, .. } = &self.cell;
-        if head.is_ipv6() {
-            return self.tuple().turned_around();
+    /// The tuple of this connection's other direction; `None` if it is `translation_map` that tells.
+    pub fn reverse(&self) -> Option<bpfw_tuple> {
+        if u32::from(self.rest.flags) & BPFW_REST_NAT6 != 0 {
+            return None;
         }
-        let head = bpfw_head {
-            src_addr: rewrite.dst_addr,
-            dst_addr: rewrite.src_addr,
-            src_port: rewrite.dst_port,
-            dst_port: rewrite.src_port,
-            ..*head
-        };
-        bpfw_tuple { head, ..Default::default() }
+        let tuple = self.tuple();
+        if tuple.is_ipv6() {
+            return Some(tuple.turned_around());
+        }
+        let rewrite = self.cell.rewrite;
+        Some(bpfw_translation { rewrite, ..Default::default() }.reverse(&tuple))
     }
 }
 

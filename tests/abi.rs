@@ -64,6 +64,7 @@ fn the_daemon_lays_them_out_as_the_objects_do() {
         ("bpfw_head", size_of::<abi::bpfw_head>()),
         ("bpfw_tuple", size_of::<abi::bpfw_tuple>()),
         ("bpfw_rewrite", size_of::<abi::bpfw_rewrite>()),
+        ("bpfw_translation", size_of::<abi::bpfw_translation>()),
         ("bpfw_cell", size_of::<abi::bpfw_cell>()),
         ("bpfw_rest", size_of::<abi::bpfw_rest>()),
         ("bpfw_conn", size_of::<abi::bpfw_conn>()),

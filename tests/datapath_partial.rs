@@ -36,8 +36,8 @@ fn hazard_12_partial_checksums_stay_partial_and_right() {
             let ends = (LAN.at(40000), WAN.at(443));
             let same_port = Flow::new(protocol, ends, (WAN.router_at(40000), WAN.at(443)));
             let ports = Flow::new(protocol, ends, (LAN.at(1), WAN.at(9)));
-            let ipv6 = Flow::ipv6(protocol);
-            for flow in [Flow::plain(protocol), Flow::snat(protocol), same_port, ports, ipv6] {
+            let kinds = [Flow::plain(protocol), Flow::snat(protocol), same_port, ports];
+            for flow in kinds.into_iter().flat_map(|flow| [flow, Flow { ipv6: true, ..flow }]) {
                 datapath.add(&flow);
                 for payload in [&b""[..], b"odd", &[0x99; 1400]] {
                     expect_partial(datapath, &flow, payload, 0);
@@ -52,7 +52,7 @@ fn hazard_12_partial_checksums_stay_partial_and_right() {
 fn hazard_12_large_packets_stay_whole() {
     on_hook("partial-gso", Hook::Tc, |datapath| {
         datapath.attach_tc(LAN);
-        let kinds = [Flow::plain, Flow::snat, Flow::ipv6];
+        let kinds = [Flow::plain, Flow::snat, Flow::ipv6, Flow::nat66];
         for flow in kinds.map(|kind| kind(Protocol::Tcp)) {
             datapath.add(&flow);
             for length in [2920, 30_001] {

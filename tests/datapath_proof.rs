@@ -46,7 +46,8 @@ fn each_direction_needs_a_packet_of_its_own() {
 }
 
 fn own(datapath: &mut Datapath<'_>) {
-    for flow in PROTOCOLS.into_iter().flat_map(|p| [Flow::plain(p), Flow::snat(p), Flow::ipv6(p)]) {
+    let plain = PROTOCOLS.into_iter().map(Flow::plain);
+    for flow in plain.chain(PROTOCOLS.into_iter().flat_map(Flow::of_each_family)) {
         datapath.add_unproven(&flow);
         for reply in DIRECTIONS {
             for _ in 0..2 {
@@ -72,13 +73,13 @@ fn others(flow: &Flow) -> Vec<(&'static str, Packet)> {
         let headers = [number, 0, 0, 0, 0, 0, 0, 0];
         all.push(("a fragment", right().extension(44, &headers)));
         all.push(("an extension header", right().extension(60, &headers)));
-        // There is no translation that could be missing.
-        all.retain(|(what, _)| *what != "the untranslated packet");
     } else {
         all.push(("a fragment", right().fragment(0, true)));
         all.push(("a later fragment", right().fragment(8, false)));
         all.push(("IP options", right().ip_options(&[1; 4])));
     }
+    // Where there is no translation, none can be missing.
+    all.retain(|(what, _)| flow.is_translated() || *what != "the untranslated packet");
     if flow.protocol == Protocol::Tcp {
         let flags = [tcp::SYN, tcp::FIN | tcp::ACK, tcp::RST, tcp::SYN | tcp::ACK, 0];
         all.extend(flags.map(|flags| ("TCP flags", right().flags(flags))));

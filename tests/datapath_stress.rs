@@ -20,7 +20,7 @@ const TIME: Duration = Duration::from_secs(2);
 const FLOWS: u16 = 6;
 
 /// Connections whose tuples differ in a port, and whose ways and translations differ in all.
-fn flows() -> Vec<Flow> {
+fn flows(ipv6: bool) -> Vec<Flow> {
     (0..FLOWS)
         .map(|i| {
             let source = SocketAddrV4::new([10, 9, i as u8, 3].into(), 7000 + 11 * i);
@@ -28,7 +28,7 @@ fn flows() -> Vec<Flow> {
             let (before, after) = ((LAN.at(40000 + i), WAN.at(443)), (source, far.at(53 + i)));
             // Numbers whose first bit, which the datapath flips for replies, is free.
             let id = 1000 + 2 * u32::from(i);
-            Flow { far, id, ..Flow::new(Protocol::Udp, before, after) }
+            Flow { ipv6, far, id, ..Flow::new(Protocol::Udp, before, after) }
         })
         .collect()
 }
@@ -91,13 +91,18 @@ impl Drop for Stop<'_> {
 }
 
 fn stress(datapath: &mut Datapath<'_>) {
-    let flows = flows();
+    for ipv6 in [false, true] {
+        stress_with(datapath, &flows(ipv6));
+    }
+}
+
+fn stress_with(datapath: &Datapath<'_>, flows: &[Flow]) {
     let mut connections = ConnMap::new(datapath.object.object()).expect("connections");
     let stop = AtomicBool::new(false);
     let (forwarded, rounds) = std::thread::scope(|scope| {
-        let churner = scope.spawn(|| churn(&mut connections, &flows, &stop));
+        let churner = scope.spawn(|| churn(&mut connections, flows, &stop));
         let stopping = Stop(&stop);
-        let forwarded = run_frames(datapath, &flows);
+        let forwarded = run_frames(datapath, flows);
         drop(stopping);
         (forwarded, churner.join().expect("no panic"))
     });

@@ -350,7 +350,7 @@ fn counted(daemon: &Daemon, port: u16) -> [(u64, u64); 2] {
     let connections = Maps::of(daemon.pid()).connections();
     let is_original = |conn: &&bpfw_conn| conn.cell.head.src_port == port.into();
     let original = connections.iter().find(is_original).expect("it is offloaded");
-    let reply = connections.iter().find(|conn| conn.tuple() == original.reverse());
+    let reply = connections.iter().find(|conn| Some(conn.tuple()) == original.reverse());
     [original.volume(), reply.expect("both directions").volume()]
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! IPv6, end to end on both hooks: as IPv4, without translation.
+//! IPv6, end to end on both hooks: as IPv4, without translation, which is `nat66.rs`.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::router::*;
 use support::rules::no_nat_rules;
 use support::tcp::{Direction, Path, TcpPair};
 use support::tun::{join_lan, join_wan};
-use support::udp::{UdpClient, UdpEcho, udp_echo};
+use support::udp::UdpClient;
 use support::wait::eventually;
 
 on_both_hooks!(
@@ -21,7 +21,6 @@ on_both_hooks!(
     hazard_42_a_hop_limit_that_ends_here_is_the_stacks,
     hazard_48_a_smaller_mtu_is_told_to_the_sender,
     hazard_48_a_smaller_mtu_of_a_route_is_told_to_the_sender,
-    hazard_46_translated_connections_of_ipv6_stay,
     hazard_46_prefixes_that_rules_translate_are_never_fast,
     hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast,
     hazard_56_a_new_drop_counts_for_ipv6,
@@ -30,32 +29,6 @@ on_both_hooks!(
 
 const BYTES: u64 = 4 << 20;
 
-fn lab6(hook: &str, test: &str) -> Lab {
-    let lab = lab(hook, test, &no_nat_rules());
-    add_ipv6(&lab);
-    lab
-}
-
-fn echo6(lab: &Lab) -> (UdpEcho, UdpClient) {
-    let server = udp_echo(&lab.server, ECHO6);
-    (server, UdpClient::open(&lab.client, at6(CLIENT6, 40000), ECHO6))
-}
-
-/// As `wait_until_fast`: conntrack calls it a stream after 2 s.
-fn wait_until_fast6(lab: &Lab, client: &UdpClient) {
-    let mut number = 1_000_000;
-    eventually(LIMIT, "an echo takes the fast path, as a stream", || {
-        number += 1;
-        std::thread::sleep(Duration::from_millis(20));
-        echo_is_fast(lab, client, number) && is_stream(lab)
-    });
-}
-
-fn is_stream(lab: &Lab) -> bool {
-    let listed = lab.conntrack(&["-L", "-f", "ipv6", "-p", "udp"]);
-    support::netns::text(&listed.stdout).contains("[ASSURED]")
-}
-
 fn hazard_42_udp_and_tcp_of_ipv6_are_fast(hook: &str, test: &str) {
     both_protocols(&lab6(hook, test), hook);
 }
@@ -63,7 +36,7 @@ fn hazard_42_udp_and_tcp_of_ipv6_are_fast(hook: &str, test: &str) {
 /// UDP echoes, then TCP both ways, on the fast path.
 fn both_protocols(lab: &Lab, hook: &str) {
     let daemon = start(lab, hook, &[]);
-    let (_server, client) = echo6(lab);
+    let (_server, client) = echo6(lab, 40000);
     wait_until_fast6(lab, &client);
     let pair = TcpPair::open(&lab.client, &lab.server, Path::direct(at6(SERVER6, 5001)));
     wait_until_tcp_fast(lab, &pair);
@@ -80,7 +53,7 @@ fn both_protocols(lab: &Lab, hook: &str) {
 fn hazard_42_a_hop_limit_that_ends_here_is_the_stacks(hook: &str, test: &str) {
     let lab = lab6(hook, test);
     let daemon = start(&lab, hook, &[]);
-    let (_server, client) = echo6(&lab);
+    let (_server, client) = echo6(&lab, 40000);
     wait_until_fast6(&lab, &client);
     let before = Maps::of(daemon.pid()).packets(abi::BPFW_PASS_TTL);
     client.socket().set_ttl(1).expect("of IPv4 alone, where it does no harm");
@@ -114,22 +87,6 @@ fn is_told_to_the_sender(hook: &str, test: &str, shrink: impl FnOnce(&Lab)) {
     assert!(route.contains("mtu 1300"), "the client has learned it: {route}");
 }
 
-fn hazard_46_translated_connections_of_ipv6_stay(hook: &str, test: &str) {
-    let lab = lab6(hook, test);
-    lab.nft(
-        "table ip6 nat {
-            chain c { type nat hook postrouting priority 100; policy accept; oifname wan0 masquerade; }
-        }",
-    );
-    let daemon = start(&lab, hook, &["--log-level", "debug"]);
-    let (_server, client) = echo6(&lab);
-    for number in 0..60 {
-        assert!(!echo_is_fast(&lab, &client, number), "echo {number}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(offloaded(&daemon), 0);
-}
-
 /// Of these changes conntrack knows nothing: its tuples are those of an untranslated connection.
 fn hazard_46_prefixes_that_rules_translate_are_never_fast(hook: &str, test: &str) {
     let lab = lab6(hook, test);
@@ -146,11 +103,11 @@ fn hazard_46_prefixes_that_rules_translate_are_never_fast(hook: &str, test: &str
         }",
     );
     let daemon = start(&lab, hook, &[]);
-    let (_server, client) = echo6(&lab);
+    let (_server, client) = echo6(&lab, 40000);
     eventually(LIMIT, "conntrack calls it a stream", || {
         assert!(client.echoes(1, LIMIT), "the stack forwards it");
         std::thread::sleep(Duration::from_millis(20));
-        is_stream(&lab)
+        is_stream6(&lab, 40000)
     });
     for number in 0..50 {
         assert!(!echo_is_fast(&lab, &client, number), "echo {number}");
@@ -175,7 +132,7 @@ fn hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast(hook: &str, test: &s
     let lab = lab6(hook, test);
     drops(&lab, "iifname wan0 udp sport 7");
     let daemon = start(&lab, hook, &[]);
-    let (_server, client) = echo6(&lab);
+    let (_server, client) = echo6(&lab, 40000);
     std::thread::sleep(Duration::from_millis(100));
     for _ in 0..5 {
         no_answer_is_forwarded(&daemon, &client);
@@ -185,7 +142,7 @@ fn hazard_55_answers_of_ipv6_that_rules_drop_are_never_fast(hook: &str, test: &s
 fn hazard_56_a_new_drop_counts_for_ipv6(hook: &str, test: &str) {
     let lab = lab6(hook, test);
     let daemon = start(&lab, hook, &[]);
-    let (_server, client) = echo6(&lab);
+    let (_server, client) = echo6(&lab, 40000);
     wait_until_fast6(&lab, &client);
     drops(&lab, "ip6 saddr fd00:1::2");
     std::thread::sleep(Duration::from_millis(250));

@@ -62,7 +62,7 @@ fn another_process_reads_what_the_daemon_has_added() {
     let reader = Reader::of(std::process::id()).expect("our own maps");
     let mut found = HashMap::<u32, u32>::new();
     let counted = reader.entries(|conn| {
-        let other = reader.entry(&conn.reverse())?.expect("the other direction");
+        let other = reader.entry(&reader.reverse(&conn)?)?.expect("the other direction");
         assert_eq!(other.rest.id, conn.rest.id);
         *found.entry(conn.rest.id).or_default() += 1;
         Ok(true)

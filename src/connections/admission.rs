@@ -95,7 +95,10 @@ impl Offload {
         given: Given,
     ) -> Result<Option<Refusal>> {
         let standing = self.conn_map.get(&entry.original.into())?;
-        let known = standing.filter(|known| is_of(known, entry));
+        let known = match standing {
+            Some(known) if self.is_of(&known, entry)? => Some(known),
+            _ => None,
+        };
         let connection = self.connection(entry, assured);
         if source == Source::Event {
             self.leave_audit(entry);
@@ -217,10 +220,16 @@ impl Offload {
     fn clear_way(&mut self, original: Tuple, reply: Tuple) -> Result<()> {
         for tuple in [original.into(), reply.into()] {
             if let Some(known) = self.conn_map.get(&tuple)? {
-                self.remove(&tuple, &known.reverse(), known.rest.id)?;
+                self.remove_entry(&known)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the map's entry is of this very connection. Conntrack's ids repeat when an entry with
+    /// the same tuple gets the same memory again.
+    fn is_of(&self, known: &bpfw_conn, entry: &Entry) -> Result<bool> {
+        Ok(known.rest.id == entry.id && self.conn_map.reverse(known)? == entry.reply.into())
     }
 
     pub(super) fn offloaded(&mut self, connection: &Connection, audited: bool) -> Result<()> {
@@ -266,12 +275,6 @@ impl Offload {
             tracing::debug!("{error}");
         }
     }
-}
-
-/// Whether the map's entry is of this very connection. Conntrack's ids repeat when an entry with
-/// the same tuple gets the same memory again.
-fn is_of(known: &bpfw_conn, entry: &Entry) -> bool {
-    known.rest.id == entry.id && known.reverse() == entry.reply.into()
 }
 
 /// Whether the map's entry says all that there is to say of its connection.

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use libbpf_rs::Object;
 
-use crate::abi::bpfw_tuple;
+use crate::abi::{bpfw_conn, bpfw_tuple};
 use crate::clock::{Clock, Hz, Jiffies};
 use crate::conntrack::entry::Entry;
 use crate::conntrack::requests::{Requests, UpdateErrors};
@@ -260,7 +260,7 @@ impl Offload {
     fn take_as_untold(&mut self, original: &Tuple) -> Result<()> {
         let tuple = bpfw_tuple::from(*original);
         match self.conn_map.get(&tuple)? {
-            Some(conn) => self.remove(&tuple, &conn.reverse(), conn.rest.id),
+            Some(conn) => self.remove_entry(&conn),
             None => Ok(()),
         }
     }
@@ -274,7 +274,7 @@ impl Offload {
             Some(conn)
                 if self.requests.get(original)?.is_none_or(|entry| entry.id != conn.rest.id) =>
             {
-                self.remove(&tuple, &conn.reverse(), conn.rest.id)
+                self.remove_entry(&conn)
             }
             _ => Ok(()),
         }
@@ -284,11 +284,20 @@ impl Offload {
     /// had.
     fn remove_if(&mut self, tuple: &bpfw_tuple, id: u32) -> Result<bool> {
         match self.conn_map.get(tuple)? {
-            Some(conn) if conn.rest.id == id => {
-                self.remove(tuple, &conn.reverse(), id).map(|()| true)
-            }
+            Some(conn) if conn.rest.id == id => self.remove_entry(&conn).map(|()| true),
             _ => Ok(false),
         }
+    }
+
+    /// The entry under the tuple of this one's other direction.
+    fn other(&self, conn: &bpfw_conn) -> Result<Option<bpfw_conn>> {
+        self.conn_map.get(&self.conn_map.reverse(conn)?)
+    }
+
+    /// Removes the connection that this is an entry of, in both directions.
+    fn remove_entry(&mut self, conn: &bpfw_conn) -> Result<()> {
+        let other = self.conn_map.reverse(conn)?;
+        self.remove(&conn.tuple(), &other, conn.rest.id)
     }
 
     fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple, id: u32) -> Result<()> {

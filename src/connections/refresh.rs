@@ -68,7 +68,7 @@ impl Offload {
     /// Makes conntrack forget the last acknowledgement that it has seen of a TCP connection. It
     /// would judge a RST by that number, although the connection has moved on.
     pub(super) fn renew_flags(&mut self, conn: &bpfw_conn) -> Result<()> {
-        match conn.original().decode() {
+        match self.conn_map.original(conn)?.decode() {
             Some(tuple) if tuple.protocol == Protocol::Tcp => {
                 self.requests.queue_update(&tuple, None, true)
             }
@@ -90,7 +90,7 @@ impl Offload {
         if !this.need_refresh(protocol, |known| lasts(self, known)) {
             return Ok(());
         }
-        let other = match self.conn_map.get(&conn.reverse())? {
+        let other = match self.other(conn)? {
             Some(other) if other.rest.id == conn.rest.id => other,
             _ => return Ok(()),
         };
@@ -109,7 +109,7 @@ impl Offload {
             lifetime.left(self.is_acknowledged(this, that, now), self.age(both.last, now));
         // Conntrack takes whole seconds. One too many is better than an early end.
         let seconds = u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-        match conn.original().decode() {
+        match self.conn_map.original(conn)?.decode() {
             Some(original) => self.requests.queue_update(&original, Some(seconds), false),
             None => Ok(()),
         }

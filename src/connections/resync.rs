@@ -93,16 +93,22 @@ impl Offload {
         until: Instant,
     ) -> Result<bool> {
         loop {
-            let mut stale = Vec::new();
-            let complete = self.conn_map.walk_batch(cursor, |conn| {
-                let identity = identity(conn.rest.id, conn.original());
-                let admitted = self.admitted.as_ref().is_some_and(|all| all.contains(&identity));
-                if !admitted && !confirmed.contains(&identity) {
-                    stale.push(conn);
-                }
-            })?;
+            let (mut stale, mut result) = (Vec::new(), Ok(()));
+            let complete =
+                self.conn_map.walk_batch(cursor, |conn| match self.conn_map.original(&conn) {
+                    Ok(original) => {
+                        let identity = identity(conn.rest.id, original);
+                        let admitted = self.admitted.as_ref();
+                        let admitted = admitted.is_some_and(|all| all.contains(&identity));
+                        if !admitted && !confirmed.contains(&identity) {
+                            stale.push(conn);
+                        }
+                    }
+                    Err(error) => result = Err(error),
+                })?;
+            result?;
             for conn in stale {
-                self.remove(&conn.tuple(), &conn.reverse(), conn.rest.id)?;
+                self.remove_entry(&conn)?;
             }
             if complete || Instant::now() >= until {
                 return Ok(complete);

@@ -91,7 +91,7 @@ impl Offload {
             // Its event was faster than this signal. While the signal waits, it hides signals of
             // later segments.
             Some(known) if known.rest.finished == 0 => return self.renew_flags(known),
-            Some(known) => self.remove(tuple, &known.reverse(), known.rest.id)?,
+            Some(known) => self.remove_entry(known)?,
             None => {}
         }
         if let Some(reason) = self.why_forbidden(&plain) {

@@ -167,10 +167,10 @@ impl Offload {
         // True if the timeouts were longer when it was offloaded.
         let is_outdated = rest.idle_limit > self.idle_limit(protocol, assured);
         if is_outdated || silence > FORGOTTEN || self.is_long_silent(conn, protocol, now)? {
-            return self.remove(&conn.tuple(), &conn.reverse(), rest.id);
+            return self.remove_entry(conn);
         }
         if self.lacks_room() && self.is_in_the_way(conn, now)? {
-            return self.remove(&conn.tuple(), &conn.reverse(), rest.id);
+            return self.remove_entry(conn);
         }
         self.sweep.unassured |= !assured && protocol == Protocol::Udp;
         self.refresh(conn, protocol, now)
@@ -183,7 +183,7 @@ impl Offload {
         let is_idle = |conn: &bpfw_conn| {
             conn.rest.proof == 0 && conn.passed_up().age(now, hz) > WAITS_FOR_PROOF
         };
-        Ok(is_idle(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| is_idle(&other)))
+        Ok(is_idle(conn) && self.other(conn)?.is_none_or(|other| is_idle(&other)))
     }
 
     /// Whether both directions have been silent for so long that conntrack's entry must be gone, whether
@@ -193,6 +193,6 @@ impl Offload {
         let hz = self.clock.hz();
         let silent = |conn: &bpfw_conn| conn.last_packet(now).age(now, hz) > longest;
         // Reading the other direction takes a system call.
-        Ok(silent(conn) && self.conn_map.get(&conn.reverse())?.is_none_or(|other| silent(&other)))
+        Ok(silent(conn) && self.other(conn)?.is_none_or(|other| silent(&other)))
     }
 }

@@ -9,8 +9,11 @@ use libbpf_rs::Object;
 use super::cells::{self, Cells, Room};
 use super::map_names;
 use super::overflow::Overflow;
+use super::translations::Translations;
 use super::typed_map::{Cursor, Inserted, TypedMap};
-use crate::abi::{self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_tuple};
+use crate::abi::{
+    self, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_settings, bpfw_translation, bpfw_tuple,
+};
 use crate::clock::Jiffies;
 use crate::error::Result;
 use crate::flow::translation::Translation;
@@ -37,24 +40,39 @@ pub struct Connection {
     pub idle_limit: u32,
 }
 
+/// One direction of a connection, as it is inserted.
+struct Entry {
+    tuple: bpfw_tuple,
+    conn: bpfw_conn,
+    /// Of IPv6 that is translated: what the entry has no room for.
+    translation: Option<bpfw_translation>,
+}
+
 impl Connection {
-    fn entry(&self, reply: bool, number: u32, settings: &bpfw_settings) -> (bpfw_tuple, bpfw_conn) {
+    fn entry(&self, reply: bool, number: u32, settings: &bpfw_settings) -> Entry {
         let (tuple, other) =
             if reply { (self.reply, self.original) } else { (self.original, self.reply) };
-        let mut rewrite = Translation::new(tuple, other).rewrite();
+        let translation = Translation::new(tuple, other);
         let tuple = bpfw_tuple::from(tuple);
-        rewrite.idle = self.express_idle();
-        let cell = bpfw_cell::of(&tuple, rewrite);
+        let encoded = translation.encode();
+        let apart = (translation.is_some() && tuple.is_ipv6()).then_some(encoded);
+        // The express lane does not look there.
+        let idle = if apart.is_some() { 0 } else { self.express_idle() };
+        let cell = bpfw_cell::of(&tuple, encoded.rewrite, idle);
         let cell = bpfw_cell {
             // Generation 0, and a number that the memory's next owner will not have.
             hop_word: u64::from(number) << 32,
-            seal: seal(cells::hash(&tuple, settings), &cell),
+            seal: seal(cells::hash(&tuple, settings), &cell, apart.as_ref()),
             last_seen: self.seen.before(1).low(),
             ..cell
         };
-        let assured = (self.assured, abi::BPFW_REST_ASSURED);
-        let flags = [(reply, abi::BPFW_REST_REPLY), assured].into_iter();
-        let flags = flags.filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag as u16);
+        let flags = [
+            (reply, abi::BPFW_REST_REPLY),
+            (self.assured, abi::BPFW_REST_ASSURED),
+            (apart.is_some(), abi::BPFW_REST_NAT6),
+        ];
+        let flags = flags.into_iter().filter(|(set, _)| *set);
+        let flags = flags.fold(0, |all, (_, flag)| all | flag as u16);
         let rest = bpfw_rest {
             passed_up: self.seen.0,
             // 0 means "never", and would come up once in 2^32 jiffies.
@@ -65,7 +83,7 @@ impl Connection {
             mark: self.mark,
             ..Default::default()
         };
-        (tuple, bpfw_conn { cell, rest })
+        Entry { tuple, conn: bpfw_conn { cell, rest }, translation: apart }
     }
 
     /// The express lane does not read the rest, and would miss when conntrack must see a packet.
@@ -76,14 +94,22 @@ impl Connection {
 }
 
 /// See `struct bpfw_cell`: what shows that tuple and rewrite belong together. As `take_snapshot` in
-/// bpf/connection.h. IPv6 has no rewrite, but its idle limit.
-fn seal(hash: u64, cell: &bpfw_cell) -> u32 {
+/// bpf/connection.h. IPv6 has its idle limit in place of a rewrite. Where it is translated, a number is
+/// added that is never 0. So its seal is never an untranslated one's.
+fn seal(hash: u64, cell: &bpfw_cell, translation: Option<&bpfw_translation>) -> u32 {
     if cell.head.is_ipv6() {
-        return (seal_step(hash.wrapping_add(cell.head.idle.into()), 0) >> 32) as u32;
+        let plain = upper(seal_step(hash.wrapping_add(cell.head.idle.into()), 0));
+        let words = translation.map(bpfw_translation::words);
+        let seal = words.map(|words| upper(seal_step(words.into_iter().fold(hash, seal_step), 0)));
+        return plain.wrapping_add(seal.map_or(0, |seal| seal | 1));
     }
     let [first, second, third] = cell.rewrite.words();
     let seal = seal_step(seal_step(hash.wrapping_add(first), second), third);
-    (seal_step(seal, 0) >> 32) as u32
+    upper(seal_step(seal, 0))
+}
+
+fn upper(word: u64) -> u32 {
+    (word >> 32) as u32
 }
 
 fn seal_step(seal: u64, word: u64) -> u64 {
@@ -101,13 +127,14 @@ pub enum Added {
     Full,
 }
 
-/// The maps `conn_cells`, `conn_rests` and `conn_map`, of which no other daemon knows.
+/// The maps `conn_cells`, `conn_rests`, `conn_map` and `translation_map`, of which no other daemon knows.
 pub struct ConnMap {
     cells: Cells,
     /// By the tuple's hash.
     map: TypedMap<u64, bpfw_conn>,
     /// How many are in `map`.
     overflow: Overflow,
+    translations: Translations,
     /// How many may be in both.
     capacity: usize,
     /// Of the last entries that were added.
@@ -128,7 +155,8 @@ impl ConnMap {
         let capacity = map.room() as usize;
         let cells = Cells::new(object)?;
         let overflow = Overflow::new(cells.number());
-        Ok(Self { cells, map, overflow, capacity, number: 0 })
+        let translations = Translations::new(object)?;
+        Ok(Self { cells, map, overflow, translations, capacity, number: 0 })
     }
 
     /// Adds both directions of a connection, or none.
@@ -166,14 +194,14 @@ impl ConnMap {
     fn take_places(&mut self, connection: &Connection) -> Result<Added> {
         // Never 0, because a hop word of 0 means that the connection is finished.
         self.number = self.number.wrapping_add(2).max(2);
-        let (first, value) = connection.entry(false, self.number, self.cells.settings());
-        match self.insert(&first, &value)? {
+        let first = connection.entry(false, self.number, self.cells.settings());
+        match self.insert(&first)? {
             Inserted::New => {}
             Inserted::Exists => return Ok(Added::Exists),
             Inserted::Full => return Ok(Added::Full),
         }
-        let (second, value) = connection.entry(true, self.number + 1, self.cells.settings());
-        let added = match self.insert(&second, &value) {
+        let second = connection.entry(true, self.number + 1, self.cells.settings());
+        let added = match self.insert(&second) {
             Ok(Inserted::New) => return Ok(Added::Added),
             Ok(Inserted::Exists) => Ok(Added::Exists),
             Ok(Inserted::Full) => Ok(Added::Full),
@@ -181,19 +209,36 @@ impl ConnMap {
         };
         // Only a cell that is filled can be freed.
         let filled = self.cells.fill();
-        self.remove_one(&first)?;
+        self.remove_one(&first.tuple)?;
         filled?;
         added
     }
 
-    fn insert(&mut self, tuple: &bpfw_tuple, conn: &bpfw_conn) -> Result<Inserted> {
-        let room = self.cells.room_for(tuple)?;
-        if room == Room::Exists || self.get_from_overflow(tuple)?.is_some() {
+    fn insert(&mut self, entry: &Entry) -> Result<Inserted> {
+        let room = self.cells.room_for(&entry.tuple)?;
+        if room == Room::Exists || self.get_from_overflow(&entry.tuple)?.is_some() {
             return Ok(Inserted::Exists);
         }
         if self.len() >= self.capacity {
             return Ok(Inserted::Full);
         }
+        let Some(translation) = &entry.translation else {
+            return self.insert_into(room, entry);
+        };
+        // Before the entry, which would be of no use without.
+        let hash = self.cells.hash_of(&entry.tuple);
+        if !self.translations.add(hash, translation)? {
+            return Ok(Inserted::Full);
+        }
+        let inserted = self.insert_into(room, entry);
+        if !matches!(inserted, Ok(Inserted::New)) {
+            self.translations.remove(hash)?;
+        }
+        inserted
+    }
+
+    fn insert_into(&mut self, room: Room, entry: &Entry) -> Result<Inserted> {
+        let Entry { tuple, conn, .. } = entry;
         if let Room::Free(number) = room {
             self.cells.reserve(number, conn);
             return Ok(Inserted::New);
@@ -234,6 +279,16 @@ impl ConnMap {
             None => self.get_from_overflow(tuple),
             found => Ok(found),
         }
+    }
+
+    /// The tuple of an entry's other direction.
+    pub fn reverse(&self, conn: &bpfw_conn) -> Result<bpfw_tuple> {
+        self.translations.reverse(conn, self.cells.settings())
+    }
+
+    /// How packets of the connection's first sender come in.
+    pub fn original(&self, conn: &bpfw_conn) -> Result<bpfw_tuple> {
+        if conn.is_reply() { self.reverse(conn) } else { Ok(conn.tuple()) }
     }
 
     /// Whether there is an entry with this tuple and conntrack's id.
@@ -278,7 +333,17 @@ impl ConnMap {
     }
 
     fn remove_one(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
-        Ok(self.remove_from_overflow(tuple)? || self.cells.free(&[*tuple])? > 0)
+        let removed = self.remove_from_overflow(tuple)? || self.cells.free(&[*tuple])? > 0;
+        self.remove_translation(tuple)?;
+        Ok(removed)
+    }
+
+    /// After the entry. Until then its packets go up, which is no harm.
+    fn remove_translation(&mut self, tuple: &bpfw_tuple) -> Result<()> {
+        if !tuple.is_ipv6() {
+            return Ok(());
+        }
+        self.translations.remove(self.cells.hash_of(tuple))
     }
 
     fn remove_from_overflow(&mut self, tuple: &bpfw_tuple) -> Result<bool> {
@@ -302,7 +367,11 @@ impl ConnMap {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result.and(self.cells.free(&in_cells).map(drop))
+        result = result.and(self.cells.free(&in_cells).map(drop));
+        for tuple in tuples {
+            result = result.and(self.remove_translation(tuple));
+        }
+        result
     }
 
     /// One slice of a walk through all entries; `true` if it was the last. Entries that come or go
@@ -322,8 +391,26 @@ impl ConnMap {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::flow::tuple::Protocol;
+
+    #[test]
+    fn a_translated_entry_of_ipv6_never_has_the_seal_of_an_untranslated_one() {
+        let settings = bpfw_settings { seed: 0x5eed, ..Default::default() };
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address and a port");
+        for port in 0..1000 {
+            let source = at(&format!("[2001:db8::1]:{port}"));
+            let original = Tuple::new(Protocol::Udp, source, at("[2001:db8::2]:53"));
+            let tuple = bpfw_tuple::from(original);
+            let hash = cells::hash(&tuple, &settings);
+            let translation = Translation::new(original, original.invert()).encode();
+            let cell = bpfw_cell::of(&tuple, translation.rewrite, 0);
+            let (without, with) = (seal(hash, &cell, None), seal(hash, &cell, Some(&translation)));
+            assert_eq!(with.wrapping_sub(without) & 1, 1, "{without:x} and {with:x}");
+        }
+    }
 
     #[test]
     fn the_express_lane_gets_no_longer_limit_and_none_where_it_must_not_look() {
@@ -352,3 +439,7 @@ mod tests {
         assert_eq!(idle(7500, Some(Jiffies(500))), 0);
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod order_tests;

@@ -7,6 +7,8 @@ pub const CONN_CELLS: &str = "conn_cells";
 pub const CONN_RESTS: &str = "conn_rests";
 /// Offloaded connections that find no free cell.
 pub const CONN_MAP: &str = "conn_map";
+/// What becomes of the packets of translated IPv6 connections.
+pub const TRANSLATION_MAP: &str = "translation_map";
 /// Connections to look at.
 pub const NEW_CONN_MAP: &str = "new_conn_map";
 /// Connections that are not to be signaled for now.

@@ -25,6 +25,7 @@ pub mod skeleton;
 pub mod state;
 pub mod sys;
 pub mod tc_chain;
+mod translations;
 pub mod typed_map;
 
 use std::cell::Cell;

@@ -12,7 +12,9 @@ use libbpf_rs::{Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 use nix::sys::utsname::uname;
 
 use super::attachment::Programs;
-use super::map_names::{CONN_CELLS, CONN_MAP, CONN_RESTS, EGRESS_MAP, LINK_MAP, SETTINGS};
+use super::map_names::{
+    CONN_CELLS, CONN_MAP, CONN_RESTS, EGRESS_MAP, LINK_MAP, SETTINGS, TRANSLATION_MAP,
+};
 use super::skeleton::{OpenSkeleton, Skeleton, Storage};
 use super::{Hook, libbpf_error, probe};
 use crate::abi::{self, Pod, bpfw_settings};
@@ -198,6 +200,8 @@ fn configure(object: &mut OpenObject, name: &str, settings: &Settings) -> Result
         }
         let room = match map.name().to_str() {
             Some(CONN_MAP) => settings.max_connections.saturating_mul(2),
+            // Of half of the connections: few networks translate IPv6, and the room takes memory.
+            Some(TRANSLATION_MAP) => settings.max_connections,
             Some(CONN_CELLS | CONN_RESTS) => settings.cells + abi::BPFW_PROBES - 1,
             Some(LINK_MAP | EGRESS_MAP) => device_room(settings.interfaces),
             _ => continue,

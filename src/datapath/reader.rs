@@ -12,10 +12,11 @@ use libbpf_rs::{MapCore, MapHandle};
 use super::cells::{self, cells_of};
 use super::map_names;
 use super::sys::Mapped;
+use super::translations;
 use super::typed_map::{Cursor, TypedMap};
 use crate::abi::{
     self, Pod, bpfw_cell, bpfw_conn, bpfw_egress, bpfw_generation, bpfw_hop, bpfw_link,
-    bpfw_link_key, bpfw_refused, bpfw_rest, bpfw_settings, bpfw_tuple,
+    bpfw_link_key, bpfw_refused, bpfw_rest, bpfw_settings, bpfw_translation, bpfw_tuple,
 };
 use crate::clock::{Hz, Jiffies};
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub struct Reader {
     cells: Mapped<bpfw_cell>,
     rests: Mapped<bpfw_rest>,
     conn_map: TypedMap<u64, bpfw_conn>,
+    translation_map: TypedMap<u64, bpfw_translation>,
     refused_map: TypedMap<u64, bpfw_refused>,
     link_map: TypedMap<bpfw_link_key, bpfw_link>,
     egress_map: TypedMap<u32, bpfw_egress>,
@@ -61,6 +63,7 @@ impl Reader {
             cells: open::<u32, _>(&maps, map_names::CONN_CELLS)?.map_all()?,
             rests: open::<u32, _>(&maps, map_names::CONN_RESTS)?.map_all()?,
             conn_map: open(&maps, map_names::CONN_MAP)?,
+            translation_map: open(&maps, map_names::TRANSLATION_MAP)?,
             refused_map: open(&maps, map_names::REFUSED_MAP)?,
             link_map: open(&maps, map_names::LINK_MAP)?,
             egress_map: open(&maps, map_names::EGRESS_MAP)?,
@@ -100,6 +103,11 @@ impl Reader {
         }
         let conn = self.conn_map.get(&cells::hash(tuple, &self.settings))?;
         Ok(conn.filter(|conn| conn.tuple() == *tuple))
+    }
+
+    /// The tuple of an entry's other direction.
+    pub fn reverse(&self, conn: &bpfw_conn) -> Result<bpfw_tuple> {
+        translations::reverse(&self.translation_map, conn, &self.settings)
     }
 
     /// The daemon's last word about a connection that it left to the stack, if that is kept.

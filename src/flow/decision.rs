@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use super::family::Family;
 use super::state::{Status, TcpState};
 use super::tuple::{Protocol, Tuple};
 use crate::reasons::connection::Refusal;
@@ -76,8 +75,6 @@ pub fn decide(facts: &Facts, is_local: impl Fn(IpAddr) -> bool) -> Decision {
         Refusal::Ipsec
     } else if !status.contains(Status::SEEN_REPLY) {
         Refusal::NoReply
-    } else if is_translated_ipv6(facts) {
-        Refusal::TranslatedIpv6
     } else {
         return decide_on_state(facts, assured);
     };
@@ -104,11 +101,6 @@ fn is_translated_as_it_differs(facts: &Facts) -> bool {
     let destination_stays = original.destination == reply.source;
     (source_stays || status.contains(Status::SRC_NAT))
         && (destination_stays || status.contains(Status::DST_NAT))
-}
-
-/// An entry of IPv6 has no room for what its packets become (`struct bpfw_cell`).
-fn is_translated_ipv6(facts: &Facts) -> bool {
-    facts.original.family() == Family::Ipv6 && facts.reply != facts.original.invert()
 }
 
 /// Whether both ends have addresses that packets are forwarded from and to.
@@ -264,8 +256,6 @@ mod tests {
                         || destination && !bits.contains(Status::DST_NAT);
                     let expected = if refused {
                         Decision::Refuse(Refusal::NotTranslated)
-                    } else if ends == ENDS6 && (source || destination) {
-                        Decision::Refuse(Refusal::TranslatedIpv6)
                     } else {
                         Decision::Offload { assured: true }
                     };

@@ -4,7 +4,7 @@
 //! A direction's packets leave as the other direction's tuple, turned around: whatever differs
 //! from how they came in is the translation. One rule for SNAT, DNAT, both, ports and hairpin.
 
-use crate::abi::{self, bpfw_rewrite, bpfw_tuple};
+use crate::abi::{self, bpfw_rewrite, bpfw_translation, bpfw_tuple};
 
 use super::tuple::Tuple;
 
@@ -27,13 +27,24 @@ impl Translation {
         Self { incoming: tuple, outgoing: other.invert() }
     }
 
+    /// Whether packets leave with another address or port than they came with.
+    pub fn is_some(&self) -> bool {
+        self.incoming != self.outgoing
+    }
+
     /// The same as the datapath wants it, checksum differences included.
-    pub fn rewrite(&self) -> bpfw_rewrite {
+    pub fn encode(&self) -> bpfw_translation {
         let (before, after) = (bpfw_tuple::from(self.incoming), bpfw_tuple::from(self.outgoing));
-        let addresses = difference(&addresses(&before), &addresses(&after));
-        let ports = difference(&ports(&before), &ports(&after));
+        bpfw_translation { rewrite: self.rewrite(&before, &after), more: after.more }
+    }
+
+    fn rewrite(&self, before: &bpfw_tuple, after: &bpfw_tuple) -> bpfw_rewrite {
+        let addresses = difference(&addresses(before), &addresses(after));
+        let ports = difference(&ports(before), &ports(after));
+        // Not 0: a sum is 0 only if both parts are. IPv6 has no header checksum.
+        let ip_delta = add(addresses, !u16::from_ne_bytes(TTL_STEP));
         let mut flags = 0;
-        if self.incoming != self.outgoing {
+        if self.is_some() {
             flags |= abi::BPFW_CONN_NAT as u16;
         }
         if (before.head.src_port, before.head.dst_port)
@@ -46,8 +57,7 @@ impl Translation {
             dst_addr: after.head.dst_addr,
             src_port: after.head.src_port,
             dst_port: after.head.dst_port,
-            // Not 0: a sum is 0 only if both parts are.
-            ip_delta: add(addresses, !u16::from_ne_bytes(TTL_STEP)),
+            ip_delta: if before.is_ipv6() { 0 } else { ip_delta },
             addr_delta: addresses,
             port_delta: ports,
             l4_delta: if flags == 0 { 0 } else { add(add(addresses, ports), 0xffff) },
@@ -57,10 +67,13 @@ impl Translation {
     }
 }
 
-fn addresses(tuple: &bpfw_tuple) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&tuple.head.src_addr.0.to_ne_bytes());
-    bytes[4..].copy_from_slice(&tuple.head.dst_addr.0.to_ne_bytes());
+/// Both addresses; all but two of the words are 0 for IPv4.
+fn addresses(tuple: &bpfw_tuple) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let words = [tuple.head.src_addr, tuple.head.dst_addr].into_iter().chain(tuple.more);
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.0.to_ne_bytes());
+    }
     bytes
 }
 
@@ -106,7 +119,7 @@ mod tests {
     #[test]
     fn no_nat_changes_only_the_ttl() {
         let original = tuple("192.0.2.2:1000", "198.51.100.2:53");
-        let rewrite = Translation::new(original, original.invert()).rewrite();
+        let rewrite = Translation::new(original, original.invert()).encode().rewrite;
         assert_eq!(rewrite.flags, 0);
         assert_eq!((rewrite.addr_delta, rewrite.port_delta, rewrite.l4_delta), (0, 0, 0));
         assert_eq!(rewrite.ip_delta, !u16::from_ne_bytes([1, 0]));
@@ -121,7 +134,7 @@ mod tests {
         let back = Translation::new(reply, original);
         assert_eq!(back.outgoing, tuple("198.51.100.2:53", "192.0.2.2:1000"));
         let both = abi::BPFW_CONN_NAT | abi::BPFW_CONN_PORTS;
-        assert_eq!(u32::from(out.rewrite().flags), both);
+        assert_eq!(u32::from(out.encode().rewrite.flags), both);
     }
 
     /// The datapath's arithmetic tells a change from none by this.
@@ -129,18 +142,39 @@ mod tests {
     fn a_change_that_comes_to_nothing_is_no_zero() {
         let original = tuple("10.0.255.255:1000", "198.51.100.2:53");
         let reply = tuple("198.51.100.2:53", "10.0.0.0:1000");
-        let rewrite = Translation::new(original, reply).rewrite();
+        let rewrite = Translation::new(original, reply).encode().rewrite;
         assert_eq!((rewrite.addr_delta, rewrite.port_delta), (0, 0), "of the two zeros this one");
         assert_eq!(rewrite.l4_delta, 0xffff, "and the other one where the program adds itself");
         assert_ne!(rewrite.ip_delta, 0);
     }
 
     #[test]
+    fn ipv6_is_translated_in_all_words() {
+        let original = tuple("[2001:db8:1::2]:1000", "[2001:db8:2::2]:53");
+        let reply = tuple("[2001:db8:3::3]:5353", "[2001:db8:4::4]:4000");
+        let there = Translation::new(original, reply).encode();
+        assert_eq!(there.reverse(&original.into()).decode(), Some(reply));
+        let sum = |bytes: &[u8]| {
+            let words = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+            words.fold(0, add)
+        };
+        // What leaves is the reply's tuple. A sum does not depend on the order of its words.
+        let [before, after] = [original, reply].map(|tuple| sum(&addresses(&tuple.into())));
+        assert_eq!(add(before, there.rewrite.addr_delta), after);
+        let [before, after] = [original, reply].map(|tuple| sum(&ports(&tuple.into())));
+        assert_eq!(add(before, there.rewrite.port_delta), after);
+        assert_eq!(there.rewrite.ip_delta, 0);
+        let same = Translation::new(original, original.invert());
+        assert!(!same.is_some());
+        assert_eq!(same.encode().rewrite.flags, 0);
+    }
+
+    #[test]
     fn opposite_differences_cancel() {
         let original = tuple("192.0.2.2:1000", "198.51.100.2:53");
         let reply = tuple("198.51.100.2:53", "198.51.100.1:4000");
-        let there = Translation::new(original, reply).rewrite();
-        let back = Translation::new(original.invert(), reply.invert()).rewrite();
+        let there = Translation::new(original, reply).encode().rewrite;
+        let back = Translation::new(original.invert(), reply.invert()).encode().rewrite;
         // Ones' complement has two zeros: a difference and its opposite add up to the second.
         assert_eq!(there.addr_delta, back.addr_delta);
         assert_eq!(add(there.l4_delta, !there.l4_delta), 0xffff);

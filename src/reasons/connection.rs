@@ -78,9 +78,6 @@ reasons! {
         /// There is no room for more connections.
         Full = 27, "full", "too many connections",
             "raise --max-connections";
-        /// NAT66 or masquerading: the datapath does not change addresses of IPv6.
-        TranslatedIpv6 = 28, "translated-ipv6", "IPv6 with translation of addresses or ports (NAT66)",
-            "route without NAT, if the network allows it";
     }
 }
 
@@ -99,7 +96,6 @@ impl Refusal {
                 | Self::NotTranslated
                 | Self::Ipsec
                 | Self::Full
-                | Self::TranslatedIpv6
         )
     }
 }

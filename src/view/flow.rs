@@ -9,7 +9,7 @@ use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
 use super::filter::Subject;
-use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_link, bpfw_link_key, bpfw_verdict};
+use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict};
 use crate::datapath::reader::{Moment, Reader};
 use crate::error::{Error, Result};
 use crate::flow::tuple::Tuple;
@@ -111,12 +111,18 @@ impl Surroundings {
         self.names.get(&ifindex).cloned().unwrap_or_else(|| ifindex.to_string())
     }
 
-    /// The connection with these entries.
-    pub(super) fn flow(&self, original: &bpfw_conn, reply: Option<&bpfw_conn>) -> Option<Flow> {
+    /// The connection with these entries; `reverse` is the tuple of the second one, also where it is
+    /// missing.
+    pub(super) fn flow(
+        &self,
+        original: &bpfw_conn,
+        reverse: &bpfw_tuple,
+        reply: Option<&bpfw_conn>,
+    ) -> Option<Flow> {
         let first = self.direction(original)?;
         let (second, lonely) = match reply {
             Some(reply) => (self.direction(reply)?, false),
-            None => (Direction::unknown(original.reverse().decode()?), true),
+            None => (Direction::unknown(reverse.decode()?), true),
         };
         let fate = match first.fate.max(second.fate) {
             _ if self.paused => Fate::Paused,

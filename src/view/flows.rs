@@ -196,7 +196,8 @@ impl<'a> List<'a> {
 
 /// The connection of an entry, once: with its original direction, or with a reply that has none.
 fn flow_of(reader: &Reader, surroundings: &Surroundings, conn: &bpfw_conn) -> Result<Option<Flow>> {
-    let other = reader.entry(&conn.reverse())?.filter(|other| other.rest.id == conn.rest.id);
+    let reverse = reader.reverse(conn)?;
+    let other = reader.entry(&reverse)?.filter(|other| other.rest.id == conn.rest.id);
     if conn.is_reply() && other.is_some() {
         return Ok(None);
     }
@@ -204,7 +205,7 @@ fn flow_of(reader: &Reader, surroundings: &Surroundings, conn: &bpfw_conn) -> Re
     if other.is_none() && reader.entry(&conn.tuple())?.is_none() {
         return Ok(None);
     }
-    Ok(surroundings.flow(conn, other.as_ref()))
+    Ok(surroundings.flow(conn, &reverse, other.as_ref()))
 }
 
 fn idle(flow: &Flow) -> u64 {

@@ -72,9 +72,15 @@ pub const NEVER_IDLE: u64 = i64::MAX as u64;
 /// Source and destination.
 pub type Ends = (SocketAddrV4, SocketAddrV4);
 
-/// The address that a host or a router has over IPv6: IPv4's is its end.
+/// The address that a host or a router has over IPv6: IPv4's is its end. The last addresses of IPv4 are
+/// nobody's: these differ in all words.
 pub fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
+    const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     let [a, b, c, d] = address.octets().map(u16::from);
+    if a >= 240 {
+        let bits = u128::from(address.to_bits()).wrapping_mul(FACTOR);
+        return Ipv6Addr::from_bits(bits >> 3 | 1 << 125);
+    }
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0xfeed, 0xbeef, a << 8 | b, c << 8 | d)
 }
 
@@ -135,9 +141,21 @@ impl Flow {
         Self { ipv6: true, ..Self::plain(protocol) }
     }
 
-    /// One of each family, where each family's is most work.
-    pub fn of_each_family(protocol: Protocol) -> [Self; 2] {
-        [Self::snat(protocol), Self::ipv6(protocol)]
+    /// As `snat`, over IPv6, and with ports of its own: `ipv6` may be there beside it.
+    pub fn nat66(protocol: Protocol) -> Self {
+        let (before, after) = (LAN.at(40001), WAN.router_at(61001));
+        let to = WAN.at(443);
+        Self { ipv6: true, ..Self::new(protocol, (before, to), (after, to)) }
+    }
+
+    /// One of each family, where each family's is most work on either path.
+    pub fn of_each_family(protocol: Protocol) -> [Self; 3] {
+        [Self::snat(protocol), Self::ipv6(protocol), Self::nat66(protocol)]
+    }
+
+    /// Whether packets leave with another address or port than they came with.
+    pub fn is_translated(&self) -> bool {
+        self.before != self.after
     }
 
     /// Where the TCP or UDP header is in a frame without a tag.

@@ -164,7 +164,8 @@ impl<'a> Judge<'a> {
             found.map(|found| found.filter(|conn| conn.rest.id == entry.id))
         };
         let (original, reply) = (entry_of(entry.original)?, entry_of(entry.reply)?);
-        Ok(original.and_then(|original| self.surroundings.flow(&original, reply.as_ref())))
+        let reverse = entry.reply.into();
+        Ok(original.and_then(|first| self.surroundings.flow(&first, &reverse, reply.as_ref())))
     }
 }
 

@@ -120,7 +120,7 @@ impl FastPath {
                 return Err(format!("{known:?} must not be in the map: {entry:?}"));
             }
             check_translation(conn, known, reply)?;
-            if !conns.iter().any(|other| other.tuple() == conn.reverse()) {
+            if !conns.iter().any(|other| Some(other.tuple()) == conn.reverse()) {
                 return Err(format!("{known:?} has one direction only"));
             }
         }
@@ -138,7 +138,7 @@ fn owner(tuple: Tuple) -> Option<(Conn, bool)> {
 fn check_translation(conn: &bpfw_conn, known: Conn, reply: bool) -> Result<(), String> {
     let right = abi::bpfw_tuple::from(known.flow().tuple(!reply));
     let direction = if reply { "reply" } else { "original" };
-    let is_right = conn.reverse() == right;
+    let is_right = conn.reverse() == Some(right);
     let marked = conn.is_reply() == reply;
     if is_right && marked {
         Ok(())
