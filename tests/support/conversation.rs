@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Connections without hosts: what both ends say are frames of the test's making.
 
-use super::flow::{Ends, Flow, LAN, Side, WAN};
+use super::flow::{Ends, Flow, LAN, Side, WAN, ipv6_of};
 use super::lab::{CLIENT, ROUTER_WAN, SERVER};
 use super::packet::{Packet, tcp};
 use bpfw::flow::tuple::Protocol;
@@ -20,8 +20,8 @@ fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(address, port)
 }
 
-/// Connections with each kind of NAT: none, SNAT, DNAT, both; with other ports and without. Some of
-/// IPv6, without.
+/// Connections with each kind of NAT: none, SNAT, DNAT, both; with other ports and without. Some of them
+/// are of IPv6.
 pub fn conversations() -> Vec<Flow> {
     let numbers =
         (0..OF_EACH).flat_map(|number| [Protocol::Tcp, Protocol::Udp].map(|p| (number, p)));
@@ -45,6 +45,8 @@ fn of_each_kind(protocol: Protocol, port: u16) -> Vec<Flow> {
         into(port + 4, WAN.router_at(7004), LAN.at(80)),
         out((LAN.at(port + 5), at(ELSEWHERE, 7005)), twice),
         Flow { ipv6: true, ..to_service(port + 6, LAN.at(port + 6), 7006) },
+        Flow { ipv6: true, ..to_service(port + 7, WAN.router_at(port + 7), 7007) },
+        Flow { ipv6: true, ..into(port + 8, WAN.router_at(7008), LAN.at(80)) },
     ]
 }
 
@@ -57,6 +59,7 @@ pub fn rules(all: &[Flow]) -> String {
             format!("ip saddr {} {protocol} sport {} snat to {to}\n", from.ip(), from.port())
         })
         .collect();
+    let (client6, router6) = (ipv6_of(CLIENT), ipv6_of(ROUTER_WAN));
     format!(
         "table ip rules {{
             chain prerouting {{
@@ -84,11 +87,21 @@ pub fn rules(all: &[Flow]) -> String {
             }}
         }}
         table ip6 rules {{
+            chain prerouting {{
+                type nat hook prerouting priority -100; policy accept;
+                ip6 daddr {router6} tcp dport 7008 dnat to [{client6}]:80
+                ip6 daddr {router6} udp dport 7008 dnat to [{client6}]:80
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority 100; policy accept;
+                oifname wan0 ip6 saddr {client6} meta l4proto {{ tcp, udp }} th dport 7007 masquerade
+            }}
             chain forward {{
                 type filter hook forward priority 0; policy accept;
                 ct state established,related accept
                 ct state invalid counter drop
                 iifname lan0 accept
+                ct status dnat accept
                 counter drop
             }}
         }}\n"

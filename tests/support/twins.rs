@@ -77,20 +77,28 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Where TCP and UDP begin in an untagged frame without IP options.
-const L4: usize = 14 + 20;
+/// Where TCP or UDP begins in an untagged frame without IP options or extension headers, and its number.
+fn transport(bytes: &[u8]) -> Option<(usize, u8)> {
+    let (at, protocol) = match bytes.get(12..15)? {
+        [8, 0, 0x45] => (14 + 20, *bytes.get(23)?),
+        [0x86, 0xdd, _] => (14 + 40, *bytes.get(20)?),
+        _ => return None,
+    };
+    matches!(protocol, 6 | 17).then_some((at, protocol))
+}
 
 /// Of TCP and UDP.
 fn source_port(bytes: &[u8]) -> Option<u16> {
-    let is_ours = bytes.get(14) == Some(&0x45) && matches!(bytes.get(23), Some(6 | 17));
-    let port = bytes.get(L4..L4 + 2).filter(|_| is_ours)?;
+    let (at, _) = transport(bytes)?;
+    let port = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([port[0], port[1]]))
 }
 
 /// And the checksum, which covers it.
 fn clear_source_port(bytes: &mut [u8]) {
-    let checksum = if bytes[23] == 6 { L4 + 16 } else { L4 + 6 };
-    for place in [L4, checksum] {
+    let Some((at, protocol)) = transport(bytes) else { return };
+    let checksum = if protocol == 6 { at + 16 } else { at + 6 };
+    for place in [at, checksum] {
         if let Some(word) = bytes.get_mut(place..place + 2) {
             word.fill(0);
         }
