@@ -18,12 +18,13 @@ static __always_inline __u16 update(__u16 check, __u16 delta)
 }
 
 /*
- * Whether a sum of up to 2^32 words is a multiple of 0xffff, that is: would fold to 0xffff, or is
- * 0. In one multiplication: by the inverse of 0xffff modulo 2^64 its multiples become 0, 1, 2, ...
+ * Whether a sum below 2^46 is a multiple of 0xffff, that is: would fold to 0xffff, or is 0. In one
+ * multiplication: by the inverse of 0xffff modulo 2^64 its multiples become 0, 1, 2, ... The limit
+ * is the largest that fits in a comparison.
  */
 static __always_inline int is_ones_complement_zero(__u64 sum)
 {
-	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
+	return sum * 0xfffefffefffeffffULL < 0x7fffffff;
 }
 
 /* Add to a checksum that is complete; false if there is none. */

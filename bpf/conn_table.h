@@ -22,7 +22,10 @@
  */
 static __always_inline __u32 first_cell(__u64 hash)
 {
-	return (hash ^ hash >> 13) >> 32 & settings.first_mask;
+	hash ^= hash >> 13;
+	/* Clang would shift both operands. */
+	opaque(hash);
+	return hash >> 32 & settings.first_mask;
 }
 
 /* The cell, and its number. */

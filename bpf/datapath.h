@@ -226,9 +226,9 @@ static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len, c
 
 /*
  * An entry point, for packets with this many bytes in front of the IP header. Each lane is made for
- * IPv4 and for IPv6. IPv4's come first, and tell when a packet is IPv6's. The full lanes are
- * functions of their own, and so is IPv6's express lane. So they take no registers and no stack
- * from IPv4's express lane.
+ * IPv4 and for IPv6. IPv4's come first, unless the hook knows better, and tell when a packet is
+ * IPv6's. The full lanes are functions of their own, so that they take no registers and no stack
+ * from the express lanes.
  */
 #define ENTRY_POINT(section, name, l2_len)                                                         \
 	static __attribute__((noinline)) int name##_full(hook_ctx *ctx)                            \
@@ -246,22 +246,22 @@ static __always_inline int try_express_lane(hook_ctx *ctx, const __u32 l2_len, c
 		return try_express_lane(ctx, l2_len, BPFW_FAMILY_IPV4);                            \
 	}                                                                                          \
                                                                                                    \
-	static __attribute__((noinline)) int name##_express_ipv6(hook_ctx *ctx)                    \
+	static HOOK_EXPRESS int name##_express_ipv6(hook_ctx *ctx)                                 \
 	{                                                                                          \
 		return try_express_lane(ctx, l2_len, BPFW_FAMILY_IPV6);                            \
 	}                                                                                          \
                                                                                                    \
 	SEC(section) int name(hook_ctx *ctx)                                                       \
 	{                                                                                          \
-		int action = name##_express(ctx);                                                  \
+		int action = hook_is_ipv6(ctx) ? OTHER_FAMILY : name##_express(ctx);               \
                                                                                                    \
-		if (action == NO_ACTION)                                                           \
-			action = name##_full(ctx);                                                 \
-		else if (action == OTHER_FAMILY)                                                   \
-			action = name##_express_ipv6(ctx);                                         \
-		if (action == NO_ACTION || action == OTHER_FAMILY)                                 \
-			action = name##_full_ipv6(ctx);                                            \
-		return action;                                                                     \
+		/* One comparison for most packets. */                                             \
+		if (action < NO_ACTION)                                                            \
+			return action;                                                             \
+		action = action == NO_ACTION ? name##_full(ctx) : name##_express_ipv6(ctx);        \
+		if (action < NO_ACTION)                                                            \
+			return action;                                                             \
+		return name##_full_ipv6(ctx);                                                      \
 	}
 
 #endif

@@ -16,11 +16,11 @@
 #include "parse_l4.h"
 
 /* Where the L4 checksum is; here and now, or the compiler makes one pointer of UDP's and TCP's. */
-static __always_inline int note_check(struct packet *pkt, __u16 *where, __u64 check)
+static __always_inline int note_check(struct packet *pkt, __u8 protocol, __u16 *where, __u64 check)
 {
 	opaque(where);
 	pkt->check = where;
-	return hook_likes_check(pkt, check);
+	return hook_likes_check(pkt, protocol, check);
 }
 
 static __always_inline int parse_plain_udp(struct packet *pkt, struct udp_header *udp)
@@ -29,7 +29,8 @@ static __always_inline int parse_plain_udp(struct packet *pkt, struct udp_header
 
 	/* Or Clang makes 16 bits of this and TCP's, and extends them again. */
 	opaque(check);
-	return bpf_ntohs(udp->len) == ip_l4_len(pkt) && note_check(pkt, &udp->check, check);
+	return bpf_ntohs(udp->len) == ip_l4_len(pkt) &&
+	       note_check(pkt, IPPROTO_UDP, &udp->check, check);
 }
 
 /* A checksum of 0 is rare, and here it shall say that there is none, as UDP's does. */
@@ -41,7 +42,7 @@ static __always_inline int parse_plain_tcp(struct packet *pkt, struct tcp_header
 
 	/* There is a whole header, so most is not below least: one comparison is enough. */
 	return is_plain_segment(tcp->flags) && header_len - least <= most - least && check &&
-	       note_check(pkt, &tcp->check, check);
+	       note_check(pkt, IPPROTO_TCP, &tcp->check, check);
 }
 
 /*
@@ -71,8 +72,10 @@ static __always_inline int parse_plain(hook_ctx *ctx, struct packet *pkt)
 	case IPPROTO_TCP:
 		if ((__u8 *)(tcp + 1) > pkt->end)
 			return BPFW_PASS_SHORT;
+		ip_note_protocol(pkt, IPPROTO_TCP);
 		return parse_plain_tcp(pkt, tcp) ? BPFW_GO_ON : BPFW_PASS_L4_HEADER;
 	case IPPROTO_UDP:
+		ip_note_protocol(pkt, IPPROTO_UDP);
 		return parse_plain_udp(pkt, (void *)tcp) ? BPFW_GO_ON : BPFW_PASS_L4_HEADER;
 	default:
 		return BPFW_PASS_PROTOCOL;
@@ -107,7 +110,8 @@ static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, const
 	__u32 number;
 	int verdict;
 
-	if (is_late(now))
+	/* At XDP, IPv4's lane comes first, and has looked for IPv6's packets, too. */
+	if ((HOOK == BPFW_HOOK_TC || family == BPFW_FAMILY_IPV4) && is_late(now))
 		return BPFW_GO_ON;
 	hook_read(ctx, &pkt);
 	verdict = parse_plain(ctx, &pkt);
@@ -118,6 +122,9 @@ static __always_inline int express_lane(hook_ctx *ctx, const __u32 l2_len, const
 	pkt.from.ifindex = hook_ifindex(ctx);
 	if (!cell)
 		return BPFW_GO_ON;
+	/* Once more, so that it takes no register and no stack while the cell is looked up. */
+	if (is_ipv6(&pkt))
+		ipv6_note_len(&pkt);
 	take_hop_word(cell, &snap);
 	if (hop_generation(snap.hop_word) !=
 		    hop_generation_now(generation_now.current, pkt.hash, now) ||

@@ -34,6 +34,12 @@ static __always_inline void hook_note_seen(struct __sk_buff *skb __attribute__((
 {
 }
 
+/* IPv6's express lane need not wait for IPv4's. It looks at the packet's own type, too. */
+static __always_inline int hook_is_ipv6(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
 static __always_inline __u32 hook_ifindex(struct __sk_buff *skb)
 {
 	return skb->ifindex;
@@ -72,7 +78,7 @@ static __always_inline __u32 hook_segment_len(struct __sk_buff *skb, const struc
 
 	if (!skb->gso_size)
 		return pkt->ip_len;
-	if (pkt->tuple->head.protocol != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
+	if (ip_protocol(pkt) != IPPROTO_TCP || (__u8 *)(tcp + 1) > pkt->end)
 		return pkt->ip_len;
 	return ip_segment_len(pkt, tcp_header_len(tcp), skb->gso_size);
 }
@@ -210,7 +216,7 @@ static __always_inline int fix_ipv6(struct __sk_buff *skb, struct packet *pkt,
 	count_hop(skb);
 	if (!(rewrite->flags & BPFW_CONN_NAT))
 		return BPFW_GO_ON;
-	if (ip_looks_partial(pkt, *check))
+	if (ip_looks_partial(pkt, ip_protocol(pkt), *check))
 		verdict = fix_partial(skb, pkt, rewrite);
 	else
 		fix_complete(skb, pkt, check, rewrite);
@@ -228,7 +234,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 	if (is_ipv6(pkt))
 		return fix_ipv6(skb, pkt, rewrite, check);
 	if (rewrite->flags & BPFW_CONN_NAT) {
-		if (ip_looks_partial(pkt, *check)) {
+		if (ip_looks_partial(pkt, ip_protocol(pkt), *check)) {
 			verdict = fix_partial(skb, pkt, rewrite);
 			if (verdict)
 				return verdict;
@@ -244,6 +250,7 @@ static __always_inline int fix_any(struct __sk_buff *skb, struct packet *pkt,
 
 /* Any checksum will do. */
 static __always_inline int hook_likes_check(const struct packet *pkt __attribute__((unused)),
+					    __u8 protocol __attribute__((unused)),
 					    __u64 check __attribute__((unused)))
 {
 	return 1;

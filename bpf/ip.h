@@ -34,7 +34,8 @@ static __always_inline __u8 ip_address_family(const struct packet *pkt)
 /* Functions made for IPv4 come first, and say whether those for IPv6 are to be called. */
 static __always_inline int check_type(const struct packet *pkt, __be16 type)
 {
-	if (type == ip_type(pkt))
+	/* Or Clang compares with the other family's first. */
+	if (__builtin_expect(type == ip_type(pkt), 1))
 		return BPFW_GO_ON;
 	if (!is_ipv6(pkt) && type == bpf_htons(ETH_P_IPV6))
 		return OTHER_FAMILY;
@@ -61,8 +62,8 @@ static __always_inline __u32 ip_segment_len(const struct packet *pkt, __u32 l4_h
 /* What the header, which must be readable, says of the next one. */
 static __always_inline __u8 ip_protocol(const struct packet *pkt)
 {
-	return is_ipv6(pkt) ? ((const struct ipv6_header *)pkt->l3)->nexthdr
-			    : ((const struct ipv4_header *)pkt->l3)->protocol;
+	return is_ipv6(pkt) ? read_byte(&((const struct ipv6_header *)pkt->l3)->nexthdr)
+			    : read_byte(&((const struct ipv4_header *)pkt->l3)->protocol);
 }
 
 static __always_inline int ip_parse(struct packet *pkt, __u64 frame_len)
@@ -80,9 +81,18 @@ static __always_inline int ip_parse_plain(struct packet *pkt)
 	return is_ipv6(pkt) ? ipv6_parse_plain(pkt) : ipv4_parse_plain(pkt);
 }
 
-static __always_inline int ip_looks_partial(const struct packet *pkt, __u64 l4_check)
+static __always_inline void ip_note_protocol(struct packet *pkt, __u8 protocol)
 {
-	return is_ipv6(pkt) ? ipv6_looks_partial(pkt, l4_check) : ipv4_looks_partial(pkt, l4_check);
+	if (is_ipv6(pkt))
+		ipv6_note_protocol(pkt, protocol);
+	else
+		ipv4_note_protocol(pkt, protocol);
+}
+
+static __always_inline int ip_looks_partial(const struct packet *pkt, __u8 protocol, __u64 check)
+{
+	return is_ipv6(pkt) ? ipv6_looks_partial(pkt, protocol, check)
+			    : ipv4_looks_partial(pkt, protocol, check);
 }
 
 static __always_inline __u64 ip_hash(const __u8 family, const struct bpfw_tuple *tuple)

@@ -49,14 +49,18 @@ static __always_inline int ipv4_checksum_ok(const struct ipv4_header *ip)
 	return is_ones_complement_zero(sum);
 }
 
-/* All of the tuple except the ports; the protocol and the reserved bytes in one word. */
-static __always_inline void ipv4_note_addresses(struct packet *pkt, const struct ipv4_header *ip)
+/* The protocol and the reserved bytes in one word. */
+static __always_inline void ipv4_note_protocol(struct packet *pkt, __u8 protocol)
 {
 	const int shift = bpf_htons(1) == 1 ? 24 : 0;
 
+	*(__u32 *)&pkt->tuple->head.protocol = (__u32)protocol << shift;
+}
+
+static __always_inline void ipv4_note_addresses(struct packet *pkt, const struct ipv4_header *ip)
+{
 	pkt->tuple->head.src_addr = ip->saddr;
 	pkt->tuple->head.dst_addr = ip->daddr;
-	*(__u32 *)&pkt->tuple->head.protocol = (__u32)ip->protocol << shift;
 }
 
 /*
@@ -83,6 +87,7 @@ static __always_inline int ipv4_parse(struct packet *pkt, __u64 frame_len)
 	pkt->flow = ip->tos;
 	pkt->ttl = ip->ttl;
 	ipv4_note_addresses(pkt, ip);
+	ipv4_note_protocol(pkt, ip->protocol);
 	return BPFW_GO_ON;
 }
 
@@ -105,7 +110,8 @@ static __always_inline int ipv4_parse_plain(struct packet *pkt)
 {
 	const struct ipv4_header *ip = (const void *)pkt->l3;
 
-	if (!ipv4_checksum_ok(ip) || (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) || ip->ttl <= 1)
+	if (!ipv4_checksum_ok(ip) || (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)) ||
+	    read_byte(&ip->ttl) <= 1)
 		return 0;
 	ipv4_note_addresses(pkt, ip);
 	return 1;
@@ -115,16 +121,18 @@ static __always_inline int ipv4_parse_plain(struct packet *pkt)
  * Whether the L4 checksum is what a sender leaves who expects the hardware to complete it: the
  * pseudo header's sum. One packet in 65,535 looks like it by chance and takes the slow way.
  *
- * Modulo 0xffff, the addresses in one 64-bit word are their sum, and bytes may be swapped after a
- * subtraction as well as before. Nothing overflows: neither address is 0.0.0.0 or all ones.
+ * Modulo 0xffff, bytes may be swapped after a subtraction as well as before. 0xffff is 0 there: it
+ * is added twice, for both subtractions, so that the sum stays above 0.
  */
-static __always_inline int ipv4_looks_partial(const struct packet *pkt, __u64 l4_check)
+static __always_inline int ipv4_looks_partial(const struct packet *pkt, __u8 protocol, __u64 check)
 {
 	const struct ipv4_header *ip = (const void *)pkt->l3;
-	__u64 sum = *(const __u64 *)pkt->tuple + bpf_htons(ip->protocol) + ip->tot_len;
+	__u64 sum = (__u64)ip->saddr + ip->daddr + ip->tot_len - check;
 
-	/* Such a sum is not 0, nor does it fold to 0. */
-	return l4_check && is_ones_complement_zero(sum - bpf_htons(sizeof(*ip)) - l4_check);
+	sum += 2 * 0xffff - bpf_htons(sizeof(*ip)) + bpf_htons(protocol);
+	/* Clang would add the constant behind the multiplication, as one of 64 bits. */
+	opaque(sum);
+	return check && is_ones_complement_zero(sum);
 }
 
 /* A tuple as two words, without bytes in between. */

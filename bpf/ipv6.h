@@ -40,13 +40,13 @@ static __always_inline __u32 ipv6_segment_len(__u32 l4_header_len, __u32 payload
 }
 
 /* The protocol, the family and the reserved bytes in one word. */
-static __always_inline void ipv6_note_protocol(struct packet *pkt, const struct ipv6_header *ip)
+static __always_inline void ipv6_note_protocol(struct packet *pkt, __u8 protocol)
 {
 	const int big_endian = bpf_htons(1) == 1;
 
-	*(__u32 *)&pkt->tuple->head.protocol =
-		big_endian ? (__u32)ip->nexthdr << 24 | BPFW_FAMILY_IPV6 << 16
-			   : (__u32)ip->nexthdr | BPFW_FAMILY_IPV6 << 8;
+	*(__u32 *)&pkt->tuple->head.protocol = big_endian ? (__u32)protocol << 24 | BPFW_FAMILY_IPV6
+											    << 16
+							  : (__u32)protocol | BPFW_FAMILY_IPV6 << 8;
 }
 
 static __always_inline void ipv6_note_addresses(struct packet *pkt, const struct ipv6_header *ip)
@@ -101,8 +101,15 @@ static __always_inline int ipv6_parse(struct packet *pkt, __u64 frame_len)
 	pkt->flow = ip->flow & bpf_htonl(IPV6_FLOWINFO_MASK);
 	pkt->ttl = ip->hop_limit;
 	ipv6_note_addresses(pkt, ip);
-	ipv6_note_protocol(pkt, ip);
+	ipv6_note_protocol(pkt, ip->nexthdr);
 	return BPFW_GO_ON;
+}
+
+static __always_inline void ipv6_note_len(struct packet *pkt)
+{
+	const struct ipv6_header *ip = (const void *)pkt->l3;
+
+	pkt->ip_len = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 }
 
 /*
@@ -115,7 +122,7 @@ static __always_inline int ipv6_read_len(struct packet *pkt)
 
 	if ((*(const __u8 *)ip & 0xf0) != 0x60)
 		return 0;
-	pkt->ip_len = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	ipv6_note_len(pkt);
 	return 1;
 }
 
@@ -135,7 +142,6 @@ static __always_inline int ipv6_parse_plain(struct packet *pkt)
 #pragma unroll
 	for (int i = 0; i < 3; i++)
 		more[i] = from[1 + i];
-	ipv6_note_protocol(pkt, ip);
 	return 1;
 }
 
@@ -144,15 +150,19 @@ static __always_inline int ipv6_parse_plain(struct packet *pkt)
  * ipv4.h. The pseudo header has its sum added once more, as 0: addresses like ::1 could be less
  * than the checksum.
  */
-static __always_inline int ipv6_looks_partial(const struct packet *pkt, __u64 l4_check)
+static __always_inline int ipv6_looks_partial(const struct packet *pkt, __u8 protocol, __u64 check)
 {
 	const struct ipv6_header *ip = (const void *)pkt->l3;
-	__u64 sum = 0xffff + ip->payload_len + bpf_htons(ip->nexthdr);
+	__u64 sum = ip->payload_len;
 
+	if (!check)
+		return 0;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		sum += (__u64)ip->saddr[i] + ip->daddr[i];
-	return l4_check && is_ones_complement_zero(sum - l4_check);
+		sum += read_half(&ip->saddr[i]) + read_half(&ip->daddr[i]);
+	sum += 0xffff + bpf_htons(protocol) - check;
+	opaque(sum);
+	return is_ones_complement_zero(sum);
 }
 
 /* A tuple as five words: half of the source, the ports with protocol and family, all else. */

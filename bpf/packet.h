@@ -134,6 +134,18 @@ static __always_inline void copy_eth(__u8 *to, const __u8 *from)
  */
 #define ASK_FOR_MTU 1
 
+/* Clang would rather take the byte out of a word that was read before, by a shift and a mask. */
+static __always_inline __u8 read_byte(const __u8 *byte)
+{
+	return *(const volatile __u8 *)byte;
+}
+
+/* The same where 64 bits were read before: two shifts. */
+static __always_inline __u64 read_half(const __be32 *half)
+{
+	return *(const volatile __be32 *)half;
+}
+
 static __always_inline void note_ports(struct packet *pkt, const struct l4_ports *ports)
 {
 	*(__u32 *)&pkt->tuple->head.src_port = ports->both;

@@ -52,19 +52,37 @@ SEC("tc") int redirect_tc(struct __sk_buff *skb __attribute__((unused)))
 	return bpf_redirect(plan.egress, 0);
 }
 
+/* At the way out, where bpfw's program looks at a stamp: what a program alone costs there. */
+SEC("tc") int pass_tc(struct __sk_buff *skb __attribute__((unused)))
+{
+	return TC_ACT_UNSPEC;
+}
+
 /* At the client, where nothing shall arrive, and what does counts for nothing. */
 SEC("xdp") int swallow(struct xdp_md *xdp __attribute__((unused)))
 {
 	return XDP_DROP;
 }
 
-/* At the server: counts what arrives, and ends it. */
-SEC("xdp") int sink(struct xdp_md *xdp __attribute__((unused)))
+static __always_inline void count_arrival(void)
 {
 	const __u32 only = 0;
 	__u64 *frames = bpf_map_lookup_elem(&arrived, &only);
 
 	if (frames)
 		*frames += 1;
+}
+
+/* At the server: counts what arrives, and ends it. */
+SEC("xdp") int sink(struct xdp_md *xdp __attribute__((unused)))
+{
+	count_arrival();
 	return XDP_DROP;
+}
+
+/* The same at a tun, which has no other side: nothing of the packet stays. */
+SEC("socket") int sink_tun(struct __sk_buff *skb __attribute__((unused)))
+{
+	count_arrival();
+	return 0;
 }

@@ -10,6 +10,9 @@
 #define PLAN_FIRST_PORT 32768
 #define PLAN_SERVICE    9
 
+#define PLAN_IPV4 4
+#define PLAN_IPV6 6
+
 /* What becomes of a frame once it is written. */
 #define PLAN_DROP     0
 #define PLAN_PASS     1
@@ -33,6 +36,8 @@ struct plan {
 	__u32 seq;
 	__u32 ack;
 	__u32 payload_sum; /* ones' complement, of words in network byte order */
+	__u32 family;      /* PLAN_IPV4 or PLAN_IPV6 */
+	__u32 net[3];      /* of IPv6: what both addresses begin with; src and dst are their ends */
 	__u16 reserved;
 	__u8 eth[14]; /* the Ethernet header, two bytes after a multiple of four as in packets */
 	/* Counted by the generator: the time between two frames is what is measured. */
@@ -44,7 +49,7 @@ struct plan {
 	__u64 ended;
 };
 
-_Static_assert(sizeof(struct plan) == 112, "as plan.rs writes it");
+_Static_assert(sizeof(struct plan) == 128, "as plan.rs writes it");
 
 struct plan plan SEC(".data.plan");
 

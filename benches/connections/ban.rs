@@ -96,7 +96,11 @@ pub fn measure(
     for number in banned {
         let mut traffic = Traffic::new(others, PER_SECOND);
         traffic.until_fast(stage, Instant::now(), LIMIT)?;
-        let ban = Ban { stage, means, member: Member { transport: others.transport, number } };
+        let ban = Ban {
+            stage,
+            means,
+            member: Member { family: others.family, transport: others.transport, number },
+        };
         let times = ban.run(&mut traffic)?;
         last.push(times[0].unwrap_or(Duration::MAX));
         fast.push(times[1].unwrap_or(Duration::MAX));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Millions of connections by number: their tuples behind SNAT, and their packets.
+//! Millions of connections by number: their tuples, IPv4's behind SNAT, and their packets.
 
-use crate::packets::plan::{Connections, Nat, Transport};
+use crate::packets::plan::{Connections, Family, Nat, Transport};
+use crate::packets::way::Way;
 use crate::support::lab::{CLIENT_MAC, ROUTER_LAN_MAC, ROUTER_WAN, ROUTER_WAN_MAC, SERVER_MAC};
 use crate::support::packet::{Packet, tcp};
 use bpfw::flow::tuple::Tuple;
@@ -11,13 +12,22 @@ const CLIENT_ISN: u32 = 1000;
 const SERVER_ISN: u32 = 5000;
 
 /// The first so many connections of a protocol.
-pub fn crowd(transport: Transport, number: u32) -> Connections {
-    Connections { transport, nat: Nat::Snat, number }
+pub fn crowd(family: Family, transport: Transport, number: u32) -> Connections {
+    Connections { family, transport, nat: nat(family), way: Way::Port, number }
+}
+
+/// What a router usually translates.
+fn nat(family: Family) -> Nat {
+    match family {
+        Family::Ipv4 => Nat::Snat,
+        Family::Ipv6 => Nat::None,
+    }
 }
 
 /// One of the crowd.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
+    pub family: Family,
     pub transport: Transport,
     pub number: u32,
 }
@@ -32,11 +42,14 @@ pub enum Side {
 impl Member {
     /// Conntrack's tuple of the original direction.
     pub fn original(self) -> Tuple {
-        crowd(self.transport, self.number + 1).tuple(self.number)
+        crowd(self.family, self.transport, self.number + 1).tuple(self.number)
     }
 
     /// Conntrack's tuple of the reply direction: SNAT keeps the port, which is unique.
     pub fn reply(self) -> Tuple {
+        if self.family == Family::Ipv6 {
+            return self.original().invert();
+        }
         let Tuple { protocol, source, destination } = self.original();
         let router = SocketAddrV4::new(ROUTER_WAN, source.port());
         Tuple::new(protocol, destination, router)
@@ -67,9 +80,20 @@ impl Member {
         self.packet(side).build()
     }
 
+    fn tuple(self, side: Side) -> Tuple {
+        if side == Side::Lan { self.original() } else { self.reply() }
+    }
+
     fn packet(self, side: Side) -> Packet {
-        let tuple = if side == Side::Lan { self.original() } else { self.reply() };
-        let packet = Packet::of(tuple);
+        let packet = match self.family {
+            Family::Ipv4 => Packet::of(self.tuple(side)),
+            // The builder's IPv6 has the addresses that belong to IPv4's.
+            Family::Ipv6 => {
+                let over_ipv4 = Self { family: Family::Ipv4, ..self }.original();
+                let turned = if side == Side::Lan { over_ipv4 } else { over_ipv4.invert() };
+                Packet::of(turned).over_ipv6()
+            }
+        };
         let (macs, numbers) = match side {
             Side::Lan => ((CLIENT_MAC, ROUTER_LAN_MAC), (CLIENT_ISN + 1, SERVER_ISN + 1)),
             Side::Wan => ((SERVER_MAC, ROUTER_WAN_MAC), (SERVER_ISN + 1, CLIENT_ISN + 1)),

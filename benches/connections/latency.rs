@@ -68,7 +68,7 @@ pub fn measure(
     let (mut times, mut late, mut slow) = (Vec::new(), 0, 0);
     for number in 0..probes {
         stage.check()?;
-        let probe = Member { transport, number: FIRST_PROBE + number };
+        let probe = Member { family: stage.family, transport, number: FIRST_PROBE + number };
         others.go_on_for(PAUSE);
         let time = offload(stage, probe, &mut others);
         late += usize::from(time.is_none());
@@ -134,7 +134,8 @@ impl<'a> Others<'a> {
         if self.pause.is_none_or(|pause| self.started.elapsed() < pause * self.made) {
             return;
         }
-        let member = Member { transport: self.transport, number: self.made };
+        let member =
+            Member { family: self.stage.family, transport: self.transport, number: self.made };
         self.made += 1;
         self.stage.open(&[&member.opening()]);
         self.living.push_back(member);

@@ -104,7 +104,7 @@ impl Bench<'_> {
             return Ok(all);
         }
         for &transport in &self.options.transports {
-            let stage = Stage::set(self.stop, FEW, Proofs::Once)?;
+            let stage = Stage::set(self.stop, self.options.family, FEW, Proofs::Once)?;
             for others in latency::OTHERS {
                 all.push(latency::measure(&stage, transport, self.options.probes, others)?);
             }
@@ -120,7 +120,11 @@ impl Bench<'_> {
         }
         let time = Duration::from_secs(self.options.seconds);
         for &transport in &self.options.transports {
-            all.push(rate::measure(&Stage::set(self.stop, FEW, Proofs::Once)?, transport, time)?);
+            all.push(rate::measure(
+                &Stage::set(self.stop, self.options.family, FEW, Proofs::Once)?,
+                transport,
+                time,
+            )?);
         }
         show(&rate::HEAD, all.iter().map(Rate::line));
         Ok(all)
@@ -176,7 +180,8 @@ impl Bench<'_> {
 
     fn stay(&self, transport: Transport, number: u32, report: &mut Report) -> Result<(), String> {
         let wants = |part| self.options.wants(part);
-        let stage = Stage::set(self.stop, number + questions::MOST, Proofs::Once)?;
+        let stage =
+            Stage::set(self.stop, self.options.family, number + questions::MOST, Proofs::Once)?;
         let before = kernel_memory();
         let multitude = Multitude::gather(&stage, transport, number)?;
         let kernel = kernel_memory().saturating_sub(before);
@@ -206,7 +211,7 @@ impl Bench<'_> {
         number: u32,
         report: &mut Report,
     ) -> Result<(), String> {
-        let mut stage = Stage::set(self.stop, number, Proofs::Once)?;
+        let mut stage = Stage::set(self.stop, self.options.family, number, Proofs::Once)?;
         let connections = Multitude::gather(&stage, transport, number)?.connections();
         let restart = restart::measure(&mut stage, connections)?;
         show(&restart::HEAD, [restart.line()]);
@@ -218,11 +223,11 @@ impl Bench<'_> {
         // Those that are banned come on top.
         let bans = self.options.bans;
         let all = number + bans * ban::MEANS.len() as u32;
-        let stage = Stage::set(self.stop, all, Proofs::Once)?;
+        let stage = Stage::set(self.stop, self.options.family, all, Proofs::Once)?;
         let_entries_last(&stage.lab);
         Multitude::gather(&stage, transport, all)?;
         for (first, means) in (number..).step_by(bans as usize).zip(ban::MEANS) {
-            let others = crowd(transport, number);
+            let others = crowd(stage.family, transport, number);
             let bans = ban::measure(&stage, others, means, first..first + bans)?;
             show(&ban::HEAD, [bans.line()]);
             report.ban.push(bans);
@@ -236,7 +241,7 @@ impl Bench<'_> {
         number: u32,
         report: &mut Report,
     ) -> Result<(), String> {
-        let stage = Stage::set(self.stop, number, Proofs::Periodic)?;
+        let stage = Stage::set(self.stop, self.options.family, number, Proofs::Periodic)?;
         let connections = Multitude::gather(&stage, transport, number)?.connections();
         let time = Duration::from_secs(self.options.seconds);
         let changes = changes::measure(&stage, connections, time)?;
@@ -246,7 +251,8 @@ impl Bench<'_> {
     }
 
     fn period(&self, transport: Transport, number: u32, report: &mut Report) -> Result<(), String> {
-        let stage = Stage::set(self.stop, number + questions::MOST, Proofs::Periodic)?;
+        let stage =
+            Stage::set(self.stop, self.options.family, number + questions::MOST, Proofs::Periodic)?;
         let multitude = Multitude::gather(&stage, transport, number)?;
         let mut questions = Questions::new(&stage, self.options.questions);
         let time = Duration::from_secs(self.options.upkeep_seconds) * 2;

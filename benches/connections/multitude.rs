@@ -29,7 +29,7 @@ pub struct Multitude<'a> {
 impl<'a> Multitude<'a> {
     /// Makes them, by packets of both sides.
     pub fn gather(stage: &'a Stage, transport: Transport, number: u32) -> Result<Self, String> {
-        let connections = crowd(transport, number);
+        let connections = crowd(stage.family, transport, number);
         let mut multitude = Self { stage, connections, entries: 0 };
         for start in (0..number).step_by(GROUP as usize) {
             let end = number.min(start + GROUP);
@@ -60,7 +60,7 @@ impl<'a> Multitude<'a> {
 
     /// The one with this number.
     pub fn member(&self, number: u32) -> Member {
-        Member { transport: self.transport(), number }
+        Member { family: self.connections.family, transport: self.transport(), number }
     }
 
     /// How many are numbered, from 0.

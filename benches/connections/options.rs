@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is to be measured.
 
-use crate::packets::plan::Transport;
+use crate::packets::plan::{Family, Transport};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,6 +15,9 @@ pub struct Options {
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Transport::Udp, Transport::Tcp])]
     pub transports: Vec<Transport>,
+    /// The address family; routes and bans are changed with IPv4 only
+    #[arg(long, value_enum, default_value_t = Family::Ipv4)]
+    pub family: Family,
     /// Seconds that the rate is kept up, or rules change
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
@@ -73,6 +76,8 @@ impl Options {
 
     /// Whether this is to be measured.
     pub fn wants(&self, part: Part) -> bool {
-        self.parts.is_empty() || self.parts.contains(&part)
+        // Their routes and rules are IPv4's.
+        let is_possible = self.family == Family::Ipv4 || !matches!(part, Part::Reroute | Part::Ban);
+        is_possible && (self.parts.is_empty() || self.parts.contains(&part))
     }
 }

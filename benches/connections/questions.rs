@@ -52,6 +52,6 @@ impl<'a> Questions<'a> {
     }
 
     fn member(&self, number: u32) -> Member {
-        Member { transport: Transport::Udp, number: FIRST + number }
+        Member { family: self.stage.family, transport: Transport::Udp, number: FIRST + number }
     }
 }

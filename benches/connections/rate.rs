@@ -106,13 +106,15 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(stage: &'a Stage, transport: Transport) -> Self {
-        let openings = (0..CROWD).map(|number| Member { transport, number }.opening()).collect();
+        let openings = (0..CROWD)
+            .map(|number| Member { family: stage.family, transport, number }.opening())
+            .collect();
         let waited = Duration::ZERO;
         Self { stage, transport, openings, made: 0, made_before: 0, ended: 0, forgotten: 0, waited }
     }
 
     fn member(&self, serial: u32) -> Member {
-        Member { transport: self.transport, number: serial % CROWD }
+        Member { family: self.stage.family, transport: self.transport, number: serial % CROWD }
     }
 
     fn step(&mut self) {

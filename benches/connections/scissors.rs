@@ -52,7 +52,8 @@ fn request(member: Member) -> Vec<u8> {
     let [from, to] = [tuple.source, tuple.destination];
     let address = |kind, end: SocketAddr| match end.ip() {
         IpAddr::V4(address) => attribute(kind, &address.octets()),
-        IpAddr::V6(address) => panic!("{address} is no IPv4 address"),
+        // CTA_IP_V6_* follow CTA_IP_V4_*.
+        IpAddr::V6(address) => attribute(kind + 2, &address.octets()),
     };
     let port = |kind, end: SocketAddr| attribute(kind, &end.port().to_be_bytes());
     let ip = [address(1, from), address(2, to)].concat();
@@ -65,7 +66,7 @@ fn request(member: Member) -> Vec<u8> {
     let mut bytes = (20 + body.len() as u32).to_ne_bytes().to_vec();
     bytes.extend([DELETE, NLM_F_REQUEST].map(u16::to_ne_bytes).concat());
     bytes.extend([0; 8]);
-    bytes.extend([nix::libc::AF_INET as u8, 0, 0, 0]);
+    bytes.extend([tuple.family().number(), 0, 0, 0]);
     bytes.extend(body);
     bytes
 }

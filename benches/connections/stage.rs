@@ -5,16 +5,18 @@ use super::crowd::{Member, Side};
 use super::line::Line;
 use super::scissors::Scissors;
 use crate::packets::generator::{Generator, Timed};
-use crate::packets::plan::{Action, Connections, LAN_HOSTS, Plan, Step, WAN_HOSTS};
+use crate::packets::plan::{Action, Connections, Family, Plan, Step};
+use crate::packets::router::{add_hosts, of_family};
 use crate::packets::subject::program_of;
+use crate::packets::way::Way;
 use crate::stop::Stop;
 use crate::support::compile::compile_file;
 use crate::support::daemon::Daemon;
-use crate::support::lab::{CLIENT, Lab, SERVER};
+use crate::support::lab::Lab;
 use crate::support::maps::Maps;
 use crate::support::process::Running;
 use crate::support::router::{LIMIT, lab};
-use crate::support::rules::snat_rules;
+use crate::support::rules::{no_nat_rules, snat_rules};
 use bpfw::abi;
 use libbpf_rs::Program;
 use nix::sys::signal::Signal;
@@ -54,6 +56,7 @@ pub struct Stage {
     lan: Line,
     wan: Line,
     scissors: Scissors,
+    pub family: Family,
     /// The daemon's.
     arguments: Vec<String>,
     proofs: Proofs,
@@ -78,14 +81,21 @@ fn start(lab: &Lab, arguments: &[String]) -> Daemon {
 }
 
 impl Stage {
-    /// A router that masquerades, with bpfw at the hook xdp, which offloads so many at most.
-    pub fn set(stop: &Stop, connections: u32, proofs: Proofs) -> Result<Self, String> {
-        let lab = lab("xdp", "connections", &snat_rules());
-        lab.static_neighbours();
-        lab.router.ip(&format!(
-            "route add {LAN_HOSTS}/16 via {CLIENT}\nroute add {WAN_HOSTS}/16 via {SERVER}\n"
-        ));
-        let generator = Generator::new(&lab, &compile_file("benches/bpf/generator.bpf.c"))?;
+    /// A router that masquerades IPv4, with bpfw at the hook xdp, which offloads so many at most.
+    pub fn set(
+        stop: &Stop,
+        family: Family,
+        connections: u32,
+        proofs: Proofs,
+    ) -> Result<Self, String> {
+        let rules = match family {
+            Family::Ipv4 => snat_rules(),
+            Family::Ipv6 => of_family(&no_nat_rules(), family),
+        };
+        let lab = lab("xdp", "connections", &rules);
+        add_hosts(&lab, family);
+        let object = compile_file("benches/bpf/generator.bpf.c");
+        let generator = Generator::new(&lab, Way::Port, &object)?;
         let arguments = arguments(connections, proofs);
         let daemon = start(&lab, &arguments);
         daemon.wait_for_line(FORWARDING, LIMIT);
@@ -94,8 +104,19 @@ impl Stage {
         let wan = Line::open(&lab.server, "eth0");
         let scissors = Scissors::open(&lab.router);
         let stop = stop.clone();
-        let stage =
-            Self { daemon, maps, lab, generator, lan, wan, scissors, arguments, proofs, stop };
+        let stage = Self {
+            daemon,
+            maps,
+            lab,
+            generator,
+            lan,
+            wan,
+            scissors,
+            family,
+            arguments,
+            proofs,
+            stop,
+        };
         stage.call_daemon()?;
         Ok(stage)
     }

@@ -38,7 +38,7 @@ pub fn add_qdisc(lab: &Lab, device: &str) {
 
 /// Adds filters with the daemon's programs, then takes its links off. The daemon looks for its programs at the
 /// interfaces, and does not ask in which way they are there.
-pub fn replace_tcx(pid: u32, lab: &Lab) -> Result<(), String> {
+pub fn replace_tcx(pid: u32, lab: &Lab, devices: [&str; 2]) -> Result<(), String> {
     let links = ids_in_fdinfo(pid, "link_id:")?;
     if links.is_empty() {
         return Err("without TCX the row bpfw tc is the same".into());
@@ -48,7 +48,7 @@ pub fn replace_tcx(pid: u32, lab: &Lab) -> Result<(), String> {
         program.map_err(|error| format!("opening {name}: {error}"))
     };
     let (ingress, egress) = (open("bpfw_tc")?, open("bpfw_egress")?);
-    for device in ["lan0", "wan0"] {
+    for device in devices {
         add_qdisc(lab, device);
         add_filter(ingress.as_fd(), lab, device, TC_INGRESS)?;
         add_filter(egress.as_fd(), lab, device, TC_EGRESS)?;

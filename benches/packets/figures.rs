@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a measurement comes to.
 
-use super::plan::{Connections, Nat, Transport};
+use super::plan::{Connections, Family, Nat, Transport};
 use super::rounds::Series;
 use super::row::Row;
+use super::way::Way;
 use super::{Order, Unit};
 use crate::report::{median, quartiles, table};
 use serde::Serialize;
@@ -11,6 +12,8 @@ use serde::Serialize;
 /// Some rows with the same packets.
 #[derive(Serialize)]
 pub struct Measurement {
+    pub way: Way,
+    pub family: Family,
     pub transport: Transport,
     pub nat: Nat,
     pub connections: u32,
@@ -39,13 +42,13 @@ pub struct Figures {
 impl Measurement {
     /// Sums up all rows.
     pub fn new(
-        Connections { transport, nat, number }: Connections,
+        Connections { family, transport, nat, way, number }: Connections,
         frame_bytes: u16,
         order: Order,
         all: &[Series],
     ) -> Self {
         let rows = all.iter().map(|series| figures(series, all)).collect();
-        Self { transport, nat, connections: number, frame_bytes, order, rows }
+        Self { way, family, transport, nat, connections: number, frame_bytes, order, rows }
     }
 
     fn cost(&self, row: Row) -> Option<f64> {
@@ -54,15 +57,16 @@ impl Measurement {
 
     fn growth(&self, all: &[Self]) -> Option<Vec<String>> {
         let alike = |other: &&Self| {
-            let kind = |it: &Self| (it.transport, it.nat, it.frame_bytes);
+            let kind = |it: &Self| (it.way, it.family, it.transport, it.nat, it.frame_bytes);
             kind(other) == kind(self) && other.connections > 1
         };
         let few = all.iter().filter(alike).min_by_key(|other| other.connections)?;
         if few.connections >= self.connections {
             return None;
         }
-        let Self { transport, nat, connections, frame_bytes, .. } = self;
-        let name = format!("{transport:?}, {nat:?}, {frame_bytes} bytes").to_lowercase();
+        let Self { way, family, transport, nat, connections, frame_bytes, .. } = self;
+        let name = format!("{way:?}, {family:?}, {transport:?}, {nat:?}, {frame_bytes} bytes");
+        let name = name.to_lowercase();
         let times = [Row::BpfwXdp, Row::BpfwTc].map(|row| {
             let times = self.cost(row).zip(few.cost(row)).map(|(more, few)| more / few);
             times.map_or("-".into(), |times| format!("{times:.2}"))
@@ -73,30 +77,47 @@ impl Measurement {
 
     /// The measurement for people.
     pub fn show(&self, unit: Unit) -> String {
-        let Self { transport, nat, connections, frame_bytes, .. } = self;
+        let Self { way, family, transport, nat, connections, frame_bytes, .. } = self;
         let title = format!(
-            "{transport:?}, {nat:?}, {connections} connections, frames of {frame_bytes} bytes"
+            "{way:?}, {family:?}, {transport:?}, {nat:?}, {connections} connections, \
+             frames of {frame_bytes} bytes"
         )
         .to_lowercase();
-        let head = ["row", unit.short(), "above", "limit", "arrived", "fast", "verified"];
-        let lines: Vec<_> = self.rows.iter().map(Figures::cells).collect();
+        let head = [
+            "row",
+            unit.short(),
+            "above",
+            "limit",
+            "flow table",
+            "kernel",
+            "arrived",
+            "fast",
+            "verified",
+        ];
+        let lines: Vec<_> = self.rows.iter().map(|row| self.cells(row)).collect();
         format!("{title}\n{}", table(&head, &lines))
     }
-}
 
-impl Figures {
-    fn cells(&self) -> Vec<String> {
+    /// What a row takes above the generator, as a part of what another takes.
+    fn part(&self, row: &Figures, of: Row) -> Option<f64> {
+        let of = self.rows.iter().find(|figures| figures.row == of)?;
+        Some(row.above_generator? / of.above_generator?)
+    }
+
+    fn cells(&self, row: &Figures) -> Vec<String> {
         let cell = |value: Option<f64>, digits| {
             value.map_or("-".into(), |value| format!("{value:.digits$}"))
         };
         vec![
-            self.row.name().into(),
-            cell(Some(self.cost), 1),
-            cell(self.above_generator, 1),
-            cell(self.of_limit, 3),
-            cell(Some(self.arrived), 4),
-            cell(self.fast, 4),
-            cell(self.verified_instructions.map(f64::from), 0),
+            row.row.name().into(),
+            cell(Some(row.cost), 1),
+            cell(row.above_generator, 1),
+            cell(row.of_limit, 3),
+            cell(self.part(row, Row::Flowtable), 2),
+            cell(self.part(row, Row::Stack), 2),
+            cell(Some(row.arrived), 4),
+            cell(row.fast, 4),
+            cell(row.verified_instructions.map(f64::from), 0),
         ]
     }
 }

@@ -6,12 +6,15 @@ use super::plan::{Plan, TIMES};
 use super::support::bystander::ifindex;
 use super::support::lab::Lab;
 use super::support::netns::Namespace;
+use super::support::tun_device;
+use super::way::Way;
 use bpfw::abi::Pod;
 use bpfw::datapath::sys::{AttachType, link_create};
 use libbpf_rs::{
-    Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramMut, TC_INGRESS,
+    Map, MapCore, MapFlags, Object, ObjectBuilder, ProgramInput, ProgramMut, TcAttachPoint,
 };
 use libbpf_sys::{BPF_F_TEST_XDP_LIVE_FRAMES, xdp_md};
+use std::fs::File;
 use std::mem::offset_of;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -57,19 +60,23 @@ impl Timed {
 /// Loaded programs, which have a router of their own.
 pub struct Generator {
     object: Object,
+    /// Where packets come in: from the client, and from the server.
     lan: u32,
+    back: u32,
+    /// Where redirects go.
     wan: u32,
     sinks: Vec<OwnedFd>,
 }
 
 impl Generator {
     /// Loads it, and attaches the sinks to the hosts.
-    pub fn new(lab: &Lab, object: &[u8]) -> Result<Self, String> {
+    pub fn new(lab: &Lab, way: Way, object: &[u8]) -> Result<Self, String> {
         let failed = |error: libbpf_rs::Error| format!("loading the generator: {error}");
         let open = ObjectBuilder::default().open_memory(object).map_err(failed)?;
         let object = open.load().map_err(failed)?;
-        let (lan, wan) = (ifindex(&lab.router, "lan0"), ifindex(&lab.router, "wan0"));
-        let mut generator = Self { object, lan, wan, sinks: Vec::new() };
+        let [lan, back, wan] =
+            ["lan0", way.back(), way.names()[1]].map(|name| ifindex(&lab.router, name));
+        let mut generator = Self { object, lan, back, wan, sinks: Vec::new() };
         for (host, program) in [(&lab.client, "swallow"), (&lab.server, "sink")] {
             generator.sinks.push(generator.attach(program, host, "eth0", AttachType::Xdp(0))?);
         }
@@ -90,9 +97,22 @@ impl Generator {
         link.map_err(|error| format!("attaching to {device}: {error}"))
     }
 
-    /// Adds one of its programs to clsact's ingress side, where it stays.
-    pub fn add_filter(&self, program: &str, lab: &Lab, device: &str) -> Result<(), String> {
-        add_filter(self.program(program).as_fd(), lab, device, TC_INGRESS)
+    /// Adds one of its programs to a side of clsact, where it stays.
+    pub fn add_filter(
+        &self,
+        program: &str,
+        lab: &Lab,
+        device: &str,
+        side: TcAttachPoint,
+    ) -> Result<(), String> {
+        add_filter(self.program(program).as_fd(), lab, device, side)
+    }
+
+    /// Packets that leave by this tun end there, and are counted.
+    pub fn end_at(&self, tun: &File) -> Result<(), String> {
+        let program = self.program("sink_tun");
+        let set = tun_device::set_filter(tun, program.as_fd());
+        set.map_err(|error| format!("counting at the tun: {error}"))
     }
 
     /// What `Action::Call` calls.
@@ -116,7 +136,7 @@ impl Generator {
     }
 
     fn run_program(&self, router: &Namespace, plan: &Plan, frames: u32) -> libbpf_rs::Result<()> {
-        let ingress = if plan.step.is_reply() { self.wan } else { self.lan };
+        let ingress = if plan.step.is_reply() { self.back } else { self.lan };
         let frame = plan.frame();
         let mut context = vec![0; size_of::<xdp_md>()];
         let mut put = |at: usize, value: u32| {

@@ -14,6 +14,7 @@ mod row;
 mod site;
 pub mod subject;
 mod warm_up;
+pub mod way;
 
 pub use options::{Options, Order, Unit};
 
@@ -32,6 +33,7 @@ use std::fs;
 use std::path::Path;
 use support::compile::compile_file;
 use warm_up::warm_up;
+use way::Way;
 
 /// All that was measured.
 #[derive(Serialize)]
@@ -90,7 +92,8 @@ impl Bench<'_> {
     /// Measures with these connections.
     fn run(&self, connections: Connections, report: &mut Report) -> Result<(), String> {
         let Options { rounds, frames, order, unit, .. } = *self.options;
-        let rows = self.options.rows();
+        let mut rows = self.options.rows();
+        rows.retain(|row| connections.way == Way::Port || !row.is_xdp());
         // It outlives the sites, whose connections it is for.
         let _room = match Room::make(connections.number, rows.len()) {
             Ok(room) => room,
@@ -100,6 +103,9 @@ impl Bench<'_> {
             }
         };
         let sites = self.sites(&rows, connections, report)?;
+        if sites.is_empty() {
+            return Ok(());
+        }
         warm_up(&sites, connections, self.options.sizes[0].into())?;
         for &size in &self.options.sizes {
             sites.iter().for_each(|site| site.subject().wait_for_rest());

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is to be measured.
 
-use super::plan::{Connections, Nat, Transport};
+use super::plan::{Connections, Family, Nat, Transport};
 use super::row::Row;
+use super::way::Way;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -25,9 +26,15 @@ pub struct Options {
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Transport::Udp, Transport::Tcp])]
     transports: Vec<Transport>,
-    /// What is translated
+    /// Address families
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Family::Ipv4])]
+    family: Vec<Family>,
+    /// What is translated of IPv4
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Nat::Snat])]
     nat: Vec<Nat>,
+    /// What the router's interfaces stand on; other ways than from port to port with IPv4 and TC only
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Way::Port])]
+    ways: Vec<Way>,
     /// Each of 1, 64, 10,000, 100,000 and 1,000,000 connections, with each translation
     #[arg(long, conflicts_with_all = ["connections", "nat"])]
     full: bool,
@@ -110,9 +117,18 @@ impl Options {
             (&self.connections[..], &self.nat[..])
         };
         let mut all = Vec::new();
-        for &transport in &self.transports {
-            for &nat in nat {
-                all.extend(numbers.iter().map(|&number| Connections { transport, nat, number }));
+        for (&family, &way) in
+            self.family.iter().flat_map(|it| self.ways.iter().map(move |way| (it, way)))
+        {
+            if family == Family::Ipv6 && way != Way::Port {
+                continue;
+            }
+            let nat = if family == Family::Ipv6 { &[Nat::None] } else { nat };
+            for &transport in &self.transports {
+                for &nat in nat {
+                    let of = |&number| Connections { family, transport, nat, way, number };
+                    all.extend(numbers.iter().map(of));
+                }
             }
         }
         all

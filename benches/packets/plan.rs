@@ -2,22 +2,23 @@
 //! What the generator is told: which frames of which connections, and what becomes of them.
 
 use super::support::checksum;
+use super::support::flow::ipv6_of;
 use super::support::lab::{
     CLIENT_MAC, ROUTER_LAN_MAC, ROUTER_WAN, ROUTER_WAN_MAC, SERVER, SERVER_MAC,
 };
+use super::way::Way;
 use bpfw::flow::tuple::{Protocol, Tuple};
 use clap::ValueEnum;
 use serde::Serialize;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// As in benches/bpf/plan.h.
 const PORTS: u32 = 32_768;
 const FIRST_PORT: u32 = 32_768;
 const SERVICE: u16 = 9;
-/// The EtherType, as it is sent.
-const IPV4: [u8; 2] = [0x08, 0x00];
 
 /// Hosts behind the client, and behind the server: a connection's own are those with its number.
+/// Over IPv6 they have the addresses that belong to these.
 pub const LAN_HOSTS: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
 pub const WAN_HOSTS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
@@ -32,9 +33,51 @@ const ACK: u32 = 0x10;
 const CLIENT_SEQ: u32 = 1_000;
 const SERVER_SEQ: u32 = 2_000_000;
 
-/// Headers, and nothing else.
-const UDP_HEADERS: usize = 14 + 20 + 8;
-const TCP_HEADERS: usize = 14 + 20 + 20;
+/// The address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4
+    #[value(name = "4")]
+    Ipv4,
+    /// IPv6, which is not translated
+    #[value(name = "6")]
+    Ipv6,
+}
+
+impl Family {
+    /// As in benches/bpf/plan.h.
+    fn number(self) -> u32 {
+        match self {
+            Self::Ipv4 => 4,
+            Self::Ipv6 => 6,
+        }
+    }
+
+    /// The EtherType, as it is sent.
+    fn ether_type(self) -> [u8; 2] {
+        match self {
+            Self::Ipv4 => [0x08, 0x00],
+            Self::Ipv6 => [0x86, 0xdd],
+        }
+    }
+
+    /// Bytes of the IP header.
+    fn header(self) -> usize {
+        match self {
+            Self::Ipv4 => 20,
+            Self::Ipv6 => 40,
+        }
+    }
+
+    /// The family of nft's tables.
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ip",
+            Self::Ipv6 => "ip6",
+        }
+    }
+}
 
 /// What is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -103,8 +146,10 @@ impl Step {
 /// The connections of a measurement: numbers below `number`.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
+    pub family: Family,
     pub transport: Transport,
     pub nat: Nat,
+    pub way: Way,
     pub number: u32,
 }
 
@@ -112,10 +157,25 @@ impl Connections {
     /// The client's packets of a connection, as they come in at the router.
     pub fn tuple(&self, number: u32) -> Tuple {
         let host = 1 + number / PORTS;
-        let at = |base: Ipv4Addr, port| SocketAddrV4::new((u32::from(base) + host).into(), port);
+        let at = |base: Ipv4Addr, port| -> SocketAddr {
+            let address = (u32::from(base) + host).into();
+            match self.family {
+                Family::Ipv4 => (address, port).into(),
+                Family::Ipv6 => (ipv6_of(address), port).into(),
+            }
+        };
         let port = FIRST_PORT + number % PORTS;
         let source = at(LAN_HOSTS, u16::try_from(port).expect("below 65,536"));
         Tuple::new(self.transport.into(), source, at(WAN_HOSTS, SERVICE))
+    }
+
+    /// Bytes of all headers of a packet.
+    fn headers(&self) -> usize {
+        let transport = match self.transport {
+            Transport::Udp => 8,
+            Transport::Tcp => 20,
+        };
+        14 + self.family.header() + transport
     }
 
     /// Addresses of packets in this direction, each with whether the host's number is added.
@@ -136,7 +196,7 @@ pub struct Plan {
     pub connections: Connections,
     pub step: Step,
     pub action: Action,
-    /// Bytes of each frame, from the Ethernet header to the payload's end.
+    /// Bytes of each frame, from the Ethernet header to the payload's end; no less than the headers.
     pub frame_len: usize,
     /// The first connection, and how far it is from one to the next.
     pub start: u32,
@@ -152,8 +212,8 @@ impl Plan {
     /// TCP's handshake has no payload.
     fn length(&self) -> usize {
         match (self.connections.transport, self.step) {
-            (Transport::Tcp, Step::Open | Step::Answer) => TCP_HEADERS,
-            _ => self.frame_len,
+            (Transport::Tcp, Step::Open | Step::Answer) => self.connections.headers(),
+            _ => self.frame_len.max(self.connections.headers()),
         }
     }
 
@@ -161,11 +221,10 @@ impl Plan {
     ///
     /// The time is taken between the frames `first` and `last`.
     pub fn bytes(&self, egress: u32, [first, last]: [u32; 2]) -> Vec<u8> {
-        let Connections { transport, number, .. } = self.connections;
+        let Connections { family, transport, number, .. } = self.connections;
         let reply = self.step.is_reply();
         let [source, destination] = self.connections.addresses(reply);
-        let headers = if transport == Transport::Tcp { TCP_HEADERS } else { UDP_HEADERS };
-        let sum = checksum::sum(&self.frame()[headers..]);
+        let sum = checksum::sum(&self.frame()[self.connections.headers()..]);
         let [flags, seq, ack] = self.tcp();
         let words = [
             self.action as u32,
@@ -184,13 +243,17 @@ impl Plan {
             seq,
             ack,
             sum.into(),
+            family.number(),
         ];
+        let net = (ipv6_of(Ipv4Addr::UNSPECIFIED).to_bits() >> 32).to_be_bytes();
+        let net = net[4..].chunks(4).map(|word| u32::from_be_bytes(word.try_into().expect("4")));
         let macs = match reply {
             false => [ROUTER_LAN_MAC, CLIENT_MAC],
             true => [ROUTER_WAN_MAC, SERVER_MAC],
         };
-        let words = words.into_iter().flat_map(u32::to_ne_bytes);
-        let mut bytes: Vec<u8> = words.chain([0; 2]).chain(macs.concat()).chain(IPV4).collect();
+        let words = words.into_iter().chain(net).flat_map(u32::to_ne_bytes);
+        let mut bytes: Vec<u8> = words.chain([0; 2]).chain(macs.concat()).collect();
+        bytes.extend(family.ether_type());
         bytes.extend([0, first, last, 0].into_iter().flat_map(u32::to_ne_bytes));
         bytes.extend([0; TIMES]);
         bytes

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The router's routes and rules.
 
-use super::plan::{LAN_HOSTS, Nat, WAN_HOSTS};
-use super::support::lab::{CLIENT, Lab, Offloads, SERVER};
+use super::plan::{Connections, Family, LAN_HOSTS, Nat, WAN_HOSTS};
+use super::support::flow::ipv6_of;
+use super::support::ipv6::{CLIENT6, SERVER6, add_ipv6};
+use super::support::lab::{CLIENT, CLIENT_MAC, Lab, Offloads, SERVER, SERVER_MAC, show};
 use super::support::netns::text;
 use super::support::rules;
+use super::way::{Layers, Way};
 
 /// Seconds until conntrack and flow tables forget: longer than the benchmark.
 const TIMEOUT: &str = "36000";
@@ -16,21 +19,52 @@ pub fn let_entries_last(lab: &Lab) {
     }
 }
 
-/// A router with hosts beyond its neighbors, and with nobody who counts packets.
-pub fn lab(nat: Nat) -> Lab {
+/// A router with hosts beyond its neighbors, and with nobody who counts packets; or why there is none.
+pub fn lab(connections: Connections) -> Result<(Lab, Layers), String> {
+    let Connections { family, nat, way, .. } = connections;
     let lab = Lab::new("bench", Offloads::Plain);
+    let layers = if way == Way::Port {
+        add_hosts(&lab, family);
+        Layers::default()
+    } else {
+        way.lay(&lab)?
+    };
+    let_entries_last(&lab);
+    let rules = match nat {
+        Nat::None => rules::no_nat_rules(),
+        Nat::Snat => rules::snat_rules(),
+        Nat::Dnat => format!("{}{}", rules::no_nat_rules(), dnat()),
+    };
+    lab.nft(&of_family(&way.rules(&rules), family));
+    lab.nft("delete table inet seen\n");
+    Ok((lab, layers))
+}
+
+/// Routes to the hosts beyond the neighbors, who need not be asked for.
+pub fn add_hosts(lab: &Lab, family: Family) {
     lab.static_neighbours();
     lab.router.ip(&format!(
         "route add {LAN_HOSTS}/16 via {CLIENT}\nroute add {WAN_HOSTS}/16 via {SERVER}\n"
     ));
-    let_entries_last(&lab);
-    lab.nft(&match nat {
-        Nat::None => rules::no_nat_rules(),
-        Nat::Snat => rules::snat_rules(),
-        Nat::Dnat => format!("{}{}", rules::no_nat_rules(), dnat()),
-    });
-    lab.nft("delete table inet seen\n");
-    lab
+    if family == Family::Ipv4 {
+        return;
+    }
+    add_ipv6(lab);
+    lab.nft("delete table ip6 tracked\n");
+    let hosts =
+        [(LAN_HOSTS, CLIENT6, CLIENT_MAC, "lan0"), (WAN_HOSTS, SERVER6, SERVER_MAC, "wan0")];
+    for (hosts, via, mac, device) in hosts {
+        let (hosts, mac) = (ipv6_of(hosts), show(mac));
+        lab.router.ip(&format!(
+            "route add {hosts}/112 via {via}\n\
+             neigh replace {via} lladdr {mac} dev {device} nud permanent\n"
+        ));
+    }
+}
+
+/// Rules of IPv4's tables, for this family.
+pub fn of_family(rules: &str, family: Family) -> String {
+    rules.replace("table ip ", &format!("table {} ", family.table()))
 }
 
 /// All that the LAN sends to the WAN's hosts goes to the server.
@@ -48,7 +82,7 @@ fn dnat() -> String {
 /// Counts what the forward hook sees, which a fast path gets around.
 pub fn count_slow(lab: &Lab) {
     lab.nft(
-        "table ip bench {
+        "table inet bench {
             counter slow { }
             chain forward {
                 type filter hook forward priority -10; policy accept;
@@ -60,19 +94,23 @@ pub fn count_slow(lab: &Lab) {
 
 /// Packets that took the slow path since `count_slow`.
 pub fn slow_packets(lab: &Lab) -> u64 {
-    lab.counter("ip bench", "slow")
+    lab.counter("inet bench", "slow")
 }
 
 /// The kernel's own flow table between the router's interfaces; says why where there is none.
-pub fn add_flowtable(lab: &Lab) -> Result<(), String> {
-    let ruleset = "table ip bench_flow {
-        flowtable fast { hook ingress priority 0; devices = { lan0, wan0 }; }
-        chain forward {
-            type filter hook forward priority -20; policy accept;
-            meta l4proto { tcp, udp } flow add @fast
-        }
-    }";
-    let output = lab.router.try_run(&["nft", ruleset]);
+pub fn add_flowtable(lab: &Lab, connections: Connections) -> Result<(), String> {
+    let devices = connections.way.flow_devices().join(", ");
+    let ruleset = format!(
+        "table {} bench_flow {{
+            flowtable fast {{ hook ingress priority 0; devices = {{ {devices} }}; }}
+            chain forward {{
+                type filter hook forward priority -20; policy accept;
+                meta l4proto {{ tcp, udp }} flow add @fast
+            }}
+        }}",
+        connections.family.table()
+    );
+    let output = lab.router.try_run(&["nft", &ruleset]);
     if !output.status.success() {
         let errors = text(&output.stderr);
         return Err(errors.lines().next().unwrap_or("refused").to_owned());

@@ -18,10 +18,14 @@ pub enum Row {
     XdpObject,
     /// A TC program that only redirects: the limit of TC
     TcRedirect,
+    /// The same, and a program at the way out that does nothing
+    TcRedirectEgress,
     /// bpfw at TC
     BpfwTc,
     /// A filter of clsact that only redirects
     ClsactRedirect,
+    /// The same, and a filter at the way out that does nothing
+    ClsactRedirectEgress,
     /// bpfw at TC by filters of clsact, as before Linux 6.6
     BpfwClsact,
     /// The kernel's own flow table
@@ -39,8 +43,10 @@ impl Row {
             Self::BpfwXdp => "bpfw xdp",
             Self::XdpObject => "XDP object",
             Self::TcRedirect => "bare TC redirect",
+            Self::TcRedirectEgress => "the same, empty egress",
             Self::BpfwTc => "bpfw tc",
             Self::ClsactRedirect => "bare clsact redirect",
+            Self::ClsactRedirectEgress => "the same, empty egress",
             Self::BpfwClsact => "bpfw tc by clsact",
             Self::Flowtable => "nft flowtable",
             Self::Stack => "kernel forwarding",
@@ -53,21 +59,43 @@ impl Row {
             Self::Generator | Self::XdpRedirect | Self::BpfwXdp | Self::XdpObject => {
                 Self::XdpRedirect
             }
-            Self::TcRedirect | Self::BpfwTc | Self::Flowtable | Self::Stack => Self::TcRedirect,
-            Self::ClsactRedirect | Self::BpfwClsact => Self::ClsactRedirect,
+            Self::TcRedirect
+            | Self::TcRedirectEgress
+            | Self::BpfwTc
+            | Self::Flowtable
+            | Self::Stack => Self::TcRedirect,
+            Self::ClsactRedirect | Self::ClsactRedirectEgress | Self::BpfwClsact => {
+                Self::ClsactRedirect
+            }
         }
+    }
+
+    /// Whether XDP forwards.
+    pub fn is_xdp(self) -> bool {
+        matches!(self, Self::XdpRedirect | Self::BpfwXdp | Self::XdpObject)
     }
 
     /// Whether it is measured only with `--clsact`.
     pub fn is_clsact(self) -> bool {
-        matches!(self, Self::ClsactRedirect | Self::BpfwClsact)
+        matches!(
+            self,
+            Self::TcRedirectEgress
+                | Self::ClsactRedirect
+                | Self::ClsactRedirectEgress
+                | Self::BpfwClsact
+        )
     }
 
     /// Whether its packets' connections are looked at.
     pub fn has_connections(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::Generator | Self::XdpRedirect | Self::TcRedirect | Self::ClsactRedirect
+            Self::BpfwXdp
+                | Self::XdpObject
+                | Self::BpfwTc
+                | Self::BpfwClsact
+                | Self::Flowtable
+                | Self::Stack
         )
     }
 }

@@ -7,6 +7,7 @@ use super::router::lab;
 use super::row::Row;
 use super::subject::Subject;
 use super::support::lab::Lab;
+use super::way::Layers;
 use super::{Bench, Stop};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub struct Site {
     subject: Subject,
     generator: Generator,
     lab: Lab,
+    _layers: Layers,
     stop: Stop,
 }
 
@@ -37,11 +39,14 @@ pub struct Sample {
 impl Site {
     /// Builds what the row needs, or says why it cannot be measured.
     pub fn new(row: Row, connections: Connections, bench: &Bench<'_>) -> Result<Self, String> {
-        let lab = lab(connections.nat);
-        let generator = Generator::new(&lab, &bench.generator)?;
+        let (lab, layers) = lab(connections)?;
+        let generator = Generator::new(&lab, connections.way, &bench.generator)?;
+        if let Some(tun) = &layers.tun {
+            generator.end_at(tun)?;
+        }
         let object = bench.options.xdp_object.as_deref();
         let subject = Subject::new(row, &lab, &generator, connections, object)?;
-        Ok(Self { row, subject, generator, lab, stop: bench.stop.clone() })
+        Ok(Self { row, subject, generator, lab, _layers: layers, stop: bench.stop.clone() })
     }
 
     /// What becomes of the generator's frames when it is measured.
@@ -50,8 +55,9 @@ impl Site {
             Row::Generator => Action::Drop,
             Row::XdpRedirect => Action::Redirect,
             Row::BpfwXdp | Row::XdpObject => Action::Call,
-            Row::TcRedirect | Row::BpfwTc | Row::Flowtable | Row::Stack => Action::Pass,
-            Row::ClsactRedirect | Row::BpfwClsact => Action::Pass,
+            Row::TcRedirect | Row::TcRedirectEgress | Row::BpfwTc => Action::Pass,
+            Row::ClsactRedirect | Row::ClsactRedirectEgress | Row::BpfwClsact => Action::Pass,
+            Row::Flowtable | Row::Stack => Action::Pass,
         }
     }
 

@@ -11,12 +11,13 @@ use super::support::bystander::ifindex;
 use super::support::daemon::Daemon;
 use super::support::lab::Lab;
 use super::support::maps::Maps;
-use super::support::router::start;
+use super::support::router::start_at;
 use bpfw::abi;
 use bpfw::datapath::sys::AttachType;
 use libbpf_rs::query::{ProgInfoIter, ProgramInfo};
 use libbpf_rs::{
-    MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, Program, ProgramType,
+    MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, Program, ProgramType, TC_EGRESS,
+    TC_INGRESS,
 };
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,7 +30,7 @@ pub enum Subject {
     /// The kernel's flow table.
     Flowtable,
     /// The generator's own program at TC.
-    Redirect { _link: OwnedFd },
+    Redirect { _links: Vec<OwnedFd> },
     /// bpfw
     Daemon { daemon: Daemon, maps: Maps, verified: u32 },
     /// Somebody's XDP program.
@@ -45,36 +46,44 @@ impl Subject {
         connections: Connections,
         object: Option<&Path>,
     ) -> Result<Self, String> {
+        let [lan, wan] = connections.way.names();
         match row {
             Row::Generator | Row::XdpRedirect | Row::Stack => Ok(Self::Kernel),
-            Row::TcRedirect => {
-                let link =
-                    generator.attach("redirect_tc", &lab.router, "lan0", AttachType::TcxIngress);
-                link.map(|link| Self::Redirect { _link: link })
+            Row::TcRedirect | Row::TcRedirectEgress => {
+                let attach = |name, device, to| generator.attach(name, &lab.router, device, to);
+                let mut links = vec![attach("redirect_tc", lan, AttachType::TcxIngress)?];
+                if row == Row::TcRedirectEgress {
+                    links.push(attach("pass_tc", wan, AttachType::TcxEgress)?);
+                }
+                Ok(Self::Redirect { _links: links })
             }
             Row::BpfwXdp => daemon("xdp", lab, generator, connections),
             Row::BpfwTc => daemon("tc", lab, generator, connections),
-            Row::ClsactRedirect => {
-                add_qdisc(lab, "lan0");
-                generator.add_filter("redirect_tc", lab, "lan0")?;
+            Row::ClsactRedirect | Row::ClsactRedirectEgress => {
+                add_qdisc(lab, lan);
+                generator.add_filter("redirect_tc", lab, lan, TC_INGRESS)?;
+                if row == Row::ClsactRedirectEgress {
+                    add_qdisc(lab, wan);
+                    generator.add_filter("pass_tc", lab, wan, TC_EGRESS)?;
+                }
                 Ok(Self::Kernel)
             }
             Row::BpfwClsact => {
                 let subject = daemon("tc", lab, generator, connections)?;
                 if let Self::Daemon { daemon, .. } = &subject {
-                    replace_tcx(daemon.pid(), lab)?;
+                    replace_tcx(daemon.pid(), lab, [lan, wan])?;
                 }
                 Ok(subject)
             }
             Row::Flowtable => {
-                add_flowtable(lab)?;
+                add_flowtable(lab, connections)?;
                 count_slow(lab);
                 Ok(Self::Flowtable)
             }
             Row::XdpObject => {
                 let path = object.ok_or("--xdp-object is not given")?;
                 // Some programs use it; others find a stack as in the row of the kernel's.
-                let _ = add_flowtable(lab);
+                let _ = add_flowtable(lab, connections);
                 count_slow(lab);
                 load(path, lab, generator)
             }
@@ -139,7 +148,8 @@ fn daemon(
     connections: Connections,
 ) -> Result<Subject, String> {
     let number = connections.number.to_string();
-    let daemon = start(lab, hook, &["--max-connections", &number, "--log-level", "info"]);
+    let options = ["--max-connections", &number, "--log-level", "info"];
+    let daemon = start_at(lab, hook, &options, &connections.way.names());
     leave_the_last(daemon.pid())?;
     let info = program_of(daemon.pid(), &format!("bpfw_{hook}"))?;
     if hook == "xdp" {

@@ -6,7 +6,10 @@ use nix::libc;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// TUNSETFILTEREBPF of linux/if_tun.h, which reads although it says that it writes.
+nix::ioctl_read!(set_filter_program, b'T', 225, libc::c_int);
 
 /// A new tun device in the thread's namespace, for as long as this is open. Each packet has a `struct
 /// virtio_net_hdr` in front; checksums may be unfinished, and TCP packets aggregated.
@@ -26,4 +29,12 @@ pub fn open(name: &str) -> io::Result<File> {
     // SAFETY: the descriptor is open, and this request takes the number itself.
     let set = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) };
     if (made, set) == (0, 0) { Ok(tun) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A program says how many bytes stay of each packet that leaves by the device.
+pub fn set_filter(tun: &File, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut program = program.as_raw_fd();
+    // SAFETY: both descriptors are open, and the kernel reads one number.
+    unsafe { set_filter_program(tun.as_raw_fd(), &mut program) }?;
+    Ok(())
 }
