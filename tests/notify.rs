@@ -36,7 +36,13 @@ impl Listener {
 
     fn next(&self) -> String {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).expect("a message within the limit");
+        let length = loop {
+            match self.socket.recv(&mut bytes) {
+                // A wait with a limit ends when the process was halted meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                received => break received.expect("a message within the limit"),
+            }
+        };
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     }
 
