@@ -78,10 +78,7 @@ impl Offload {
         if !self.has_usual_timeout(entry, assured)? {
             return self.reject(entry, Refusal::OddTimeout);
         }
-        // To add what is there already would be in vain, and costs two calls of the kernel more.
-        let is_new = !self.conn_map.is_in_cell(&entry.original.into());
-        let can_wait = source != Source::Signal && given == Given::Ordinary;
-        if is_new && can_wait && !self.is_full() {
+        if source != Source::Signal && given == Given::Ordinary && !self.is_full() {
             let connection = self.connection(entry, assured);
             self.queue_add(entry, connection, source);
             return Ok(None);

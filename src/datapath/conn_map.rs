@@ -302,11 +302,6 @@ impl ConnMap {
         self.cells.may_have(tuple) || self.overflow.may_have(self.cells.first_of(tuple))
     }
 
-    /// Whether an entry with this tuple, or another one that has its tag, is in a cell. Asks nobody.
-    pub fn is_in_cell(&self, tuple: &bpfw_tuple) -> bool {
-        self.cells.may_have(tuple)
-    }
-
     fn get_from_overflow(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
         if !self.overflow.may_have(self.cells.first_of(tuple)) {
             return Ok(None);
