@@ -2,6 +2,7 @@
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
 mod backlog;
+mod check;
 mod datapath;
 mod events;
 mod firewall;
@@ -34,6 +35,7 @@ use crate::netlink::monitor::Monitor;
 use crate::notify::Notify;
 use crate::shutdown::Shutdown;
 
+pub use check::check;
 use datapath::Datapath;
 use events::Connections;
 use generations::Generations;

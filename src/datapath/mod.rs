@@ -8,6 +8,7 @@ pub mod cells;
 pub mod conn_map;
 pub mod counters;
 pub mod devices;
+pub mod foresee;
 pub mod hops;
 pub mod instance_lock;
 pub mod interface;

@@ -5,6 +5,7 @@
 //! Names stay the same for good, and new ones may come: a client takes no notice of those that it does not
 //! know.
 
+pub mod check;
 pub mod client;
 pub mod listener;
 

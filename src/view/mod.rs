@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The commands that ask: what is shown to people, and to other programs.
 
+pub mod check;
 mod filter;
 mod flow;
 mod flows;
