@@ -5,6 +5,7 @@ mod backlog;
 mod check;
 mod datapath;
 mod events;
+mod feed;
 mod firewall;
 mod generations;
 mod housekeeping;

@@ -9,6 +9,7 @@ use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
 use super::filter::Subject;
+use super::no_json;
 use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_link, bpfw_link_key, bpfw_verdict};
 use crate::datapath::reader::{Moment, Reader};
 use crate::error::{Error, Result};
@@ -307,10 +308,6 @@ impl Direction {
             state: self.fate.name(),
         }
     }
-}
-
-fn no_json(error: serde_json::Error) -> Error {
-    Error::system("writing the answer", error)
 }
 
 /// The names of conntrack's XML and nft's JSON, where they have one.

@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 
 use super::filter::Filter;
 use super::flow::{Fate, Flow, Surroundings};
-use super::no_daemon;
 use super::words::{bytes, number, time};
+use super::{Stop, no_daemon};
 use crate::abi::{self, bpfw_conn};
 use crate::datapath::reader::Reader;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::tuple::Protocol;
 use crate::status::State;
 use crate::status::client::{self, Daemons};
@@ -67,28 +67,6 @@ pub(super) fn show(options: &Options) -> Result<ExitCode> {
     match list(options, &daemons) {
         Err(Stop::Closed) | Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Stop::Failed(error)) => Err(error),
-    }
-}
-
-/// Why a list ends early.
-enum Stop {
-    /// Its reader has seen enough.
-    Closed,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::Closed;
-        }
-        Self::Failed(Error::system("writing the answer", error))
     }
 }
 

@@ -2,6 +2,7 @@
 //! The commands that ask: what is shown to people, and to other programs.
 
 pub mod check;
+mod events;
 mod filter;
 mod flow;
 mod flows;
@@ -42,6 +43,13 @@ pub enum Question {
     /// conntrack -L in quotes. Exit status: 0 if it is on the fast path in both directions, 3 if not, 4 if
     /// there is no such connection, 1 if this cannot be found out.
     Why(why::Options),
+    /// Tell when the offload of a connection begins and ends, with its final counts
+    ///
+    /// -> is the direction of who opened the connection, <- the answers. A connection may be offloaded several
+    /// times, one after the other, each time counted from 0. With --interval, as root, also which ones go on. Exit
+    /// status: 0 when the daemon ends, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be
+    /// listened to.
+    Events(events::Options),
     /// Write the status in the text format of Prometheus
     ///
     /// Exit status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be asked.
@@ -55,9 +63,36 @@ impl Question {
             Self::Status(options) => status::show(options),
             Self::Flows(options) => flows::show(options),
             Self::Why(options) => why::show(options),
+            Self::Events(options) => events::show(options),
             Self::Metrics(options) => metrics::show(options),
         }
     }
+}
+
+/// Why an answer of many lines ends early.
+enum Stop {
+    /// Its reader has seen enough.
+    Closed,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        Self::Failed(Error::system("writing the answer", error))
+    }
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    Error::system("writing the answer", error)
 }
 
 /// Writes all of an answer. A reader that has seen enough is no error.

@@ -2,8 +2,11 @@
 //! Asks the daemons of a namespace, as a user does.
 
 use super::daemon::program;
+use super::lab::Lab;
 use super::netns::{Namespace, text};
 use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
 
 /// What came of a question.
 #[derive(Debug)]
@@ -23,6 +26,18 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+}
+
+/// The sockets at which this lab's daemons are asked for their status. Each has another one beside it.
+pub fn sockets(lab: &Lab) -> Vec<PathBuf> {
+    let namespace = lab.router.sh("stat -L -c %i /proc/self/ns/net");
+    let files = fs::read_dir("/run/bpfw").expect("its directory").flatten();
+    let name = format!("{}-", namespace.trim());
+    let ours = files.filter(|file| file.file_name().to_string_lossy().starts_with(&name));
+    let (status, events): (Vec<_>, Vec<_>) =
+        ours.map(|file| file.path()).partition(|path| path.extension() == Some("sock".as_ref()));
+    assert_eq!(status.len(), events.len(), "{status:?} {events:?}");
+    status
 }
 
 /// Asks by `bpfw` and these words.

@@ -40,14 +40,7 @@ pub struct Options {
 /// Answers for the daemon of this network namespace.
 pub(super) fn show(options: &Options) -> Result<ExitCode> {
     let daemons = client::ask()?;
-    let answer = match &daemons.here[..] {
-        [] => return Ok(no_daemon(&daemons)),
-        [one] => one,
-        several => {
-            return Err(Error::refused(format!("{} bpfw run here", several.len()))
-                .with_advice("bpfw status shows them"));
-        }
-    };
+    let Some(answer) = daemons.only()? else { return Ok(no_daemon(&daemons)) };
     let reader = Reader::of(answer.status.bpfw.pid)?;
     let surroundings = Surroundings::read(&reader, answer.status.state == State::Late)?;
     let mut judge = Judge::new(&answer.status, &reader, &surroundings)?;
