@@ -3,7 +3,7 @@
 //! are read.
 
 use super::Offload;
-use crate::abi::{bpfw_conn, bpfw_tuple};
+use crate::abi::{self, bpfw_conn, bpfw_tuple};
 use crate::datapath::conn_map::{Connection, Walk};
 use crate::error::Result;
 
@@ -63,11 +63,24 @@ impl Offload {
         if !self.journal.is_read {
             return Ok(None);
         }
-        let (one, two) = (self.conn_map.get(tuple)?, self.conn_map.get(other)?);
+        let (one, two) = (self.last_of(tuple)?, self.last_of(other)?);
         let (replies, originals): (Vec<_>, Vec<_>) =
             one.into_iter().chain(two).partition(bpfw_conn::is_reply);
         let original = originals.first().copied();
         Ok(original.map(|original| News::Ended(original, replies.first().copied())))
+    }
+
+    /// An entry with all of its counts. The datapath may be moving those of the cell to the rest at this moment.
+    fn last_of(&self, tuple: &bpfw_tuple) -> Result<Option<bpfw_conn>> {
+        let mut last = self.conn_map.get(tuple)?;
+        let is_full = |conn: &bpfw_conn| conn.cell.volume as u32 >= abi::BPFW_VOLUME_FULL;
+        while let Some(before) = last.filter(is_full) {
+            last = self.conn_map.get(tuple)?;
+            if last.is_some_and(|last| last.volume() == before.volume()) {
+                break;
+            }
+        }
+        Ok(last)
     }
 
     /// The ends of all connections, as many at a time as one slice has; `true` if it was the last.

@@ -18,6 +18,7 @@ mod overflow;
 pub mod ppp;
 pub mod priority;
 pub mod probe;
+pub mod rates;
 pub mod reader;
 pub mod seen;
 pub mod signals;

@@ -41,6 +41,8 @@ pub(super) struct Direction {
     pub(super) tuple: Tuple,
     pub(super) packets: u64,
     pub(super) bytes: u64,
+    /// Bytes a second, if that was measured.
+    pub(super) rate: Option<u64>,
     /// By which interface packets come in, once that is known.
     pub(super) ingress: Option<u32>,
     /// By which interface they leave.
@@ -145,6 +147,7 @@ impl Surroundings {
             tuple: conn.tuple().decode()?,
             packets,
             bytes,
+            rate: None,
             ingress: hop.map(ingress),
             egress: hop.map(|hop| hop.egress),
             vlan: hop.map(|hop| hop.hot.from.vlan_id).filter(|vlan| *vlan != 0),
@@ -205,6 +208,7 @@ impl Direction {
             tuple,
             packets: 0,
             bytes: 0,
+            rate: None,
             ingress: None,
             egress: None,
             vlan: None,
@@ -264,6 +268,18 @@ impl Flow {
         }
     }
 
+    /// By which interfaces its packets come and leave, as far as that is known.
+    pub(super) fn way(&self, surroundings: &Surroundings) -> String {
+        let name =
+            |ifindex: Option<u32>| ifindex.map_or("?".to_owned(), |one| surroundings.name(one));
+        // What comes in at the other end says it, too.
+        let (from, to) = (
+            self.original.ingress.or(self.reply.egress),
+            self.original.egress.or(self.reply.ingress),
+        );
+        format!("{} > {}", name(from), name(to))
+    }
+
     /// As one line of JSON.
     pub(super) fn json(&self, surroundings: &Surroundings) -> Result<String> {
         serde_json::to_string(&self.object(surroundings)).map_err(no_json)
@@ -300,6 +316,7 @@ impl Direction {
             dport: destination.port(),
             packets: self.packets,
             bytes: self.bytes,
+            rate: self.rate,
             iifname: self.ingress.map(name),
             oifname: self.egress.map(name),
             vlan: self.vlan,
@@ -331,6 +348,8 @@ struct DirectionObject {
     dport: u16,
     packets: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<u64>,
     iifname: Option<String>,
     oifname: Option<String>,
     vlan: Option<u16>,

@@ -7,7 +7,9 @@ mod filter;
 mod flow;
 mod flows;
 mod metrics;
+mod screen;
 mod status;
+mod top;
 mod why;
 mod words;
 
@@ -37,6 +39,12 @@ pub enum Question {
     /// the next packet, if it is not forwarded: see docs/reasons.md; 'looks-up' asks routing again. Exit
     /// status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot be asked.
     Flows(flows::Options),
+    /// Show the connections or hosts with the most traffic, once a second; as root
+    ///
+    /// On a terminal over itself, until Ctrl-C, else one below the other. -> is the direction of who opened the
+    /// connection, <- the answers. Exit status: 0, or 3 if no bpfw runs in this network namespace, or 1 if it cannot
+    /// be asked.
+    Top(top::Options),
     /// Say why a connection is, or is not, on the fast path; without words, of all connections; as root
     ///
     /// bpfw why tcp 192.0.2.2:41276 198.51.100.2:443, bpfw why -s 192.0.2.20 --dport 21, or a line of
@@ -62,6 +70,7 @@ impl Question {
         match self {
             Self::Status(options) => status::show(options),
             Self::Flows(options) => flows::show(options),
+            Self::Top(options) => top::show(options),
             Self::Why(options) => why::show(options),
             Self::Events(options) => events::show(options),
             Self::Metrics(options) => metrics::show(options),

@@ -108,7 +108,7 @@ pub(super) fn warnings(text: &mut String, warnings: &[Warning]) {
     }
 }
 
-fn first_line(status: &Status) -> String {
+pub(super) fn first_line(status: &Status) -> String {
     let about = &status.bpfw;
     if status.state == State::Late {
         let pid = match about.pid {
