@@ -15,14 +15,20 @@ mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, Result};
+use crate::shutdown::Shutdown;
 use crate::status::client::Daemons;
 
 /// No bpfw runs in this network namespace, as LSB's `status` says it.
 const NO_DAEMON: u8 = 3;
+/// How often is looked again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What is asked.
 #[derive(Debug, Subcommand)]
@@ -113,6 +119,23 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Waits until this time; whether a signal asks for the end before it comes.
+fn is_asked_to_end(shutdown: &mut Shutdown, until: Instant) -> Result<bool> {
+    while !shutdown.is_asked() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let timeout =
+            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(shutdown.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::system("waiting for the next turn", errno)),
+        }
+    }
+    Ok(true)
 }
 
 /// Says that no bpfw runs here.

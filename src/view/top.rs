@@ -9,26 +9,23 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::filter::{Filter, Subject};
 use super::flow::{Flow, Surroundings};
 use super::screen::Screen;
 use super::status::first_line;
 use super::words::{bytes, number, rate};
-use super::{Stop, no_daemon};
+use super::{Stop, TURN, is_asked_to_end, no_daemon};
 use crate::abi::{self, bpfw_conn};
 use crate::datapath::rates::{Rates, Traffic};
 use crate::datapath::reader::Reader;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::tuple::Tuple;
 use crate::reasons::packet::VERDICTS;
 use crate::shutdown::Shutdown;
 use crate::status::client::{self, Answer};
 use crate::status::{State, Status};
 
-const TURN: Duration = Duration::from_secs(1);
 /// With more connections, each turn reads a part of the cells only.
 const MANY: u64 = 100_000;
 const PARTS: usize = 8;
@@ -268,23 +265,6 @@ fn is_private(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.is_private(),
         IpAddr::V6(address) => address.is_unique_local(),
     }
-}
-
-/// Waits until this time.
-fn is_asked_to_end(shutdown: &mut Shutdown, until: Instant) -> Result<bool> {
-    while !shutdown.is_asked() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        let timeout =
-            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(shutdown.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::system("waiting for the next turn", errno)),
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
