@@ -13,6 +13,7 @@ use support::ipv6::{CLIENT6, ECHO6, add_ipv6, at6};
 use support::lab::{CLIENT, Lab, ROUTER_LAN, SERVER};
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
+use support::schema::faults;
 use support::tcp::{Path, TcpPair};
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
@@ -209,6 +210,7 @@ fn changes_are_watched() {
             ])
         })
         .collect();
+    assert_eq!(faults("why", &lines.join("\n")), Vec::<String>::new());
     assert!(essences.windows(2).all(|two| two[0] != two[1]), "{lines:?}");
     watch.signal(Signal::SIGINT);
     assert_eq!(watch.wait_exit(LIMIT).code(), Some(4), "the last answer's");
