@@ -42,9 +42,33 @@ enum Command {
     /// says is so, 1 if it has a mistake and nothing has changed, 3 if no bpfw runs in this network namespace, 4
     /// if something needs a restart.
     Reload,
+    /// Say what would happen, and attach to nothing; as root
+    ///
+    /// The programs are loaded, so the kernel's verifier has seen them. Without a command: all interfaces at the hook
+    /// tc. Exit status: 0 if bpfw would forward at all interfaces, 4 if it would leave some to the network stack, or
+    /// an address family that the kernel forwards, 1 if it would not start, 2 on wrong usage.
+    Check(Check),
     /// Ask those that run.
     #[command(flatten)]
     Ask(Question),
+}
+
+/// What is to be checked.
+#[derive(Debug, Args)]
+struct Check {
+    #[command(subcommand)]
+    command: Option<Start>,
+}
+
+/// A command that starts the daemon, with all that is said of it.
+#[derive(Debug, Subcommand)]
+enum Start {
+    /// What 'bpfw xdp' would do with these words
+    Xdp(AtHook),
+    /// What 'bpfw tc' would do with these words
+    Tc(AtHook),
+    /// What 'bpfw run' would do with this file and these options
+    Run(FromFile),
 }
 
 /// Options and arguments of a hook.
@@ -62,11 +86,20 @@ struct AtHook {
     options: Options,
 }
 
+/// Words that are not on the command line.
+#[derive(Debug, Parser)]
+struct Elsewhere {
+    #[command(flatten)]
+    at_hook: AtHook,
+}
+
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Task {
     /// To be the daemon, with these settings. They are read again from the source, if there is one.
     Forward(Result<Settings>, Option<Source>),
+    /// To say what the daemon would do with these settings, which come from a file or not.
+    Check(Result<Settings>, bool),
     /// To have one read its file again.
     Reload,
     /// To ask one.
@@ -84,9 +117,27 @@ pub fn task(line: impl IntoIterator<Item = OsString>) -> std::result::Result<Tas
             let source = Source::new(from_file, behind_run);
             Task::Forward(source.read(), Some(source))
         }
+        Command::Check(Check { command: Some(Start::Run(from_file)) }) => {
+            let behind_run = line.split_off(3);
+            Task::Check(Source::new(from_file, behind_run).read(), true)
+        }
+        Command::Check(check) => Task::Check(check.settings(), false),
         Command::Reload => Task::Reload,
         Command::Ask(question) => Task::Ask(question),
     })
+}
+
+impl Check {
+    /// Those of a hook, or else of all interfaces except the loopback one.
+    fn settings(self) -> Result<Settings> {
+        match self.command {
+            Some(Start::Xdp(at_hook)) => at_hook.settings(Hook::Xdp),
+            Some(Start::Tc(at_hook)) => at_hook.settings(Hook::Tc),
+            Some(Start::Run(_)) | None => {
+                Elsewhere::parse_from(["bpfw", "*", "!lo"]).at_hook.settings(Hook::Tc)
+            }
+        }
+    }
 }
 
 impl AtHook {
@@ -120,7 +171,7 @@ mod tests {
 
     fn settings(words: &[&str]) -> Result<Settings> {
         match asked(words).expect("a command") {
-            Task::Forward(settings, None) => settings,
+            Task::Forward(settings, None) | Task::Check(settings, false) => settings,
             other => panic!("{other:?}"),
         }
     }
@@ -146,6 +197,20 @@ mod tests {
         let settings = settings(&["tc", "status", "run"]).unwrap();
         assert_eq!(settings.interfaces, ["status", "run"]);
         assert!(matches!(asked(&["status", "--json"]), Ok(Task::Ask(_))));
+    }
+
+    #[test]
+    fn what_would_happen_can_be_asked_of_any_words_or_none() {
+        let checked = settings(&["check", "tc", "--interval", "50", "lan0"]).unwrap();
+        assert_eq!((checked.hook, checked.interfaces), (Hook::Tc, vec!["lan0".to_owned()]));
+        let checked = settings(&["check"]).unwrap();
+        assert_eq!(
+            (checked.object, &*checked.interfaces),
+            (None, &["*", "!lo"].map(str::to_owned)[..])
+        );
+        assert!(asked(&["check", "lan0"]).is_err());
+        let file = asked(&["check", "run", "--config", "/nowhere", "--interval", "50"]);
+        assert!(matches!(file, Ok(Task::Check(Err(_), true))), "{file:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bpfw::config::{Settings, Source};
 use bpfw::datapath::skeleton::Storage;
 use bpfw::error::{Error, Result};
 use bpfw::logging::Log;
-use bpfw::{daemon, datapath};
+use bpfw::{daemon, datapath, view};
 
 /// Wrong usage, as clap ends with.
 const USAGE: u8 = 2;
@@ -19,6 +19,7 @@ const FAILURE: u8 = 1;
 fn main() -> ExitCode {
     match cli::task(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
         Task::Forward(settings, source) => forward(settings, source),
+        Task::Check(settings, from_file) => check(settings, from_file),
         Task::Reload => bpfw::reload::reload().unwrap_or_else(|error| refuse(&error, FAILURE)),
         Task::Ask(question) => question.answer().unwrap_or_else(|error| refuse(&error, FAILURE)),
     }
@@ -44,6 +45,20 @@ fn forward(settings: Result<Settings>, source: Option<Source>) -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// Says what the daemon would do.
+fn check(settings: Result<Settings>, from_file: bool) -> ExitCode {
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error, USAGE),
+    };
+    datapath::route_libbpf_messages();
+    let mut storage = Storage::uninit();
+    let checked = daemon::check(&settings, from_file, &mut storage);
+    checked
+        .and_then(|check| view::check::show(&check))
+        .unwrap_or_else(|error| refuse(&error, FAILURE))
 }
 
 /// Ends before there is a log.

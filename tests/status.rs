@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::ask::{Answer, ask, ask_as};
+use support::ask::{Answer, ask, ask_as, sockets};
 use support::lab::Lab;
 use support::router::*;
 use support::rules::snat_rules;
@@ -23,15 +23,6 @@ fn status(lab: &Lab) -> Answer {
 
 fn status_json(lab: &Lab) -> Value {
     ask(&lab.router, &["status", "--json"]).json()
-}
-
-/// The sockets of this lab's daemons.
-fn sockets(lab: &Lab) -> Vec<PathBuf> {
-    let namespace = lab.router.sh("stat -L -c %i /proc/self/ns/net");
-    let files = fs::read_dir("/run/bpfw").expect("its directory").flatten();
-    let name = format!("{}-", namespace.trim());
-    let ours = files.filter(|file| file.file_name().to_string_lossy().starts_with(&name));
-    ours.map(|file| file.path()).collect()
 }
 
 fn a_forwarding_daemon_says_so(hook: &str, test: &str) {
@@ -174,7 +165,8 @@ fn a_killed_daemon_is_none() {
     let mut daemon = start(&lab, "tc", &[]);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_exit(LIMIT);
-    assert_eq!((sockets(&lab).len(), status(&lab).code), (1, 3));
+    // Any daemon that starts now, another test's too, removes its sockets.
+    assert!(sockets(&lab).len() <= 1 && status(&lab).code == 3);
     // The next one removes the dead one's socket.
     let _next = start_at(&lab, "tc", &[], &["wan0"]);
     let left = sockets(&lab);

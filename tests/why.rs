@@ -8,10 +8,12 @@ use serde_json::Value;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use support::ask::{Answer, ask};
 use support::conntrack::entry;
+use support::daemon::Daemon;
 use support::ipv6::{CLIENT6, ECHO6, add_ipv6, at6};
 use support::lab::{CLIENT, Lab, ROUTER_LAN, SERVER};
 use support::router::*;
 use support::rules::{no_nat_rules, snat_rules};
+use support::schema::faults;
 use support::tcp::{Path, TcpPair};
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
@@ -169,6 +171,50 @@ fn changes_of_routes_and_rules_are_told_apart(hook: &str, test: &str) {
     assert!(text.starts_with(expected), "{text}");
     assert!(client.echoes(1, LIMIT) && client.echoes(2, LIMIT));
     expect(&lab, &words, "fast", 0);
+}
+
+/// Each change is one answer, whatever is counted meanwhile.
+#[test]
+fn changes_are_watched() {
+    let test = "changes_are_watched";
+    if !support::live::root_or_skip(test) {
+        return;
+    }
+    let lab = lab("tc", test, &snat_rules());
+    let daemon = start(&lab, "tc", &[]);
+    let words = ["why", "udp", "192.0.2.2:40000", "198.51.100.2:7", "--json", "--watch"];
+    let mut watch = Daemon::start(&lab.router, &words);
+    let text = Daemon::start(&lab.router, &["why", "--sport", "40000", "--watch"]);
+    watch.wait_for_line(r#""verdict":"gone""#, LIMIT);
+    text.wait_for_line("no such connection in conntrack", LIMIT);
+    let (_server, client) = echo(&lab, 40000);
+    wait_until_fast(&lab, &client);
+    watch.wait_for_line(r#""verdict":"fast""#, LIMIT);
+    text.wait_for_line("on the fast path, both directions", LIMIT);
+    let mark = watch.mark();
+    assert_eq!(client.count_echoes(0..100, LIMIT), 100);
+    lab.conntrack(&["-D", "-p", "udp"]);
+    watch.wait_for_line_after(mark, r#""verdict":"gone""#, LIMIT);
+    let lines = watch.lines();
+    let essences: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).expect("an object"))
+        .map(|object| {
+            let flow = &object["flow"];
+            let states = [&flow["original"]["state"], &flow["reply"]["state"]];
+            serde_json::json!([
+                object["reason"],
+                object["detail"],
+                states,
+                object["conntrack"]["id"]
+            ])
+        })
+        .collect();
+    assert_eq!(faults("why", &lines.join("\n")), Vec::<String>::new());
+    assert!(essences.windows(2).all(|two| two[0] != two[1]), "{lines:?}");
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.wait_exit(LIMIT).code(), Some(4), "the last answer's");
+    assert!(daemon.stop(LIMIT).success());
 }
 
 fn a_period_makes_connections_prove_themselves(hook: &str, test: &str) {

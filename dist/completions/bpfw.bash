@@ -17,6 +17,12 @@ _bpfw() {
             ",$1")
                 cmd="bpfw"
                 ;;
+            bpfw,check)
+                cmd="bpfw__subcmd__check"
+                ;;
+            bpfw,events)
+                cmd="bpfw__subcmd__events"
+                ;;
             bpfw,flows)
                 cmd="bpfw__subcmd__flows"
                 ;;
@@ -38,11 +44,44 @@ _bpfw() {
             bpfw,tc)
                 cmd="bpfw__subcmd__tc"
                 ;;
+            bpfw,top)
+                cmd="bpfw__subcmd__top"
+                ;;
             bpfw,why)
                 cmd="bpfw__subcmd__why"
                 ;;
             bpfw,xdp)
                 cmd="bpfw__subcmd__xdp"
+                ;;
+            bpfw__subcmd__check,help)
+                cmd="bpfw__subcmd__check__subcmd__help"
+                ;;
+            bpfw__subcmd__check,run)
+                cmd="bpfw__subcmd__check__subcmd__run"
+                ;;
+            bpfw__subcmd__check,tc)
+                cmd="bpfw__subcmd__check__subcmd__tc"
+                ;;
+            bpfw__subcmd__check,xdp)
+                cmd="bpfw__subcmd__check__subcmd__xdp"
+                ;;
+            bpfw__subcmd__check__subcmd__help,help)
+                cmd="bpfw__subcmd__check__subcmd__help__subcmd__help"
+                ;;
+            bpfw__subcmd__check__subcmd__help,run)
+                cmd="bpfw__subcmd__check__subcmd__help__subcmd__run"
+                ;;
+            bpfw__subcmd__check__subcmd__help,tc)
+                cmd="bpfw__subcmd__check__subcmd__help__subcmd__tc"
+                ;;
+            bpfw__subcmd__check__subcmd__help,xdp)
+                cmd="bpfw__subcmd__check__subcmd__help__subcmd__xdp"
+                ;;
+            bpfw__subcmd__help,check)
+                cmd="bpfw__subcmd__help__subcmd__check"
+                ;;
+            bpfw__subcmd__help,events)
+                cmd="bpfw__subcmd__help__subcmd__events"
                 ;;
             bpfw__subcmd__help,flows)
                 cmd="bpfw__subcmd__help__subcmd__flows"
@@ -65,11 +104,23 @@ _bpfw() {
             bpfw__subcmd__help,tc)
                 cmd="bpfw__subcmd__help__subcmd__tc"
                 ;;
+            bpfw__subcmd__help,top)
+                cmd="bpfw__subcmd__help__subcmd__top"
+                ;;
             bpfw__subcmd__help,why)
                 cmd="bpfw__subcmd__help__subcmd__why"
                 ;;
             bpfw__subcmd__help,xdp)
                 cmd="bpfw__subcmd__help__subcmd__xdp"
+                ;;
+            bpfw__subcmd__help__subcmd__check,run)
+                cmd="bpfw__subcmd__help__subcmd__check__subcmd__run"
+                ;;
+            bpfw__subcmd__help__subcmd__check,tc)
+                cmd="bpfw__subcmd__help__subcmd__check__subcmd__tc"
+                ;;
+            bpfw__subcmd__help__subcmd__check,xdp)
+                cmd="bpfw__subcmd__help__subcmd__check__subcmd__xdp"
                 ;;
             *)
                 ;;
@@ -78,12 +129,268 @@ _bpfw() {
 
     case "${cmd}" in
         bpfw)
-            opts="-h -V --help --version xdp tc run reload status flows why metrics help"
+            opts="-h -V --help --version xdp tc run reload check status flows top why events metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check)
+            opts="-h --help xdp tc run help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__help)
+            opts="xdp tc run help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__help__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__help__subcmd__tc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__help__subcmd__xdp)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__run)
+            opts="-h --config --interval --max-connections --prove-every --log-level --log-to --bpf-log-level --xdp-mode --route-mark-mask --offload-mark --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prove-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-to)
+                    COMPREPLY=($(compgen -W "auto stderr syslog" -- "${cur}"))
+                    return 0
+                    ;;
+                --bpf-log-level)
+                    COMPREPLY=($(compgen -W "off info debug" -- "${cur}"))
+                    return 0
+                    ;;
+                --xdp-mode)
+                    COMPREPLY=($(compgen -W "native generic auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --route-mark-mask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offload-mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__tc)
+            opts="-h --interval --max-connections --prove-every --log-level --log-to --bpf-log-level --xdp-mode --route-mark-mask --offload-mark --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prove-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-to)
+                    COMPREPLY=($(compgen -W "auto stderr syslog" -- "${cur}"))
+                    return 0
+                    ;;
+                --bpf-log-level)
+                    COMPREPLY=($(compgen -W "off info debug" -- "${cur}"))
+                    return 0
+                    ;;
+                --xdp-mode)
+                    COMPREPLY=($(compgen -W "native generic auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --route-mark-mask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offload-mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__check__subcmd__xdp)
+            opts="-h --interval --max-connections --prove-every --log-level --log-to --bpf-log-level --xdp-mode --route-mark-mask --offload-mark --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prove-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-to)
+                    COMPREPLY=($(compgen -W "auto stderr syslog" -- "${cur}"))
+                    return 0
+                    ;;
+                --bpf-log-level)
+                    COMPREPLY=($(compgen -W "off info debug" -- "${cur}"))
+                    return 0
+                    ;;
+                --xdp-mode)
+                    COMPREPLY=($(compgen -W "native generic auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --route-mark-mask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offload-mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__events)
+            opts="-h --json --interval --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -163,7 +470,7 @@ _bpfw() {
                     return 0
                     ;;
                 --sort)
-                    COMPREPLY=($(compgen -W "bytes packets idle none" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "bytes packets rate idle none" -- "${cur}"))
                     return 0
                     ;;
                 --limit)
@@ -178,8 +485,78 @@ _bpfw() {
             return 0
             ;;
         bpfw__subcmd__help)
-            opts="xdp tc run reload status flows why metrics help"
+            opts="xdp tc run reload check status flows top why events metrics help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__check)
+            opts="xdp tc run"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__check__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__check__subcmd__tc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__check__subcmd__xdp)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__events)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -276,6 +653,20 @@ _bpfw() {
             return 0
             ;;
         bpfw__subcmd__help__subcmd__tc)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bpfw__subcmd__help__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -467,8 +858,82 @@ _bpfw() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bpfw__subcmd__top)
+            opts="-p -s -d -m -h --proto --orig-src --src --orig-dst --dst --orig-port-src --sport --orig-port-dst --dport --mark --by --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --proto)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-port-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-port-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --by)
+                    COMPREPLY=($(compgen -W "connection host" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bpfw__subcmd__why)
-            opts="-p -s -d -m -h --proto --orig-src --src --orig-dst --dst --orig-port-src --sport --orig-port-dst --dport --mark --json --help"
+            opts="-p -s -d -m -h --proto --orig-src --src --orig-dst --dst --orig-port-src --sport --orig-port-dst --dport --mark --json --watch --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

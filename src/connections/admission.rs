@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Offload;
 use super::identity::identity;
+use super::journal::News;
 use super::source::Source;
 use crate::abi::{bpfw_conn, bpfw_rest};
 use crate::conntrack::entry::Entry;
@@ -247,6 +248,7 @@ impl Offload {
             admitted.insert(identity(connection.id, connection.original.into()));
         }
         tracing::debug!("{}: offloaded", connection.original);
+        self.journal.add(News::Begun(*connection));
         Ok(())
     }
 

@@ -135,7 +135,12 @@ impl Offload {
     pub(super) fn apply_batch(&mut self) -> Result<()> {
         let EventBatch { adds, removes, .. } = std::mem::take(&mut self.batch);
         if !removes.is_empty() {
+            let mut ends = Vec::new();
+            for both in removes.chunks_exact(2) {
+                ends.extend(self.end_of(&both[0], &both[1])?);
+            }
             self.conn_map.remove_all(&removes)?;
+            self.journal.extend(ends);
             removes.chunks(2).for_each(|both| tracing::debug!("{}: back to the stack", both[0]));
         }
         if adds.is_empty() {

@@ -6,6 +6,7 @@ mod audit;
 mod event_batch;
 mod identity;
 mod ipsec;
+pub mod journal;
 mod refresh;
 mod refusals;
 mod resync;
@@ -90,6 +91,7 @@ pub struct Offload {
     /// When the last TCP connection came.
     last_tcp: Option<Instant>,
     refusals: Refusals,
+    journal: journal::Journal,
 }
 
 impl Offload {
@@ -125,6 +127,7 @@ impl Offload {
             full_since: None,
             last_tcp: None,
             refusals: Refusals::default(),
+            journal: journal::Journal::default(),
         })
     }
 
@@ -302,8 +305,10 @@ impl Offload {
 
     fn remove(&mut self, tuple: &bpfw_tuple, other: &bpfw_tuple, id: u32) -> Result<()> {
         self.audit.forget(id);
+        let end = self.end_of(tuple, other)?;
         if self.conn_map.remove(tuple, other)? {
             tracing::debug!("{tuple}: back to the stack");
+            self.journal.extend(end);
         }
         Ok(())
     }

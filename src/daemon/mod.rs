@@ -2,8 +2,10 @@
 //! The daemon: sets everything up, then one thread in one loop until it is asked to end.
 
 mod backlog;
+mod check;
 mod datapath;
 mod events;
+mod feed;
 mod firewall;
 mod generations;
 mod housekeeping;
@@ -34,6 +36,7 @@ use crate::netlink::monitor::Monitor;
 use crate::notify::Notify;
 use crate::shutdown::Shutdown;
 
+pub use check::check;
 use datapath::Datapath;
 use events::Connections;
 use generations::Generations;

@@ -70,7 +70,7 @@ impl<'obj> Daemon<'obj> {
             claims.claim_all(&first)?;
         }
         let sysctls = Sysctls::read()?;
-        let limit = (asked.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT);
+        let limit = heartbeat_limit(&asked);
         let drivers = Drivers::open()?;
         probe::list(&drivers);
         let beat_limit = hz.count_u32(limit);
@@ -130,8 +130,13 @@ impl<'obj> Daemon<'obj> {
     }
 }
 
+/// When a heartbeat is too old.
+pub(super) fn heartbeat_limit(asked: &config::Settings) -> Duration {
+    (asked.options.interval() * MISSED_HEARTBEATS).max(SHORTEST_LIMIT)
+}
+
 /// What the datapath must be told, on a machine with so many interfaces.
-fn settings(
+pub(super) fn settings(
     asked: &config::Settings,
     sysctls: &Sysctls,
     beat_limit: u32,

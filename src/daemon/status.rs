@@ -2,7 +2,10 @@
 //! The daemon's answer to `bpfw status`: only what it knows without a walk through any map.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags};
 
 use super::Daemon;
 use super::pause::FastPath;
@@ -14,7 +17,9 @@ use crate::error::Result;
 use crate::flow::family::{Families, Family};
 use crate::netlink::routing_sysctls::kernel_forwards;
 use crate::reasons::packet::{TESTIMONIES, VERDICTS};
+use crate::status::feed::Feed;
 use crate::status::listener::Listener;
+use crate::status::socket::Stem;
 use crate::status::{About, Cause, Heartbeat, Options, Reload, State, Status, Usage};
 
 /// A longer answer might not fit into a socket's buffer, whose size is 208 KiB by default.
@@ -26,6 +31,8 @@ const INTERFACES: usize = 128;
 pub(super) struct Clients {
     /// None if it could not be made.
     pub(super) listener: Option<Listener>,
+    /// The same.
+    pub(super) feed: Option<Feed>,
     pub(super) pauses: PauseHistory,
     /// What became of the last reload.
     pub(super) reload: Reload,
@@ -34,20 +41,36 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Opens the socket. Without it all else works.
+    /// Opens the sockets. Without them all else works.
     pub(super) fn new(now: Instant) -> Result<Self> {
         let netns = namespace()?.into();
-        let listener = Listener::open(netns).map_err(|error| {
+        let open = || -> Result<_> {
+            let stem = Stem::new(netns)?;
+            // Who finds the one to ask at finds the other one beside it.
+            let feed = Feed::open(&stem)?;
+            Ok((Listener::open(&stem)?, feed))
+        };
+        let sockets = open().map_err(|error| {
             tracing::warn!("bpfw status will not find this daemon: {error}");
         });
-        let listener = listener.ok();
+        let (listener, feed) = sockets.ok().unzip();
         Ok(Self {
             listener,
+            feed,
             pauses: PauseHistory::default(),
             reload: Reload::default(),
             started_at: now,
             netns,
         })
+    }
+
+    /// All that wakes the daemon for a client.
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let own = self.listener.iter().map(AsFd::as_fd).chain(self.feed.iter().map(AsFd::as_fd));
+        let others = self.feed.iter().flat_map(Feed::clients);
+        let waits = own.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // They say nothing. That they have gone is told even so.
+        waits.chain(others.map(|fd| PollFd::new(fd, PollFlags::empty())))
     }
 }
 

@@ -12,6 +12,7 @@ impl Daemon<'_> {
         for attachment in self.interfaces.take_attachments() {
             result = result.and(attachment.close());
         }
+        result = result.and(self.tell_last_news());
         result.and(self.report())
     }
 

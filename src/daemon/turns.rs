@@ -40,8 +40,11 @@ impl Daemon<'_> {
             {
                 self.recover(&error)?;
             }
-            // Clients come last, so that they delay nothing that forwarding depends on.
+            // Clients come last, so that they delay nothing that forwarding depends on. They hear what has happened
+            // before they hear what is the case now.
+            self.tell_news();
             if ready.clients {
+                self.welcome_clients();
                 self.answer_clients();
             }
         }
@@ -87,21 +90,20 @@ impl Daemon<'_> {
 
     /// Sleeps until something happens or the next piece of work is due.
     fn wait(&self) -> Result<Ready> {
-        let mut fds = vec![self.shutdown.as_fd()];
-        fds.extend(self.clients.listener.as_ref().map(AsFd::as_fd));
+        let poll_in = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![poll_in(self.shutdown.as_fd())];
+        fds.extend(self.clients.poll_fds());
         let first = fds.len();
         let timeout = match self.fast_path.retry_in(Instant::now()) {
             Some(wait) => wait,
             None => {
                 let policy = &self.policy;
-                fds.extend([self.connections.events.as_fd(), self.monitor.as_fd()]);
-                fds.push(policy.rules.firewall.as_fd());
-                fds.extend(policy.xfrm.as_fd());
+                fds.extend([self.connections.events.as_fd(), self.monitor.as_fd()].map(poll_in));
+                fds.push(poll_in(policy.rules.firewall.as_fd()));
+                fds.extend(policy.xfrm.as_fd().map(poll_in));
                 self.until_next_turn()
             }
         };
-        let poll_in = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds: Vec<PollFd<'_>> = fds.into_iter().map(poll_in).collect();
         let timeout = self.manager.wait(Instant::now()).map_or(timeout, |wait| timeout.min(wait));
         // Rounded up: a poll that returns a little early would spin.
         let timeout = timeout.as_micros().div_ceil(1000);

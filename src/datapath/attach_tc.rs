@@ -145,7 +145,7 @@ pub(super) fn remove_leftovers(interface: &Interface, qdiscs: &mut Qdiscs) -> Re
 }
 
 /// libbpf names filters by program and id.
-fn is_leftover(filter: &Filter) -> bool {
+pub(super) fn is_leftover(filter: &Filter) -> bool {
     let (Some(id), Some(name)) = (filter.bpf_program, &filter.bpf_name) else {
         return false;
     };

@@ -18,7 +18,7 @@ use crate::reasons::interface::Problem;
 const XDP_GENERIC: u32 = 1 << 1;
 const XDP_NATIVE: u32 = 1 << 2;
 /// `NETDEV_XDP_ACT_BASIC` of linux/netdev.h.
-const HAS_XDP: u64 = 1;
+pub(super) const HAS_XDP: u64 = 1;
 
 /// Attaches the program in this mode, for as long as the returned link is open.
 pub(super) fn attach_xdp(
@@ -52,7 +52,7 @@ pub(super) fn attach_xdp(
 /// Generic XDP sees the packets that the device has joined, with checksums that are not complete.
 /// bpfw would have to pass nearly all of them. Where the device cannot stop joining, the kernel
 /// warns of a bug in the driver as well (generic_xdp_install in net/core/dev.c).
-fn refuse_aggregates(interface: &Interface, before: &str) -> Result<()> {
+pub(super) fn refuse_aggregates(interface: &Interface, before: &str) -> Result<()> {
     // If the interface is gone, the attempt to attach says so.
     let Ok(Some(setting)) = fixed_aggregation(interface.index) else {
         return Ok(());
@@ -71,14 +71,9 @@ fn native_impossible(error: &io::Error) -> bool {
 }
 
 fn xdp_error(interface: &Interface, error: io::Error) -> Error {
-    let Interface { index, name, .. } = interface;
-    let occupant = sys::xdp_program(*index).unwrap_or(0);
-    if occupant != 0 {
-        return Error::refused(format!(
-            "{name} has an XDP program already ({})",
-            describe_program(occupant)
-        ))
-        .with_advice("remove it, or use the hook tc");
+    let name = &interface.name;
+    if let Err(error) = refuse_occupied(interface) {
+        return error;
     }
     let cause = Facts::of(interface).cause(&error);
     let error = Error::system(format!("attaching XDP to {name}"), error);
@@ -86,6 +81,17 @@ fn xdp_error(interface: &Interface, error: io::Error) -> Error {
         Some(cause) => error.with_advice(cause),
         None => error,
     }
+}
+
+/// There is one XDP program at an interface.
+pub(super) fn refuse_occupied(interface: &Interface) -> Result<()> {
+    let occupant = sys::xdp_program(interface.index).unwrap_or(0);
+    if occupant == 0 {
+        return Ok(());
+    }
+    let (name, program) = (&interface.name, describe_program(occupant));
+    Err(Error::refused(format!("{name} has an XDP program already ({program})"))
+        .with_advice("remove it, or use the hook tc"))
 }
 
 /// Possible causes of an interface's refusal of XDP. Drivers give their reason in words only to

@@ -23,7 +23,7 @@ use crate::netlink::tc::Qdiscs;
 use crate::reasons::interface::Problem;
 
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends frames redirected to it.
-const CAN_TRANSMIT: u64 = 1 << 2;
+pub(super) const CAN_TRANSMIT: u64 = 1 << 2;
 
 /// What a program is for, and so where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,7 +467,7 @@ const TRANSMITTING_DRIVERS: [&str; 11] = [
 const RESETTING_DRIVERS: [&str; 8] =
     ["atlantic", "i40e", "ice", "igb", "igc", "ixgbe", "mvneta", "mvpp2"];
 
-fn is_known_to_transmit(name: &str) -> bool {
+pub(super) fn is_known_to_transmit(name: &str) -> bool {
     driver_of(name).is_some_and(|driver| TRANSMITTING_DRIVERS.contains(&driver.as_str()))
 }
 

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// Where programs keep what concerns the running system only. OpenWrt has the second.
 const PLACES: [&str; 2] = ["/run", "/var/run"];
+/// The file with the locks.
+const LOCKS: &str = "lock";
 
 /// Locks of single bytes in a file that no other user can open: whoever can open a file can lock it.
 ///
@@ -45,10 +47,7 @@ impl Claims {
         let Interface { index, name, .. } = interface;
         match self.set(*index, libc::F_WRLCK) {
             Ok(()) => Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES) => {
-                Err(Error::refused(format!("another bpfw runs at {name}"))
-                    .with_advice("stop it first"))
-            }
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(claimed(name)),
             Err(errno) => Err(Error::system(format!("claiming {name}"), errno)),
         }
     }
@@ -59,14 +58,32 @@ impl Claims {
     }
 
     fn set(&self, index: u32, kind: libc::c_int) -> nix::Result<()> {
-        let lock = libc::flock {
-            l_type: kind as _,
-            l_whence: libc::SEEK_SET as _,
-            l_start: place(self.namespace, index),
-            l_len: 1,
-            l_pid: 0,
-        };
+        let lock = lock(self.namespace, index, kind);
         fcntl(&self.locks, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+    }
+}
+
+/// An error if a bpfw has claimed this interface. Makes nothing, and claims nothing.
+pub fn refuse_claimed(interface: &Interface) -> Result<()> {
+    let Some(path) = path().map(|path| path.join(LOCKS)) else { return Ok(()) };
+    let Ok(file) = File::open(&path) else { return Ok(()) };
+    let mut lock = lock(namespace()?, interface.index, libc::F_WRLCK);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))
+        .map_err(|errno| Error::system(format!("looking at {}", path.display()), errno))?;
+    if i32::from(lock.l_type) == libc::F_UNLCK { Ok(()) } else { Err(claimed(&interface.name)) }
+}
+
+fn claimed(name: &str) -> Error {
+    Error::refused(format!("another bpfw runs at {name}")).with_advice("stop it first")
+}
+
+fn lock(namespace: u32, index: u32, kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: place(namespace, index),
+        l_len: 1,
+        l_pid: 0,
     }
 }
 
@@ -114,10 +131,10 @@ fn open_directory() -> Result<(PathBuf, File)> {
 /// Opens the file, after making it where it is missing. Links are not followed.
 fn open_locks() -> Result<File> {
     let (path, directory) = open_directory()?;
-    let path = path.join("lock");
+    let path = path.join(LOCKS);
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDWR | OFlag::O_CREAT;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let file = openat(directory.as_fd(), "lock", flags, mode)
+    let file = openat(directory.as_fd(), LOCKS, flags, mode)
         .map_err(|errno| failed("opening", &path, errno))?;
     ours(file, &path, Mode::S_IRWXG | Mode::S_IRWXO)
 }

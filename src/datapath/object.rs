@@ -115,6 +115,11 @@ impl<'obj> LoadedObject<'obj> {
         }
     }
 
+    /// How many programs it has.
+    pub fn programs_number(&self) -> usize {
+        self.object().progs().count()
+    }
+
     /// The program of this name.
     pub fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
         self.object()

@@ -26,35 +26,52 @@ const DATA_END: i16 = 80;
 /// `XDP_DROP` of linux/bpf.h.
 const DROP: i32 = 1;
 
+/// Something that a kernel may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether this kernel has it.
+    pub is_there: bool,
+    /// What follows where a kernel has none.
+    pub otherwise: &'static str,
+}
+
+/// All that bpfw makes use of.
+pub fn features(drivers: &Drivers) -> [Feature; 6] {
+    let feature = |name, is_there, otherwise| Feature { name, is_there, otherwise };
+    [
+        feature("TCX", sys::has_tcx(), "the hook tc adds filters of clsact"),
+        feature("route look-ups by mark", look_ups_heed_marks(), "--route-mark-mask has no effect"),
+        feature(
+            "reads of packets without an Ethernet header",
+            can_read_without_header(),
+            "PPP, WireGuard and tun are refused",
+        ),
+        feature(
+            "descriptions of drivers",
+            drivers.are_described(),
+            "native XDP redirects to those only that are known to take it",
+        ),
+        feature("live frames", has_live_frames(), "packets cannot be measured (make bench)"),
+        feature(
+            "messages of BPF programs",
+            programs_can_log().unwrap_or_default(),
+            "--bpf-log-level is refused",
+        ),
+    ]
+}
+
 /// Logs what is there and what is not, with what that means.
 pub fn list(drivers: &Drivers) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    for (feature, is_there, otherwise) in [
-        ("TCX", sys::has_tcx(), "the hook tc adds filters of clsact"),
-        ("route look-ups by mark", look_ups_heed_marks(), "--route-mark-mask has no effect"),
-        (
-            "reads of packets without an Ethernet header",
-            can_read_without_header(),
-            "PPP, WireGuard and tun are refused",
-        ),
-        (
-            "descriptions of drivers",
-            drivers.are_described(),
-            "native XDP redirects to those only that are known to take it",
-        ),
-        ("live frames", has_live_frames(), "packets cannot be measured (make bench)"),
-        (
-            "messages of BPF programs",
-            programs_can_log().unwrap_or_default(),
-            "--bpf-log-level is refused",
-        ),
-    ] {
+    for Feature { name, is_there, otherwise } in features(drivers) {
         if is_there {
-            tracing::debug!("this kernel has {feature}");
+            tracing::debug!("this kernel has {name}");
         } else {
-            tracing::debug!("this kernel has no {feature}: {otherwise}");
+            tracing::debug!("this kernel has no {name}: {otherwise}");
         }
     }
 }

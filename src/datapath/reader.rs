@@ -30,8 +30,8 @@ const LONG: Duration = Duration::from_secs(3600);
 /// The maps of a daemon.
 pub struct Reader {
     settings: bpfw_settings,
-    cells: Mapped<bpfw_cell>,
-    rests: Mapped<bpfw_rest>,
+    pub(super) cells: Mapped<bpfw_cell>,
+    pub(super) rests: Mapped<bpfw_rest>,
     conn_map: TypedMap<u64, bpfw_conn>,
     translation_map: TypedMap<u64, bpfw_translation>,
     refused_map: TypedMap<u64, bpfw_refused>,
@@ -83,13 +83,18 @@ impl Reader {
                 return Ok(());
             }
         }
-        let (mut cursor, mut goes_on) = (Cursor::default(), Ok(true));
-        self.conn_map.walk(&mut cursor, Instant::now() + LONG, |_, conn| {
+        let mut goes_on = Ok(true);
+        self.others(|_, conn| {
             if let Ok(true) = goes_on {
                 goes_on = each(conn);
             }
         })?;
         goes_on.map(drop)
+    }
+
+    /// Hands out each entry that is in no cell, with its key.
+    pub(super) fn others(&self, each: impl FnMut(u64, bpfw_conn)) -> Result<()> {
+        self.conn_map.walk(&mut Cursor::default(), Instant::now() + LONG, each).map(drop)
     }
 
     /// The entry with this tuple.

@@ -431,6 +431,19 @@ fn page_size() -> io::Result<usize> {
     usize::try_from(size).map_err(io::Error::other)
 }
 
+/// How many lines a terminal has.
+pub fn terminal_rows(terminal: &impl AsFd) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel fills the struct, which lives through the call.
+    unsafe { window_size(terminal.as_fd().as_raw_fd(), &mut size) }.ok()?;
+    (size.ws_row > 0).then_some(size.ws_row.into())
+}
+
+nix::ioctl_read_bad!(
+    /// `TIOCGWINSZ` of asm/ioctls.h.
+    window_size, libc::TIOCGWINSZ, libc::winsize
+);
+
 nix::ioctl_readwrite!(
     /// `PPPIOCNEWUNIT` of linux/ppp-ioctl.h.
     new_ppp_unit, b't', 62, libc::c_int

@@ -65,7 +65,7 @@ reasons! {
             "set it to 0";
         /// The kernel takes gateways from ICMP redirects.
         Redirects = 23, "redirects", "ICMP redirects are accepted",
-            "set net.ipv4.conf.all.accept_redirects to 0";
+            "set accept_redirects to 0: net.ipv4.conf.all's, and for IPv6 that of each interface";
         /// Rules send copies of packets (nft's `dup`, iptables' TEE): who gets them wants all. A copy may
         /// leave where its packet is dropped.
         Copies = 24, "copies", "rules send copies of packets",

@@ -3,17 +3,21 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, UnixAddr, connect, getsockopt, recv, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::{About, State, Status, namespace_of};
+use super::feed;
+use super::{About, Service, State, Status, namespace_of};
 use crate::datapath::instance_lock::{self, namespace};
 use crate::error::{Error, Result};
 use crate::reasons::pause::Pause;
@@ -33,6 +37,8 @@ pub struct Answer {
     pub status: Status,
     /// Its process as we see it, 0 if we do not.
     pub pid: i32,
+    /// The socket that it came from.
+    path: PathBuf,
 }
 
 /// All daemons.
@@ -62,12 +68,20 @@ pub fn ask() -> Result<Daemons> {
 
 /// The daemon of this network namespace, if exactly one runs here.
 pub fn ask_one() -> Result<Option<Answer>> {
-    let mut here = ask()?.here;
-    if here.len() > 1 {
-        let pids: Vec<_> = here.iter().map(|answer| answer.status.bpfw.pid.to_string()).collect();
-        return Err(Error::refused(format!("several bpfw run here: pid {}", pids.join(", "))));
+    Ok(ask()?.only()?.cloned())
+}
+
+impl Daemons {
+    /// The only one of this network namespace, if there is one; an error if there are several.
+    pub fn only(&self) -> Result<Option<&Answer>> {
+        if self.here.len() > 1 {
+            let pids: Vec<_> =
+                self.here.iter().map(|answer| answer.status.bpfw.pid.to_string()).collect();
+            return Err(Error::refused(format!("several bpfw run here: pid {}", pids.join(", ")))
+                .with_advice("bpfw status shows them"));
+        }
+        Ok(self.here.first())
     }
-    Ok(here.pop())
 }
 
 /// The paths of all sockets, in the same order each time.
@@ -84,49 +98,59 @@ fn sockets() -> Result<Vec<PathBuf>> {
     for file in files {
         paths.push(file.map_err(failed)?.path());
     }
-    paths.retain(|path| namespace_of(path).is_some());
+    paths.retain(|path| Service::of(path) == Some(Service::Status));
     paths.sort();
     Ok(paths)
 }
 
 /// The answer at a socket; `None` if nobody is there any more.
 fn ask_at(path: &Path, netns: u64) -> io::Result<Option<Answer>> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let patience = TimeVal::seconds(PATIENCE_S);
-    setsockopt(&socket, sockopt::SendTimeout, &patience)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-    match connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
-        Ok(()) => {}
-        Err(Errno::ECONNREFUSED | Errno::ENOENT) => return Ok(None),
-        // Others wait already, and nobody answers them.
-        Err(Errno::EAGAIN) => return Ok(Some(Answer::late(0, netns))),
-        Err(errno) => return Err(errno.into()),
-    }
+    let socket = match connect_to(path, Service::Status) {
+        Err(error) => {
+            return match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
+                // Others wait already, and nobody answers them.
+                Some(Errno::EAGAIN) => Ok(Some(Answer::late(path, 0, netns))),
+                _ => Err(error),
+            };
+        }
+        Ok(socket) => socket,
+    };
     let pid = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
     let mut bytes = Vec::new();
     let read = UnixStream::from(socket).take(LONGEST).read_to_end(&mut bytes);
     match read {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Ok(Some(Answer::late(pid, netns)))
+            Ok(Some(Answer::late(path, pid, netns)))
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error),
         // It has just ended.
         Ok(0) => Ok(None),
-        Ok(_) => Answer::read(bytes, pid).map(Some),
+        Ok(_) => Answer::read(path, bytes, pid).map(Some),
     }
 }
 
+/// A connection to a socket of a daemon's, for which nobody waits too long.
+fn connect_to(path: &Path, service: Service) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, service.socket_type(), flags, None)?;
+    let patience = TimeVal::seconds(PATIENCE_S);
+    setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
 impl Answer {
-    fn read(bytes: Vec<u8>, pid: i32) -> io::Result<Self> {
+    fn read(path: &Path, bytes: Vec<u8>, pid: i32) -> io::Result<Self> {
         let text = String::from_utf8(bytes).map_err(io::Error::other)?.trim_end().to_owned();
         let status = serde_json::from_str(&text)?;
-        Ok(Self { text, status, pid })
+        Ok(Self { text, status, pid, path: path.to_owned() })
     }
 
     /// What is known of a daemon that does not answer.
-    fn late(pid: i32, netns: u64) -> Self {
+    fn late(path: &Path, pid: i32, netns: u64) -> Self {
         let status = Status {
             bpfw: About { pid: pid.unsigned_abs(), netns, ..About::default() },
             state: State::Late,
@@ -136,6 +160,71 @@ impl Answer {
         let text = serde_json::json!({
             "bpfw": {"pid": pid, "netns": netns}, "state": status.state, "reason": status.reason,
         });
-        Self { text: text.to_string(), status, pid }
+        Self { text: text.to_string(), status, pid, path: path.to_owned() }
+    }
+
+    /// Whether the same daemon still answers, and in time.
+    pub fn is_in_time(&self) -> Result<bool> {
+        let answer = ask_at(&self.path, self.status.bpfw.netns)
+            .map_err(|cause| Error::system(format!("asking at {}", self.path.display()), cause))?;
+        Ok(answer.is_some_and(|answer| answer.status.state != State::Late))
+    }
+
+    /// Begins to listen to what the daemon tells of connections; its first line.
+    pub fn listen(&self) -> Result<(Listening, String)> {
+        let path = Service::Events.path(&self.path);
+        let begin = || -> io::Result<(Listening, Heard)> {
+            let listening = Listening(connect_to(&path, Service::Events)?);
+            let until = Instant::now() + Duration::from_secs(PATIENCE_S.unsigned_abs());
+            let heard = listening.hear(Some(until))?;
+            Ok((listening, heard))
+        };
+        let failed = |cause| Error::system(format!("listening at {}", path.display()), cause);
+        match begin().map_err(failed)? {
+            (listening, Heard::Lines(lines)) => Ok((listening, lines)),
+            (_, Heard::Nothing) => Err(Error::refused(Pause::Late.reason().line())),
+            (_, Heard::End) => {
+                Err(Error::refused("as many listen to this bpfw as it has room for")
+                    .with_advice("end one of them"))
+            }
+        }
+    }
+}
+
+/// A connection by which a daemon tells of connections.
+#[derive(Debug)]
+pub struct Listening(OwnedFd);
+
+/// What is heard there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Some lines.
+    Lines(String),
+    /// None until now.
+    Nothing,
+    /// The daemon has ended.
+    End,
+}
+
+impl Listening {
+    /// What comes next, until this time.
+    pub fn hear(&self, until: Option<Instant>) -> io::Result<Heard> {
+        let timeout = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            // Rounded up, so that the time is over then.
+            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(Heard::Nothing),
+            ready => ready.map(drop)?,
+        }
+        let mut packet = vec![0; feed::LONGEST];
+        let length = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT)?;
+        packet.truncate(length);
+        match length {
+            0 => Ok(Heard::End),
+            _ => String::from_utf8(packet).map(Heard::Lines).map_err(io::Error::other),
+        }
     }
 }

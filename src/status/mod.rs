@@ -5,12 +5,17 @@
 //! Names stay the same for good, and new ones may come: a client takes no notice of those that it does not
 //! know.
 
+pub mod check;
 pub mod client;
+pub mod event;
+pub mod feed;
 pub mod listener;
+pub mod socket;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::SockType;
 use serde::{Deserialize, Serialize};
 
 use crate::reasons::Reason;
@@ -18,8 +23,6 @@ use crate::reasons::interface::Found;
 
 /// A socket's name is the number of the network namespace, this, and a number of its own.
 const SEPARATOR: char = '-';
-/// What a socket's name ends in.
-const ENDING: &str = "sock";
 
 /// All that the daemon tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,16 +292,54 @@ impl Cause {
     }
 }
 
-/// Where a daemon can be asked. Not its process is in the name: in two containers it may be the same.
-fn socket_of(directory: &Path, namespace: u64, own: u64) -> PathBuf {
-    directory.join(format!("{namespace}{SEPARATOR}{own:016x}.{ENDING}"))
+/// What a daemon has a socket for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// A stream: the answer to `bpfw status`.
+    Status,
+    /// Packets: what begins and ends, see [`event::Event`].
+    Events,
 }
 
-/// The network namespace of a socket, by its path; `None` if it is no such socket's.
+impl Service {
+    /// What the name of such a socket ends in.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Status => "sock",
+            Self::Events => "events",
+        }
+    }
+
+    fn socket_type(self) -> SockType {
+        match self {
+            Self::Status => SockType::Stream,
+            Self::Events => SockType::SeqPacket,
+        }
+    }
+
+    /// The socket with this stem, or beside this other one.
+    fn path(self, stem: &Path) -> PathBuf {
+        stem.with_extension(self.ending())
+    }
+
+    /// What a socket is for, by its path; `None` if it is none of bpfw's.
+    fn of(path: &Path) -> Option<Self> {
+        namespace_of(path)?;
+        let ending = path.extension()?;
+        [Self::Status, Self::Events].into_iter().find(|service| service.ending() == ending)
+    }
+}
+
+/// Where a daemon can be asked, without an ending. Not its process is in the name: in two containers it may be
+/// the same.
+fn stem_of(directory: &Path, namespace: u64, own: u64) -> PathBuf {
+    directory.join(format!("{namespace}{SEPARATOR}{own:016x}"))
+}
+
+/// The network namespace of a socket, by its path; `None` if it has another name.
 fn namespace_of(path: &Path) -> Option<u64> {
-    let name = path.file_stem()?.to_str()?;
-    let (namespace, _) = name.split_once(SEPARATOR)?;
-    (path.extension()? == ENDING).then(|| namespace.parse().ok())?
+    let (namespace, _) = path.file_stem()?.to_str()?.split_once(SEPARATOR)?;
+    namespace.parse().ok()
 }
 
 #[cfg(test)]
@@ -307,11 +348,14 @@ mod tests {
 
     #[test]
     fn a_socket_tells_its_namespace() {
-        let path = socket_of(Path::new("/run/bpfw"), 4_026_531_840, 0xabc);
+        let stem = stem_of(Path::new("/run/bpfw"), 4_026_531_840, 0xabc);
+        let path = Service::Status.path(&stem);
         assert_eq!(path, Path::new("/run/bpfw/4026531840-0000000000000abc.sock"));
         assert_eq!(namespace_of(&path), Some(4_026_531_840));
+        assert_eq!(Service::of(&path), Some(Service::Status));
+        assert_eq!(Service::of(&Service::Events.path(&path)), Some(Service::Events));
         for other in ["/run/bpfw/lock", "/run/bpfw/7-3.new", "/run/bpfw/x-3.sock"] {
-            assert_eq!(namespace_of(Path::new(other)), None, "{other}");
+            assert_eq!(Service::of(Path::new(other)), None, "{other}");
         }
     }
 

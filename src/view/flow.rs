@@ -9,6 +9,7 @@ use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
 use super::filter::Subject;
+use super::no_json;
 use crate::abi::{self, bpfw_conn, bpfw_hop, bpfw_link, bpfw_link_key, bpfw_tuple, bpfw_verdict};
 use crate::datapath::reader::{Moment, Reader};
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub(super) struct Direction {
     pub(super) tuple: Tuple,
     pub(super) packets: u64,
     pub(super) bytes: u64,
+    /// Bytes a second, if that was measured.
+    pub(super) rate: Option<u64>,
     /// By which interface packets come in, once that is known.
     pub(super) ingress: Option<u32>,
     /// By which interface they leave.
@@ -150,6 +153,7 @@ impl Surroundings {
             tuple: conn.tuple().decode()?,
             packets,
             bytes,
+            rate: None,
             ingress: hop.map(ingress),
             egress: hop.map(|hop| hop.egress),
             vlan: hop.map(|hop| hop.hot.from.vlan_id).filter(|vlan| *vlan != 0),
@@ -210,6 +214,7 @@ impl Direction {
             tuple,
             packets: 0,
             bytes: 0,
+            rate: None,
             ingress: None,
             egress: None,
             vlan: None,
@@ -269,6 +274,18 @@ impl Flow {
         }
     }
 
+    /// By which interfaces its packets come and leave, as far as that is known.
+    pub(super) fn way(&self, surroundings: &Surroundings) -> String {
+        let name =
+            |ifindex: Option<u32>| ifindex.map_or("?".to_owned(), |one| surroundings.name(one));
+        // What comes in at the other end says it, too.
+        let (from, to) = (
+            self.original.ingress.or(self.reply.egress),
+            self.original.egress.or(self.reply.ingress),
+        );
+        format!("{} > {}", name(from), name(to))
+    }
+
     /// As one line of JSON.
     pub(super) fn json(&self, surroundings: &Surroundings) -> Result<String> {
         serde_json::to_string(&self.object(surroundings)).map_err(no_json)
@@ -305,6 +322,7 @@ impl Direction {
             dport: destination.port(),
             packets: self.packets,
             bytes: self.bytes,
+            rate: self.rate,
             iifname: self.ingress.map(name),
             oifname: self.egress.map(name),
             vlan: self.vlan,
@@ -313,10 +331,6 @@ impl Direction {
             state: self.fate.name(),
         }
     }
-}
-
-fn no_json(error: serde_json::Error) -> Error {
-    Error::system("writing the answer", error)
 }
 
 /// The names of conntrack's XML and nft's JSON, where they have one.
@@ -340,6 +354,8 @@ struct DirectionObject {
     dport: u16,
     packets: u64,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<u64>,
     iifname: Option<String>,
     oifname: Option<String>,
     vlan: Option<u16>,

@@ -2,21 +2,28 @@
 //! `bpfw flows`: the offloaded connections, with packets, bytes and ways.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::filter::Filter;
-use super::flow::{Fate, Flow, Surroundings};
-use super::no_daemon;
-use super::words::{bytes, number, time};
+use super::flow::{Direction, Fate, Flow, Surroundings};
+use super::words::{bytes, number, rate, time};
+use super::{Stop, no_daemon};
 use crate::abi::{self, bpfw_conn};
+use crate::datapath::rates::{Rates, Traffic};
 use crate::datapath::reader::Reader;
-use crate::error::{Error, Result};
-use crate::flow::tuple::Protocol;
+use crate::error::Result;
+use crate::flow::tuple::{Protocol, Tuple};
 use crate::status::State;
 use crate::status::client::{self, Daemons};
+
+/// From one reading to the next.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 /// Options of `bpfw flows`.
 #[derive(Debug, Args)]
@@ -52,6 +59,8 @@ enum Sort {
     Bytes,
     /// Most packets first, of both directions
     Packets,
+    /// Most bytes a second first, of both directions; takes a second, and shows rates in place of bytes
+    Rate,
     /// Longest silence first
     Idle,
     /// As they are found
@@ -67,28 +76,6 @@ pub(super) fn show(options: &Options) -> Result<ExitCode> {
     match list(options, &daemons) {
         Err(Stop::Closed) | Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Stop::Failed(error)) => Err(error),
-    }
-}
-
-/// Why a list ends early.
-enum Stop {
-    /// Its reader has seen enough.
-    Closed,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::Closed;
-        }
-        Self::Failed(Error::system("writing the answer", error))
     }
 }
 
@@ -129,9 +116,18 @@ impl<'a> List<'a> {
         reader: &Reader,
         surroundings: &Surroundings,
     ) -> std::result::Result<(), Stop> {
+        let rates = match self.sort {
+            Sort::Rate => Some(measure(reader)?),
+            _ => None,
+        };
         let (mut kept, mut stopped) = (Vec::new(), Ok(()));
         reader.entries(|conn| {
-            let Some(flow) = flow_of(reader, surroundings, &conn)? else { return Ok(true) };
+            let Some(mut flow) = flow_of(reader, surroundings, &conn)? else { return Ok(true) };
+            if let Some(rates) = &rates {
+                for direction in [&mut flow.original, &mut flow.reply] {
+                    direction.rate = Some(rates.get(&direction.tuple).copied().unwrap_or_default());
+                }
+            }
             if !self.is_wanted(&flow, surroundings) {
                 return Ok(true);
             }
@@ -160,12 +156,15 @@ impl<'a> List<'a> {
     }
 
     fn order(&self, flows: &mut [Flow]) {
-        let both = |flow: &Flow, of: fn(&super::flow::Direction) -> u64| {
+        let both = |flow: &Flow, of: fn(&Direction) -> u64| {
             Reverse(of(&flow.original).saturating_add(of(&flow.reply)))
         };
         match self.sort {
             Sort::Bytes => flows.sort_by_key(|flow| both(flow, |each| each.bytes)),
             Sort::Packets => flows.sort_by_key(|flow| both(flow, |each| each.packets)),
+            Sort::Rate => {
+                flows.sort_by_key(|flow| both(flow, |each| each.rate.unwrap_or_default()))
+            }
             Sort::Idle => flows.sort_by_key(|flow| Reverse(idle(flow))),
             Sort::None => {}
         }
@@ -185,7 +184,8 @@ impl<'a> List<'a> {
             writeln!(out, "{}", flow.json(surroundings)?)?;
         } else {
             if self.shown == 0 {
-                writeln!(out, "{HEADER}")?;
+                let what = if self.sort == Sort::Rate { "RATE" } else { "BYTES" };
+                writeln!(out, "{}", header(what))?;
             }
             writeln!(out, "{}", line(flow, surroundings))?;
         }
@@ -208,27 +208,43 @@ fn flow_of(reader: &Reader, surroundings: &Surroundings, conn: &bpfw_conn) -> Re
     Ok(surroundings.flow(conn, &reverse, other.as_ref()))
 }
 
+/// Bytes a second of all directions that have traffic.
+fn measure(reader: &Reader) -> Result<HashMap<Tuple, u64>> {
+    let mut rates = Rates::new(reader, 1);
+    rates.read(reader)?;
+    thread::sleep(A_WHILE);
+    let (_, traffic) = rates.read(reader)?;
+    let rate = |one: Traffic| Some((one.conn.tuple().decode()?, one.rate));
+    Ok(traffic.into_iter().filter_map(rate).collect())
+}
+
 fn idle(flow: &Flow) -> u64 {
     flow.original.idle_ms.min(flow.reply.idle_ms)
 }
 
-const HEADER: &str = "PROTO ORIGINAL                                      NAT                         \
-                      WAY                -> BYTES   <- BYTES       IDLE";
+fn header(what: &str) -> String {
+    let (there, back) = (format!("-> {what}"), format!("<- {what}"));
+    format!(
+        "{:<5} {:<45} {:<27} {:<16} {there:>10} {back:>10} {:>10}",
+        "PROTO", "ORIGINAL", "NAT", "WAY", "IDLE"
+    )
+}
+
+/// Bytes a second, or all of them where that was not measured.
+fn volume(direction: &Direction) -> String {
+    direction.rate.map_or_else(|| bytes(direction.bytes), rate)
+}
 
 fn line(flow: &Flow, surroundings: &Surroundings) -> String {
     let tuple = &flow.original.tuple;
-    let name = |ifindex: Option<u32>| ifindex.map_or("?".to_owned(), |one| surroundings.name(one));
-    // What comes in at the other end says it, too.
-    let (from, to) =
-        (flow.original.ingress.or(flow.reply.egress), flow.original.egress.or(flow.reply.ingress));
     let mut line = format!(
         "{:<5} {:<45} {:<27} {:<16} {:>10} {:>10} {:>10}",
         tuple.protocol.to_string(),
         format!("{} > {}", tuple.source, tuple.destination),
         flow.translation().unwrap_or_else(|| "-".to_owned()),
-        format!("{} > {}", name(from), name(to)),
-        bytes(flow.original.bytes),
-        bytes(flow.reply.bytes),
+        flow.way(surroundings),
+        volume(&flow.original),
+        volume(&flow.reply),
         time(idle(flow)),
     );
     if flow.fate != Fate::Forwarded {

@@ -16,7 +16,7 @@ use crate::reasons::Reason;
 use crate::reasons::connection::Refusal;
 use crate::reasons::packet::VERDICTS;
 use crate::status::client::{self, Answer};
-use crate::status::{Cause, Interface, Pauses, State, Status};
+use crate::status::{Cause, Interface, Pauses, State, Status, Warning};
 
 /// It runs, but not all packets take the fast path.
 const NOT_ALL: u8 = 4;
@@ -64,7 +64,10 @@ fn text(status: &Status, all: bool) -> String {
         let advice = cause.advice.as_ref().map(|advice| format!(" ({advice})"));
         let _ = writeln!(text, "    {family}: {}{}", cause.text(), advice.unwrap_or_default());
     }
-    interfaces(&mut text, status);
+    interfaces(&mut text, &status.interfaces, &|_| None);
+    if status.more_interfaces > 0 {
+        let _ = writeln!(text, "and {} more", number(status.more_interfaces as u64));
+    }
     text.push('\n');
     let mut line = |name: &str, words: String| {
         let _ = writeln!(text, "{name:<13}{words}");
@@ -89,18 +92,23 @@ fn text(status: &Status, all: bool) -> String {
         number(times)
     );
     list(&mut text, refused.into_iter(), all);
-    for warning in &status.warnings {
+    warnings(&mut text, &status.warnings);
+    text
+}
+
+pub(super) fn warnings(text: &mut String, warnings: &[Warning]) {
+    for warning in warnings {
         let chain = warning.chain.as_ref().map(|chain| format!(", in {chain}")).unwrap_or_default();
+        // Nothing fails that writes to a string.
         let _ = writeln!(
             text,
             "{:<13}offloaded packets do not meet: {}{chain}",
             "WARNING", warning.what
         );
     }
-    text
 }
 
-fn first_line(status: &Status) -> String {
+pub(super) fn first_line(status: &Status) -> String {
     let about = &status.bpfw;
     if status.state == State::Late {
         let pid = match about.pid {
@@ -124,10 +132,18 @@ fn first_line(status: &Status) -> String {
     format!("bpfw {version} (pid {pid}, hook {hook}, up {up}): {state}\n")
 }
 
-/// What is not forwarded even so.
 fn forwarding(status: &Status) -> String {
-    let families = forbidden(status).into_iter().map(|(family, _)| format!("nothing of {family}"));
-    let names = not_used(status);
+    let families = forbidden(status).into_iter().map(|(family, _)| family.as_str());
+    forwarding_but(families, &status.interfaces)
+}
+
+/// Says that it forwards, and what not even so.
+pub(super) fn forwarding_but<'a>(
+    families: impl Iterator<Item = &'a str>,
+    interfaces: &[Interface],
+) -> String {
+    let families = families.map(|family| format!("nothing of {family}"));
+    let names = not_used(interfaces);
     let devices = (!names.is_empty()).then(|| format!("not all at {}", names.join(", ")));
     let but: Vec<_> = families.chain(devices).collect();
     if but.is_empty() {
@@ -144,13 +160,13 @@ fn forbidden(status: &Status) -> Vec<(&String, &Cause)> {
 }
 
 /// A router of IPv4 alone need not hear of IPv6.
-fn is_forwarded(name: &str) -> bool {
+pub(super) fn is_forwarded(name: &str) -> bool {
     Family::ALL.into_iter().any(|family| family.name() == name && kernel_forwards(family))
 }
 
 /// The first ones that are not used as they could be.
-fn not_used(status: &Status) -> Vec<&str> {
-    let left = status.interfaces.iter().filter(|interface| !interface.is_used());
+fn not_used(interfaces: &[Interface]) -> Vec<&str> {
+    let left = interfaces.iter().filter(|interface| !interface.is_used());
     let mut names: Vec<_> = left.map(|interface| &*interface.device).take(SHOWN + 1).collect();
     if let Some(last) = names.get_mut(SHOWN) {
         *last = "...";
@@ -158,15 +174,20 @@ fn not_used(status: &Status) -> Vec<&str> {
     names
 }
 
-fn interfaces(text: &mut String, status: &Status) {
-    let widest = status.interfaces.iter().map(|interface| interface.device.len()).max();
+/// A table, with what else there is to say of an interface by its name.
+pub(super) fn interfaces(
+    text: &mut String,
+    interfaces: &[Interface],
+    more: &dyn Fn(&str) -> Option<String>,
+) {
+    let widest = interfaces.iter().map(|interface| interface.device.len()).max();
     let width = widest.unwrap_or_default().max("INTERFACE".len()) + 2;
     let _ = writeln!(
         text,
         "\n{:<width$}{:<10}{:<14}{:<14}PACKETS TO IT",
         "INTERFACE", "KIND", "ATTACHED", "PACKETS FROM"
     );
-    for interface in &status.interfaces {
+    for interface in interfaces {
         let kind = interface.kind.as_deref().unwrap_or("-");
         let path = |fast| if fast { "forwarded" } else { "the stack's" };
         let _ = writeln!(
@@ -181,9 +202,9 @@ fn interfaces(text: &mut String, status: &Status) {
             let advice = cause.advice.as_ref().map(|advice| format!(" ({advice})"));
             let _ = writeln!(text, "    {}{}", cause.text(), advice.unwrap_or_default());
         }
-    }
-    if status.more_interfaces > 0 {
-        let _ = writeln!(text, "and {} more", number(status.more_interfaces as u64));
+        if let Some(more) = more(&interface.device) {
+            let _ = writeln!(text, "    {more}");
+        }
     }
 }
 

@@ -55,6 +55,24 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A number of bytes a second, as bits, to three digits or so.
+pub(super) fn rate(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "Tb/s"),
+        (1_000_000_000, "Gb/s"),
+        (1_000_000, "Mb/s"),
+        (1_000, "kb/s"),
+    ];
+    let bits = bytes.saturating_mul(8);
+    match UNITS.iter().find(|(size, _)| bits >= *size) {
+        Some((size, unit)) => {
+            let tenths = bits / (size / 10);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bits} b/s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +87,12 @@ mod tests {
     fn bytes_have_a_unit() {
         let texts = [0, 999, 1_000, 88_149, 564_283_401, u64::MAX].map(bytes);
         assert_eq!(texts, ["0 B", "999 B", "1.0 kB", "88.1 kB", "564.2 MB", "18446.7 PB"]);
+    }
+
+    #[test]
+    fn rates_are_in_bits() {
+        let texts = [0, 124, 125, 117_500_000, 1 << 40].map(rate);
+        assert_eq!(texts, ["0 b/s", "992 b/s", "1.0 kb/s", "940.0 Mb/s", "8.7 Tb/s"]);
     }
 
     #[test]

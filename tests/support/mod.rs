@@ -41,6 +41,7 @@ pub mod raw_lab;
 pub mod router;
 pub mod rules;
 pub mod samples;
+pub mod schema;
 pub mod seeds;
 pub mod segments;
 pub mod spoil;

@@ -41,7 +41,7 @@ pub(in crate::daemon) fn first_interfaces(
     Ok(interfaces(&wanted.targets(links, hook, &unfit), links))
 }
 
-fn interfaces(targets: &Targets, links: &Links) -> Vec<Interface> {
+pub(super) fn interfaces(targets: &Targets, links: &Links) -> Vec<Interface> {
     let found = targets.attach.keys().filter_map(|index| links.get(index));
     let mut interfaces: Vec<Interface> = found
         .map(|link| Interface {
@@ -62,6 +62,35 @@ fn interfaces(targets: &Targets, links: &Links) -> Vec<Interface> {
         (interface.depth, order)
     });
     interfaces
+}
+
+impl Targets {
+    /// What becomes of names that are not attached to.
+    pub(super) fn states(
+        &self,
+        links: &Links,
+        has_seen: &dyn Fn(&str) -> bool,
+    ) -> BTreeMap<String, InterfaceState> {
+        let mut states = BTreeMap::new();
+        for (index, target) in &self.attach {
+            let Some(carrier) = links.get(index) else { continue };
+            for port in &target.ports {
+                let state = states.entry(port.clone()).or_insert(InterfaceState::Port(Vec::new()));
+                if let InterfaceState::Port(carriers) = state {
+                    carriers.push(carrier.name.clone());
+                }
+            }
+        }
+        for (name, found) in &self.left {
+            let state = match found.problem {
+                Problem::Missing if has_seen(name) => InterfaceState::Gone,
+                Problem::Missing => InterfaceState::Missing,
+                _ => InterfaceState::LeftToStack(found.clone()),
+            };
+            states.entry(name.clone()).or_insert(state);
+        }
+        states
+    }
 }
 
 impl Interfaces {
@@ -170,24 +199,7 @@ impl Interfaces {
 
     /// What becomes of names that are not attached to, though not by the state of an attachment.
     pub(super) fn other_states(&self, links: &Links) -> BTreeMap<String, InterfaceState> {
-        let mut states = BTreeMap::new();
-        for (index, target) in &self.targets.attach {
-            let Some(carrier) = links.get(index) else { continue };
-            for port in &target.ports {
-                let state = states.entry(port.clone()).or_insert(InterfaceState::Port(Vec::new()));
-                if let InterfaceState::Port(carriers) = state {
-                    carriers.push(carrier.name.clone());
-                }
-            }
-        }
-        for (name, found) in &self.targets.left {
-            let state = match found.problem {
-                Problem::Missing if self.has_seen(name) => InterfaceState::Gone,
-                Problem::Missing => InterfaceState::Missing,
-                _ => InterfaceState::LeftToStack(found.clone()),
-            };
-            states.entry(name.clone()).or_insert(state);
-        }
+        let mut states = self.targets.states(links, &|name| self.has_seen(name));
         for Failure { error, name, .. } in self.failures.values() {
             let found = Found { problem: Problem::NotAttached, detail: Some(error.clone()) };
             states.insert(name.clone(), InterfaceState::LeftToStack(found));

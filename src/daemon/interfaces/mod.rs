@@ -6,6 +6,7 @@ mod drivers;
 mod fit;
 pub(super) mod follow;
 mod mtu;
+pub(super) mod preview;
 mod review;
 mod scan;
 mod shapers;

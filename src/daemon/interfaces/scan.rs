@@ -244,7 +244,7 @@ impl Daemon<'_> {
 }
 
 /// Whether the driver takes off tags: to XDP, the packets of VLAN devices look like the port's own.
-fn hides_tags(link: &Link) -> Result<bool> {
+pub(super) fn hides_tags(link: &Link) -> Result<bool> {
     sys::strips_tags(&link.name)
         .map_err(|error| Error::system(format!("reading the settings of {}", link.name), error))
 }

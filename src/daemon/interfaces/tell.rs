@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::Interfaces;
+use super::review::States;
 use super::state::{Attached, InterfaceState};
 use crate::datapath::attachment::Kind;
 use crate::netlink::link::Links;
@@ -18,20 +19,23 @@ impl Interfaces {
 
     /// Up to so many interfaces, those with problems first; and how many there are besides.
     pub(in crate::daemon) fn tell(&self, links: &Links, most: usize) -> (Vec<Interface>, usize) {
-        let (fine, not): (Vec<_>, Vec<_>) =
-            self.states.iter().partition(|(_, state)| state.is_fine());
-        let more = self.states.len().saturating_sub(most);
-        let kinds: HashMap<&str, &str> = links
-            .values()
-            .filter_map(|link| Some((link.name.as_str(), link.kind.as_deref()?)))
-            .collect();
-        let told = not.into_iter().chain(fine).take(most).map(|(name, state)| Interface {
-            device: name.clone(),
-            kind: kinds.get(name.as_str()).map(|kind| (*kind).to_owned()),
-            ..state.tell()
-        });
-        (told.collect(), more)
+        (tell(&self.states, links, most), self.states.len().saturating_sub(most))
     }
+}
+
+/// Up to so many interfaces, those with problems first.
+pub(super) fn tell(states: &States, links: &Links, most: usize) -> Vec<Interface> {
+    let (fine, not): (Vec<_>, Vec<_>) = states.iter().partition(|(_, state)| state.is_fine());
+    let kinds: HashMap<&str, &str> = links
+        .values()
+        .filter_map(|link| Some((link.name.as_str(), link.kind.as_deref()?)))
+        .collect();
+    let told = not.into_iter().chain(fine).take(most).map(|(name, state)| Interface {
+        device: name.clone(),
+        kind: kinds.get(name.as_str()).map(|kind| (*kind).to_owned()),
+        ..state.tell()
+    });
+    told.collect()
 }
 
 impl InterfaceState {

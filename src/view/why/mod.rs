@@ -12,13 +12,14 @@ use clap::Args;
 
 use super::filter::{Filter, Subject};
 use super::flow::Surroundings;
-use super::no_daemon;
+use super::{TURN, is_asked_to_end, no_daemon, print};
 use crate::conntrack::dump::{Dump, DumpProgress};
 use crate::conntrack::entry::Entry;
 use crate::conntrack::requests::Requests;
 use crate::datapath::reader::Reader;
 use crate::error::{Error, Result};
 use crate::flow::family::Families;
+use crate::shutdown::Shutdown;
 use crate::status::State;
 use crate::status::client;
 use judge::Judge;
@@ -35,27 +36,63 @@ pub struct Options {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Ask again each second, and write the answer whenever it is another one, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+/// An answer.
+struct Answer {
+    text: String,
+    /// What tells it from another one: packets that are counted make no difference.
+    essence: String,
+    code: ExitCode,
 }
 
 /// Answers for the daemon of this network namespace.
 pub(super) fn show(options: &Options) -> Result<ExitCode> {
-    let daemons = client::ask()?;
-    let answer = match &daemons.here[..] {
-        [] => return Ok(no_daemon(&daemons)),
-        [one] => one,
-        several => {
-            return Err(Error::refused(format!("{} bpfw run here", several.len()))
-                .with_advice("bpfw status shows them"));
+    if options.watch {
+        return watch(options);
+    }
+    match answer(options)? {
+        Ok(answer) => print(&answer.text).map(|()| answer.code),
+        Err(no_daemon) => Ok(no_daemon),
+    }
+}
+
+/// Shows each change, until the user or the daemon ends it.
+fn watch(options: &Options) -> Result<ExitCode> {
+    let mut shutdown = Shutdown::watch(false)?;
+    let (mut essence, mut next) = (None, Instant::now());
+    loop {
+        let answer = match answer(options)? {
+            Ok(answer) => answer,
+            Err(no_daemon) => return Ok(no_daemon),
+        };
+        if essence.as_ref() != Some(&answer.essence) {
+            print(&answer.text)?;
+            essence = Some(answer.essence);
         }
-    };
-    let reader = Reader::of(answer.status.bpfw.pid)?;
-    let surroundings = Surroundings::read(&reader, answer.status.state == State::Late)?;
-    let mut judge = Judge::new(&answer.status, &reader, &surroundings)?;
+        next += TURN;
+        if is_asked_to_end(&mut shutdown, next)? {
+            return Ok(answer.code);
+        }
+    }
+}
+
+/// The answer now; or the exit status that says that no daemon runs here.
+fn answer(options: &Options) -> Result<std::result::Result<Answer, ExitCode>> {
+    let daemons = client::ask()?;
+    let Some(daemon) = daemons.only()? else { return Ok(Err(no_daemon(&daemons))) };
+    let reader = Reader::of(daemon.status.bpfw.pid)?;
+    let surroundings = Surroundings::read(&reader, daemon.status.state == State::Late)?;
+    let mut judge = Judge::new(&daemon.status, &reader, &surroundings)?;
     if options.filter.is_empty() {
-        return summary::show(&mut judge, options.json);
+        return summary::answer(&mut judge, options.json).map(Ok);
     }
     let Found { first, others } = find(&options.filter)?;
-    one::show(&mut judge, &surroundings, first.as_ref(), others, options.json)
+    one::answer(&mut judge, &surroundings, first.as_ref(), others, options.json).map(Ok)
 }
 
 /// The connections that are meant.

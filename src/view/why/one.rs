@@ -14,7 +14,6 @@ use crate::flow::tuple::Tuple;
 use crate::reasons::answer::Answer;
 use crate::status::Cause;
 use crate::view::flow::{Direction, Surroundings};
-use crate::view::print;
 use crate::view::words::{number, time};
 
 /// The connection stays with the stack, or one of its directions.
@@ -22,26 +21,34 @@ const STACK: u8 = 3;
 /// Conntrack has no such connection.
 const GONE: u8 = 4;
 
-/// Shows why this connection is where it is; there may be others like it.
-pub(super) fn show(
+/// Why this connection is where it is; there may be others like it.
+pub(super) fn answer(
     judge: &mut Judge<'_>,
     surroundings: &Surroundings,
     entry: Option<&Entry>,
     others: usize,
     json: bool,
-) -> Result<ExitCode> {
+) -> Result<super::Answer> {
     let Some(entry) = entry else {
         let cause = Cause::from(Answer::Gone.reason());
-        print(&if json { line(&object("gone", &cause)) } else { headline("", &cause) })?;
-        return Ok(ExitCode::from(GONE));
+        let text = if json { line(&object("gone", &cause)) } else { headline("", &cause) };
+        return Ok(super::Answer { text, essence: cause.name, code: ExitCode::from(GONE) });
     };
     let verdict = judge.judge(entry)?;
-    print(&if json {
+    let text = if json {
         line(&json_of(entry, &verdict, surroundings, others)?)
     } else {
         text(entry, &verdict, surroundings, others)
-    })?;
-    Ok(if verdict.fast { ExitCode::SUCCESS } else { ExitCode::from(STACK) })
+    };
+    let code = if verdict.fast { ExitCode::SUCCESS } else { ExitCode::from(STACK) };
+    Ok(super::Answer { text, essence: essence(entry, &verdict), code })
+}
+
+/// Which connection it is, and all that is decided about it.
+fn essence(entry: &Entry, verdict: &Verdict) -> String {
+    let Cause { name, detail, .. } = &verdict.cause;
+    let fates = verdict.flow.as_ref().map(|flow| (flow.original.fate, flow.reply.fate));
+    format!("{} {name} {detail:?} {fates:?} {:?}", entry.id, entry.tcp_state)
 }
 
 fn line(object: &Value) -> String {

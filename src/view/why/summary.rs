@@ -8,11 +8,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::dump;
 use super::judge::Judge;
+use super::{Answer, dump};
 use crate::error::Result;
 use crate::status::Cause;
-use crate::view::print;
 use crate::view::words::number;
 
 /// How many connections there are for a reason.
@@ -23,7 +22,7 @@ struct Group {
 }
 
 /// Judges all connections that conntrack has.
-pub(super) fn show(judge: &mut Judge<'_>, json: bool) -> Result<ExitCode> {
+pub(super) fn answer(judge: &mut Judge<'_>, json: bool) -> Result<Answer> {
     let mut groups = BTreeMap::<String, Group>::new();
     dump(|entry| {
         let verdict = judge.judge(&entry)?;
@@ -35,8 +34,8 @@ pub(super) fn show(judge: &mut Judge<'_>, json: bool) -> Result<ExitCode> {
     })?;
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| Reverse((group.fast, group.count)));
-    print(&if json { object(&groups) } else { text(&groups) })?;
-    Ok(ExitCode::SUCCESS)
+    let text = if json { object(&groups) } else { text(&groups) };
+    Ok(Answer { essence: text.clone(), text, code: ExitCode::SUCCESS })
 }
 
 fn total(groups: &[Group]) -> u64 {
