@@ -80,10 +80,8 @@ impl Notify {
 
     /// The daemon is alive.
     pub fn alive(&mut self, now: Instant) {
-        let wait = self.wait(now);
-        if let Some(watchdog) = &mut self.watchdog
-            && wait.is_some_and(|wait| wait.is_zero())
-        {
+        let is_due = self.wait(now).is_some_and(|wait| wait.is_zero());
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|_| is_due) {
             watchdog.told_at = Some(now);
             self.tell("WATCHDOG=1");
         }

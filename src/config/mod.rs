@@ -84,9 +84,7 @@ impl Settings {
         }
         let is_pattern = |word: &String| word.contains(['*', '?']) && !word.starts_with('!');
         let exception = interfaces.iter().find(|word| word.starts_with('!'));
-        if let Some(word) = exception
-            && !interfaces.iter().any(is_pattern)
-        {
+        if let Some(word) = exception.filter(|_| !interfaces.iter().any(is_pattern)) {
             let what = format!("there is no pattern that {word} could be an exception of");
             return Err(
                 Error::refused(what).with_advice("a pattern is a name with * or ?, as br-*")

@@ -35,9 +35,8 @@ impl Daemon<'_> {
             self.interfaces.attach_until(Instant::now())?;
             // A failure in a turn is no reason to give up. The stack takes over, and the daemon
             // compares everything.
-            if self.must_turn(&ready)
-                && let Err(error) = self.turn(&ready)
-            {
+            let turned = if self.must_turn(&ready) { self.turn(&ready) } else { Ok(()) };
+            if let Err(error) = turned {
                 self.recover(&error)?;
             }
             // Clients come last, so that they delay nothing that forwarding depends on. They hear what has happened

@@ -77,9 +77,8 @@ impl Reader {
     pub fn entries(&self, mut each: impl FnMut(bpfw_conn) -> Result<bool>) -> Result<()> {
         for number in 0..self.cells.len() {
             let cell = self.cells.get(number).filter(|cell| cell.head.protocol != 0);
-            if let Some((cell, rest)) = cell.zip(self.rests.get(number))
-                && !each(bpfw_conn { cell, rest })?
-            {
+            let Some((cell, rest)) = cell.zip(self.rests.get(number)) else { continue };
+            if !each(bpfw_conn { cell, rest })? {
                 return Ok(());
             }
         }

@@ -275,7 +275,7 @@ fn is_private(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{BPFW_REST_REPLY, bpfw_cell, bpfw_conn, bpfw_rest, bpfw_rewrite};
+    use crate::abi::{BPFW_REST_REPLY, bpfw_cell, bpfw_conn, bpfw_rest};
     use crate::flow::translation::Translation;
     use crate::flow::tuple::Protocol;
 
@@ -287,9 +287,9 @@ mod tests {
         };
         let (original, reply) = (tuple(original), tuple(reply));
         [(original, reply, 0), (reply, original, BPFW_REST_REPLY)].map(|(own, other, flags)| {
-            let rewrite: bpfw_rewrite = Translation::new(own, other).rewrite();
+            let rewrite = Translation::new(own, other).encode().rewrite;
             bpfw_conn {
-                cell: bpfw_cell::of(&own.into(), rewrite),
+                cell: bpfw_cell::of(&own.into(), rewrite, 0),
                 rest: bpfw_rest { flags: flags as u16, ..Default::default() },
             }
         })

@@ -23,13 +23,9 @@ impl Interfaces {
         // program off, too, and the kernel warns of a bug.
         let can_detach = self.drivers.are_described();
         for (at, attachment) in self.attachments.iter_mut().enumerate() {
-            if let Some(link) = links.get(&attachment.ifindex())
-                && attachment.must_ask_again(
-                    link.mtu,
-                    self.xdp_modes.of(attachment.name()),
-                    can_detach,
-                )
-            {
+            let Some(link) = links.get(&attachment.ifindex()) else { continue };
+            let mode = self.xdp_modes.of(attachment.name());
+            if attachment.must_ask_again(link.mtu, mode, can_detach) {
                 due.push((at, link.mtu));
             }
         }

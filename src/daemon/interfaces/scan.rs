@@ -142,9 +142,11 @@ impl Interfaces {
             return Ok(());
         }
         let mut at_tc = AtTc::read(index, &mut scan.qdiscs)?;
-        if let Some(at) = own
-            && self.keep_in_place(at, &at_tc, &mut scan.qdiscs)?
-        {
+        let has_moved = match own {
+            Some(at) => self.keep_in_place(at, &at_tc, &mut scan.qdiscs)?,
+            None => false,
+        };
+        if has_moved {
             at_tc = AtTc::read(index, &mut scan.qdiscs)?;
         }
         if let Some(found) = self.reason_by_scan(scan, link, &at_tc)? {

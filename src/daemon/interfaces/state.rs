@@ -166,9 +166,8 @@ impl InterfaceState {
 impl Attached {
     fn report(&self, name: &str, before: Option<&Self>) -> Vec<Line> {
         let mut lines = Vec::new();
-        if let Some(transmitting) = self.transmitting
-            && before.and_then(|before| before.transmitting) != Some(transmitting)
-        {
+        let told = before.and_then(|before| before.transmitting);
+        if let Some(transmitting) = self.transmitting.filter(|now| told != Some(*now)) {
             lines.push(Line::Debug(format!("{name}: {transmitting}")));
         }
         match (before.and_then(|before| before.no_egress), self.no_egress) {

@@ -78,9 +78,8 @@ impl<'a> Judge<'a> {
             return self.of_what_is_not_offloaded(entry);
         };
         let fate = flow.fate;
-        if matches!(fate, Fate::NotForwarded | Fate::Passes(_))
-            && let Some(cause) = self.of_interfaces(entry)
-        {
+        let passes = matches!(fate, Fate::NotForwarded | Fate::Passes(_));
+        if let Some(cause) = passes.then(|| self.of_interfaces(entry)).flatten() {
             return Ok((cause, None));
         }
         Ok((Cause { detail: of_direction(flow), ..fate.reason().into() }, None))

@@ -103,9 +103,11 @@ struct Found {
 
 /// Asks conntrack for one connection if that is enough, or for all.
 fn find(filter: &Filter) -> Result<Found> {
-    if let Some(tuple) = filter.exact()
-        && let Some(entry) = Requests::open()?.get(&tuple)?
-    {
+    let exact = match filter.exact() {
+        Some(tuple) => Requests::open()?.get(&tuple)?,
+        None => None,
+    };
+    if let Some(entry) = exact {
         return Ok(Found { first: Some(entry), others: 0 });
     }
     let mut found = Found { first: None, others: 0 };
