@@ -58,7 +58,7 @@ fn the_completions_are_up_to_date() {
 fn the_example_is_a_configuration() {
     let text = fs::read_to_string("dist/bpfw.toml").expect("an example");
     Contents::parse(&text)
-        .and_then(|contents| Ok(contents.settings(&[]).expect("settings")))
+        .map(|contents| contents.settings(&[]).expect("settings"))
         .unwrap_or_else(|mistake| panic!("{mistake}"));
     // Also with all that is commented out.
     let key = |line: &str| line.starts_with('#') && !line.starts_with("# ");
