@@ -6,6 +6,7 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use support::ask::{ask, ask_as};
 use support::daemon::{Daemon, program};
 use support::lab::{CLIENT, Lab, SERVER};
@@ -26,6 +27,7 @@ fn with_traffic<T>(client: &UdpClient, during: impl FnOnce() -> T) -> T {
             while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 assert!(client.echoes(number, LIMIT));
+                std::thread::sleep(Duration::from_millis(1));
             }
         });
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
