@@ -45,8 +45,8 @@ enum Command {
     /// Say what would happen, and attach to nothing; as root
     ///
     /// The programs are loaded, so the kernel's verifier has seen them. Without a command: all interfaces at the hook
-    /// tc. Exit status: 0 if bpfw would forward at all interfaces, 4 if it would leave some to the network stack, or
-    /// an address family that the kernel forwards, 1 if it would not start, 2 on wrong usage.
+    /// tc. Exit status: 0 if bpfw would forward at all interfaces, 1 if it would not start, 2 on wrong usage. It is 4
+    /// if bpfw would leave to the network stack an interface, or an address family that the kernel forwards.
     Check(Check),
     /// Ask those that run.
     #[command(flatten)]

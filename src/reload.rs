@@ -15,11 +15,10 @@ use nix::unistd::Pid;
 use crate::error::{Error, Result};
 use crate::status::client::{self, Answer};
 use crate::status::{Reload, Reloaded, State};
+use crate::view::NO_DAEMON;
 
 /// Some of it needs a restart.
 const NEEDS_RESTART: u8 = 4;
-/// No bpfw runs in this network namespace.
-const NO_DAEMON: u8 = 3;
 /// How long a daemon may take that is late, or attaches to very many interfaces.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.

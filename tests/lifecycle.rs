@@ -13,7 +13,7 @@ use support::lab::{CLIENT, Lab, SERVER};
 use support::maps::Maps;
 use support::packet::{Packet, tcp};
 use support::router::*;
-use support::rules::snat_rules;
+use support::rules::{marking_rules, snat_rules};
 use support::tcp::{Path, TcpPair, reset};
 use support::udp::UdpClient;
 use support::wait::{becomes_true, eventually};
@@ -255,13 +255,7 @@ fn hazard_06_idle_connections_expire(hook: &str, test: &str) {
 }
 
 fn hazard_27_only_marked_connections_are_offloaded(hook: &str, test: &str) {
-    let marking = "
-        chain marking {
-            type filter hook prerouting priority -150; policy accept;
-            udp sport 40001 ct mark set 0x21
-        }";
-    let rules = snat_rules().replace("chain forward", &format!("{marking}\nchain forward"));
-    let lab = lab(hook, test, &rules);
+    let lab = lab(hook, test, &marking_rules());
     let daemon = start(&lab, hook, &["--offload-mark", "0x20/0xf0"]);
     let (_server, plain) = echo(&lab, 40000);
     let _marked_server = support::udp::udp_echo(&lab.server, at(SERVER, 8));

@@ -8,14 +8,14 @@ use std::time::Duration;
 use support::ask::ask;
 use support::capture::Capture;
 use support::checksum;
-use support::daemon::Daemon;
 use support::ipv6::*;
 use support::lab::{CLIENT_MAC, Lab, ROUTER_LAN_MAC};
 use support::live::root_or_skip;
 use support::netns::Namespace;
 use support::router::*;
 use support::rules::no_nat_rules;
-use support::tcp::{Direction, Path, TcpPair};
+use support::tcp::{Path, TcpPair};
+use support::trial::transfer;
 use support::tun::{join_lan, join_wan};
 use support::udp::{UdpClient, UdpEcho, udp_echo};
 use support::wait::eventually;
@@ -32,7 +32,6 @@ on_both_hooks!(
     hazard_47_the_same_packets_leave_as_by_the_stack,
 );
 
-const BYTES: u64 = 4 << 20;
 const ROUTER_WAN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 1);
 /// An address that is nobody's: the client dials it.
 const DIALED: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 1, 2, 3, 4, 5, 6);
@@ -119,17 +118,6 @@ fn try_both(lab: &Lab, hook: &str, udp: &UdpClient, tcp: Path, ends: &Ends<'_>) 
     transfer(lab, &daemon, &pair);
     assert!(daemon.stop(LIMIT).success());
     tuples
-}
-
-/// Much TCP both ways, intact and fast.
-fn transfer(lab: &Lab, daemon: &Daemon, pair: &TcpPair) {
-    let (before, counted) = (lab.stack_packets(), forwarded(daemon));
-    for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
-        pair.transfer(direction, BYTES, seed);
-    }
-    let (stack, fast) = (lab.stack_packets() - before, forwarded(daemon) - counted);
-    println!("{fast} packets on the fast path, {stack} by the stack");
-    assert!(stack * 50 <= fast, "{stack} of {fast} packets went by the stack");
 }
 
 /// `bpfw flows` and `bpfw why` know both tuples.

@@ -52,6 +52,18 @@ fn settings(connections: u32) -> Settings {
     }
 }
 
+/// The table with so many connections, which are in cells and in `conn_map`.
+fn filled(object: &LoadedObject<'_>, number: u32) -> (ConnMap, Vec<Connection>) {
+    let mut table = ConnMap::new(object.object()).expect("the table");
+    let connections: Vec<_> = (0..number).map(connection).collect();
+    for some in connections.chunks(1024) {
+        let added = table.add_all(some).expect("adding");
+        assert!(added.iter().all(|added| *added == Added::Added));
+    }
+    assert!(table.in_cells() < table.len(), "some are in conn_map");
+    (table, connections)
+}
+
 #[test]
 fn another_process_reads_what_the_daemon_has_added() {
     if !root_or_skip("another_process_reads_what_the_daemon_has_added") {
@@ -61,13 +73,7 @@ fn another_process_reads_what_the_daemon_has_added() {
     let number = number();
     let mut storage = Storage::uninit();
     let object = LoadedObject::load(None, &settings(number), &mut storage).expect("loaded");
-    let mut table = ConnMap::new(object.object()).expect("the table");
-    let connections: Vec<_> = (0..number).map(connection).collect();
-    for some in connections.chunks(1024) {
-        let added = table.add_all(some).expect("adding");
-        assert!(added.iter().all(|added| *added == Added::Added));
-    }
-    assert!(table.in_cells() < table.len(), "some are in conn_map");
+    let (_table, connections) = filled(&object, number);
     let start = Instant::now();
     let reader = Reader::of(std::process::id()).expect("our own maps");
     let mut found = HashMap::<u32, u32>::new();
@@ -138,12 +144,7 @@ fn traffic_is_what_has_grown() {
     let number = number();
     let mut storage = Storage::uninit();
     let object = LoadedObject::load(None, &settings(number), &mut storage).expect("loaded");
-    let mut table = ConnMap::new(object.object()).expect("the table");
-    let connections: Vec<_> = (0..number).map(connection).collect();
-    for some in connections.chunks(1024) {
-        table.add_all(some).expect("added");
-    }
-    assert!(table.in_cells() < table.len(), "some are in conn_map");
+    let _table = filled(&object, number);
     let reader = Reader::of(std::process::id()).expect("our own maps");
     let cells = TypedMap::new(object.object(), map_names::CONN_CELLS).expect("a map");
     let others = TypedMap::new(object.object(), map_names::CONN_MAP).expect("a map");

@@ -13,7 +13,7 @@ use support::lab::{CLIENT, Lab, SERVER};
 use support::live::root_or_skip;
 use support::outcome::attached;
 use support::router::*;
-use support::rules::snat_rules;
+use support::rules::{marking_rules, snat_rules};
 use support::udp::{UdpClient, udp_echo};
 use support::wait::eventually;
 
@@ -92,13 +92,7 @@ fn interfaces_come_and_go_and_those_that_stay_do_not_notice(hook: &str, test: &s
 }
 
 fn connections_that_are_not_wanted_any_longer_leave_the_fast_path(hook: &str, test: &str) {
-    let marking = "
-        chain marking {
-            type filter hook prerouting priority -150; policy accept;
-            udp sport 40001 ct mark set 0x21
-        }";
-    let rules = snat_rules().replace("chain forward", &format!("{marking}\nchain forward"));
-    let lab = lab(hook, test, &rules);
+    let lab = lab(hook, test, &marking_rules());
     let file = Configuration::new(hook, &["lan0", "wan0"], USUAL);
     let daemon = start_by(&lab, &file, &[]);
     let (_server, plain) = echo(&lab, 40000);

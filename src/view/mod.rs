@@ -26,7 +26,7 @@ use crate::shutdown::Shutdown;
 use crate::status::client::Daemons;
 
 /// No bpfw runs in this network namespace, as LSB's `status` says it.
-const NO_DAEMON: u8 = 3;
+pub(crate) const NO_DAEMON: u8 = 3;
 /// How often is looked again.
 const TURN: Duration = Duration::from_secs(1);
 

@@ -56,6 +56,16 @@ fn prerouting(port: u16, to: SocketAddrV4) -> String {
     )
 }
 
+/// As `snat_rules`; connections of UDP from port 40001 get the mark 0x21.
+pub fn marking_rules() -> String {
+    let marking = "
+        chain marking {
+            type filter hook prerouting priority -150; policy accept;
+            udp sport 40001 ct mark set 0x21
+        }";
+    snat_rules().replace("chain forward", &format!("{marking}\nchain forward"))
+}
+
 /// Masquerading out of wan0, and the forward chain.
 pub fn snat_rules() -> String {
     table(&format!("{MASQUERADE}{FORWARD}"))

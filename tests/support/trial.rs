@@ -32,6 +32,11 @@ pub fn try_with(lab: &Lab, daemon: &Daemon, udp: UdpClient, tcp: Path, ends: End
 
     let pair = TcpPair::open(ends.client, ends.server, tcp);
     wait_until_tcp_fast(lab, &pair);
+    transfer(lab, daemon, &pair);
+}
+
+/// Much TCP both ways, intact, and nearly all of it on the fast path.
+pub fn transfer(lab: &Lab, daemon: &Daemon, pair: &TcpPair) {
     let (before, counted) = (lab.stack_packets(), forwarded(daemon));
     for (direction, seed) in [(Direction::ToServer, 1), (Direction::ToClient, 2)] {
         pair.transfer(direction, BYTES, seed);
